@@ -1,0 +1,1 @@
+"""Measuring a fine-tuned model: images for fixed prompts and seeds, faces, CLIP scores, and one number."""

@@ -1,0 +1,98 @@
+"""CLIP score: how well an image shows what its prompt says (Hessel et al. 2021, without their rescaling and clipping).
+
+Legend: n = number of images; dim = width of CLIP's shared space.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+
+class ClipScorer:
+    """A CLIP model that scores (image, text) pairs, loaded once."""
+
+    def __init__(self, name_or_path: str, device: torch.device | str, *, batch_size: int = 32) -> None:
+        """Load CLIP in float32 from a folder or, by name, from the hub; safetensors only.
+
+        Args:
+            name_or_path: `openai/clip-vit-base-patch32`, or a folder with the model and its tokenizer.
+            batch_size: images encoded together; it does not change the scores.
+
+        Raises:
+            ValueError: there is no such model, or it has no safetensors.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give at least 1")
+        try:
+            model: Any = CLIPModel.from_pretrained(name_or_path, use_safetensors=True, dtype=torch.float32)
+            self._tokenizer = CLIPTokenizer.from_pretrained(name_or_path)
+            self._image_processor = _load_image_processor(name_or_path, model.config.vision_config.image_size)
+        except OSError as error:
+            raise ValueError(
+                f"the CLIP model {name_or_path!r} cannot be loaded: {error}; give a folder that holds a CLIPModel in "
+                "safetensors and its tokenizer, or a name on the Hugging Face hub (not with HF_HUB_OFFLINE=1, "
+                "unless it was downloaded before)"
+            ) from error
+        model.requires_grad_(False)
+        self._model = model.eval().to(device)
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+        self._text_features: dict[str, torch.Tensor] = {}
+
+    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float64]:
+        """100 x cosine of each image with its own text, [n], each in [-100, 100]. Long texts are cut as CLIP does.
+
+        Raises:
+            ValueError: there are not as many texts as images.
+        """
+        if len(images) != len(texts):
+            raise ValueError(f"{len(images)} images and {len(texts)} texts; give one text for each image")
+        scores = np.empty(len(images), dtype=np.float64)
+        with torch.inference_mode():
+            for start in range(0, len(images), self._batch_size):
+                batch = slice(start, start + self._batch_size)
+                cosines = (self._encode_images(images[batch]) * self._encode_texts(texts[batch])).sum(dim=-1)
+                scores[batch] = 100.0 * cosines.clamp(-1.0, 1.0).cpu().numpy()
+        return scores
+
+    def _encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Unit vectors, [batch, dim], float64."""
+        # RGB first: the processor measures size before it converts.
+        inputs = self._image_processor([image.convert("RGB") for image in images], return_tensors="pt")
+        features = self._model.get_image_features(pixel_values=inputs["pixel_values"].to(self._device)).pooler_output
+        return _unit(features)
+
+    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors, [batch, dim], float64; kept, since a search scores every candidate on the same few prompts."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._text_features]
+        if new:
+            # Padded to the longest: attention is causal and pooling is at the first end token, so padding is not seen.
+            tokens = self._tokenizer(new, padding=True, truncation=True, return_tensors="pt").to(self._device)
+            features = self._model.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            ).pooler_output
+            self._text_features.update(zip(new, _unit(features), strict=True))
+        return torch.stack([self._text_features[text] for text in texts])
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    # MPS has no float64; scores are only compared on the host anyway.
+    return torch.nn.functional.normalize(features.cpu().to(torch.float64), dim=-1)
+
+
+def _load_image_processor(name_or_path: str, image_size: int) -> Any:
+    """The model's own preprocessing; CLIP's defaults at the model's image size for a folder that states none.
+
+    PIL's resampling is what CLIP was trained with, and needs no torchvision.
+    """
+    if Path(name_or_path).is_dir() and not (Path(name_or_path) / "preprocessor_config.json").is_file():
+        return CLIPImageProcessorPil(
+            size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
+        )
+    return CLIPImageProcessorPil.from_pretrained(name_or_path)

@@ -1,0 +1,153 @@
+"""What an evaluation asks for: how images are made, how faces are found, and how measures are weighed."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+SamplerName = Literal["dpmsolver++", "ddim", "as-is"]
+
+TRIGGER_FIELD = "{trigger}"
+"""Stands in a prompt for the word that names the person."""
+
+
+def _whole_number(name: str, value: int, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
+
+
+def _finite_number(name: str, value: float, *, lower: float, upper: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; give a finite number")
+    if not lower <= value <= upper:
+        raise ValueError(f"{name} is {value!r}; give a number from {lower} to {upper}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """How one image is made from a prompt and a seed."""
+
+    steps: int = 30
+    """Denoising steps of the sampler, at least 1. A multistep sampler needs about 20."""
+    guidance_scale: float = 7.5
+    """Classifier-free guidance w (Ho and Salimans 2022), 0 to 100; 1 or less turns it off and halves the cost."""
+    resolution: int
+    """Side of the square image in pixels, a positive multiple of 8."""
+    batch_size: int
+    """Images made together, at least 1. It changes speed and memory, not the images."""
+    scheduler: SamplerName = "dpmsolver++"
+    """`dpmsolver++` (Lu et al. 2022, second order), `ddim` (Song et al. 2021) or `as-is` (the model's own)."""
+    negative_prompt: str = ""
+    """What guidance leads away from, the same for every image."""
+
+    def __post_init__(self) -> None:
+        _whole_number("steps", self.steps, least=1)
+        _finite_number("guidance_scale", self.guidance_scale, lower=0.0, upper=100.0)
+        _whole_number("resolution", self.resolution, least=8)
+        if self.resolution % 8:
+            above = self.resolution // 8 * 8 + 8
+            raise ValueError(f"resolution is {self.resolution}; give a multiple of 8, such as {above}")
+        _whole_number("batch_size", self.batch_size, least=1)
+        if self.scheduler not in get_args(SamplerName):
+            raise ValueError(f"scheduler is {self.scheduler!r}; give one of {', '.join(get_args(SamplerName))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceConfig:
+    """How faces are found and embedded by DeepFace.
+
+    An image counts as faceless when no face has a confidence above `minimum_confidence`. When several faces do,
+    the one with the largest box is taken: in a portrait of one person the others are background.
+    """
+
+    recognizer: str = "GhostFaceNet"
+    """DeepFace recognition model, as DeepFace spells it (`GhostFaceNet`, `ArcFace`, `Dlib` ...)."""
+    detector: str = "ssd"
+    """DeepFace detector, as DeepFace spells it (`ssd`, `retinaface`, `dlib` ...), but not `skip`: it finds no faces."""
+    minimum_confidence: float = 0.0
+    """Faces count only with a detection confidence ABOVE this, 0 (inclusive) to 1 (exclusive).
+    DeepFace rounds confidence to 0.01 and gives 0 to the whole image when it finds no face."""
+    minimum_side: int = 128
+    """Images with a shorter side below this many pixels are enlarged to it (Lanczos) for detection; 0 never enlarges.
+    Detectors have a smallest face (about 40 px for DeepFace's `dlib`): of 48 head-and-shoulder photos at 64 px it
+    found 13, and all 48 when shown at 128 px. Real and generated images go through the same rule."""
+
+    def __post_init__(self) -> None:
+        if not self.recognizer:
+            raise ValueError("recognizer is empty; give a DeepFace recognition model, such as GhostFaceNet")
+        if not self.detector or self.detector == "skip":
+            raise ValueError(f"detector is {self.detector!r}, which finds no faces; give a DeepFace one, such as ssd")
+        _finite_number("minimum_confidence", self.minimum_confidence, lower=0.0, upper=1.0)
+        if self.minimum_confidence == 1.0:
+            raise ValueError("minimum_confidence is 1.0, which no face exceeds; give a number below 1")
+        _whole_number("minimum_side", self.minimum_side, least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of the one number that a search maximises; each from 0 to 1, likeness and fidelity not both 0."""
+
+    likeness: float = 0.5
+    """Reward for one unit of likeness (from the base model to the person's own photos)."""
+    fidelity: float = 0.3
+    """Reward for keeping the base model's CLIP score."""
+    faceless: float = 0.2
+    """Penalty when every image is without a face; a share of them costs that share."""
+
+    def __post_init__(self) -> None:
+        for name in ("likeness", "fidelity", "faceless"):
+            _finite_number(f"weight of {name}", getattr(self, name), lower=0.0, upper=1.0)
+        if self.likeness == 0.0 and self.fidelity == 0.0:
+            raise ValueError(
+                "the weights of likeness and fidelity are both 0, so all models would tie; raise one of them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """Prompts and seeds that every candidate is shown: one image for each prompt and each seed.
+
+    A prompt may hold `{trigger}`. The image is made with the trigger in its place; the CLIP score uses the prompt
+    without it, as DreamBooth does (Ruiz et al. 2023), since CLIP has never seen the trigger.
+    """
+
+    prompts: tuple[str, ...]
+    """At least one, none empty, none twice."""
+    seeds: tuple[int, ...]
+    """At least one, none twice, each 0 to 2**63 - 1. A seed gives the same first noise under every prompt."""
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise ValueError("there are no prompts; give at least one")
+        for prompt in self.prompts:
+            if not without_trigger(prompt):
+                raise ValueError(f"the prompt {prompt!r} says nothing beside the trigger; describe the image to make")
+            unknown = set(re.findall(r"\{[^{}]*\}", prompt)) - {TRIGGER_FIELD}
+            if unknown:
+                raise ValueError(f"the prompt {prompt!r} holds {sorted(unknown)[0]}; only {TRIGGER_FIELD} is filled in")
+        if len(set(self.prompts)) < len(self.prompts):
+            twice = next(prompt for prompt in self.prompts if self.prompts.count(prompt) > 1)
+            raise ValueError(f"the prompt {twice!r} is given twice; give each once and add seeds for more images")
+        if not self.seeds:
+            raise ValueError("there are no seeds; give at least one whole number")
+        for seed in self.seeds:
+            _whole_number("a seed", seed, least=0)
+            if seed >= 2**63:
+                raise ValueError(f"the seed {seed} is too large; give one below 2**63")
+        if len(set(self.seeds)) < len(self.seeds):
+            twice_seed = next(seed for seed in self.seeds if self.seeds.count(seed) > 1)
+            raise ValueError(f"the seed {twice_seed} is given twice, so its images would be too; give each once")
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(prompt index, seed) of every image, prompt by prompt."""
+        return tuple((index, seed) for index in range(len(self.prompts)) for seed in self.seeds)
+
+
+def with_trigger(prompt: str, trigger: str) -> str:
+    """The prompt that an image is made from; with an empty trigger, the prompt without the field."""
+    return prompt.replace(TRIGGER_FIELD, trigger) if trigger else without_trigger(prompt)
+
+
+def without_trigger(prompt: str) -> str:
+    """The prompt that CLIP reads: `{trigger}` and the space after it are left out."""
+    return prompt.replace(f"{TRIGGER_FIELD} ", "").replace(f" {TRIGGER_FIELD}", "").replace(TRIGGER_FIELD, "").strip()

@@ -1,0 +1,210 @@
+"""Faces in images, as DeepFace sees them.
+
+Legend: n, m = numbers of faces; dim = length of an embedding (128 for Dlib, 512 for GhostFaceNet).
+"""
+
+import difflib
+import importlib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evaluation.config import FaceConfig
+from evaluation.face_weights import install_dlib_weights
+
+Box = tuple[int, int, int, int]
+
+
+class FaceModelError(ValueError):
+    """The face model cannot be used (a wrong name, missing weights ...). It never means that an image has no face."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Face:
+    """The face that an image counts for."""
+
+    embedding: NDArray[np.float32]
+    """[dim], of length 1 (L2-normalised), read-only."""
+    confidence: float
+    """Of the detection, in (0, 1]."""
+    box: Box
+    """(x, y, width, height) in pixels of the image that was given."""
+
+    def __post_init__(self) -> None:
+        length = float(np.linalg.norm(self.embedding))
+        if self.embedding.ndim != 1 or not abs(length - 1.0) < 1e-4:
+            raise ValueError(f"an embedding of shape {self.embedding.shape} and length {length}; give one of length 1")
+        if not 0.0 < self.confidence <= 1.0:
+            raise ValueError(f"a face with confidence {self.confidence}; it must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Representation:
+    """One entry of DeepFace's answer, unfiltered: with confidence 0 it is of a whole image without a face."""
+
+    embedding: NDArray[np.float32]
+    """[dim], of length 1 (L2-normalised)."""
+    confidence: float
+    """0 when no face was found."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Detection:
+    """A face, or with confidence 0 the whole of an image without one, before it is embedded."""
+
+    crop: NDArray[Any]
+    """[height, width, 3], BGR in [0, 1], aligned by the eyes."""
+    confidence: float
+    box: Box
+
+
+class FaceModel:
+    """A DeepFace recogniser and detector, loaded once."""
+
+    def __init__(self, config: FaceConfig) -> None:
+        """Load both models, so that whatever is wrong with them shows here and not at the first image.
+
+        Raises:
+            FaceModelError: a name is unknown, or weights are missing and cannot be fetched.
+        """
+        self.config = config
+        if config.recognizer == "Dlib" or config.detector == "dlib":
+            install_dlib_weights()
+        self._deepface = _import_deepface()
+        self._build("facial_recognition", "recognizer", config.recognizer)
+        self._build("face_detector", "detector", config.detector)
+
+    def embed(self, images: Sequence[Image.Image]) -> list[Face | None]:
+        """The face of each image: the largest box among the faces above the minimum confidence; None without one.
+
+        Detection goes image by image, as in DeepFace itself; the faces are then embedded in one batch.
+
+        Raises:
+            FaceModelError: DeepFace failed; a missing face is no failure.
+        """
+        found = [self._largest_face(self._detect(image)) for image in images]
+        embeddings = iter(self._embed_crops([face.crop for face in found if face is not None]))
+        return [
+            None if face is None else Face(embedding=next(embeddings), confidence=face.confidence, box=face.box)
+            for face in found
+        ]
+
+    def represent(self, images: Sequence[Image.Image]) -> list[list[Representation]]:
+        """What `DeepFace.represent(image, enforce_detection=False)` answers for each image, in its order.
+
+        No rule about confidence or size is applied: an image without a face gives its whole-image embedding with
+        confidence 0. The homework's protocol is defined on this; everything else uses `embed`.
+
+        Raises:
+            FaceModelError: DeepFace failed.
+        """
+        found = [self._detect(image) for image in images]
+        embeddings = iter(self._embed_crops([face.crop for faces in found for face in faces]))
+        return [
+            [Representation(embedding=next(embeddings), confidence=face.confidence) for face in faces]
+            for faces in found
+        ]
+
+    def _detect(self, image: Image.Image) -> list[_Detection]:
+        pixels, enlargement = self._pixels(image)
+        faces = self._call(
+            "extract_faces", pixels, detector_backend=self.config.detector, enforce_detection=False, color_face="bgr"
+        )
+        return [
+            _Detection(
+                crop=face["face"],
+                # Some detectors' scores are not capped at 1.
+                confidence=min(float(face["confidence"]), 1.0),
+                box=_box(face["facial_area"], enlargement),
+            )
+            for face in faces
+        ]
+
+    def _largest_face(self, faces: list[_Detection]) -> _Detection | None:
+        confident = [face for face in faces if face.confidence > self.config.minimum_confidence]
+        return max(confident, key=lambda face: face.box[2] * face.box[3], default=None)
+
+    def _embed_crops(self, crops: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        if not crops:
+            return []
+        answer = self._call("represent", crops, model_name=self.config.recognizer, detector_backend="skip")
+        # A list of one image comes back without the outer list.
+        entries = answer if len(crops) == 1 else [faces[0] for faces in answer]
+        return [_normalised(entry["embedding"]) for entry in entries]
+
+    def _pixels(self, image: Image.Image) -> tuple[NDArray[np.uint8], float]:
+        """BGR pixels [height, width, 3] as DeepFace expects them, enlarged to the minimum side; and the enlargement."""
+        enlargement = max(1.0, self.config.minimum_side / min(image.size))
+        image = image.convert("RGB")
+        if enlargement > 1.0:
+            width, height = (round(side * enlargement) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        return np.ascontiguousarray(np.asarray(image, dtype=np.uint8)[:, :, ::-1]), enlargement
+
+    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        """Call DeepFace so that no failure can be taken for `no face` (its FaceNotDetected is a ValueError too)."""
+        try:
+            return getattr(self._deepface.DeepFace, function)(*arguments, **options)
+        except (ValueError, RuntimeError, OSError, ImportError) as error:
+            raise FaceModelError(f"DeepFace's {function} failed with {self.config}: {error}") from error
+
+    def _build(self, task: str, role: str, name: str) -> None:
+        known = list(self._deepface.modules.modeling.AVAILABLE_MODELS[task])
+        if name not in known:
+            near = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=1, cutoff=0.5)
+            hint = "".join(f" (did you mean {other}?)" for other in known if other.lower() in near)
+            raise FaceModelError(f"{role} is {name!r}, which DeepFace does not have{hint}; it has {', '.join(known)}")
+        try:
+            self._deepface.DeepFace.build_model(task=task, model_name=name)
+        except (ValueError, RuntimeError, OSError, ImportError) as error:
+            raise FaceModelError(
+                f"the {role} {name!r} cannot be loaded: {error}. DeepFace downloads missing weights from the internet; "
+                "without it, put the file where the message says, or use recognizer Dlib with detector dlib, whose "
+                "weights come with the package face_recognition_models"
+            ) from error
+
+
+def distances(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Euclidean distances between embeddings of length 1: [n, dim] and [m, dim] give [n, m], each in [0, 2].
+
+    0 is the same embedding, 1.414 orthogonal ones.
+    """
+    differences = np.asarray(a, dtype=np.float64)[:, None, :] - np.asarray(b, dtype=np.float64)[None, :, :]
+    result: NDArray[np.float64] = np.linalg.norm(differences, axis=2)
+    # Rounding may put opposite embeddings a hair beyond 2.
+    return result.clip(max=2.0)
+
+
+def _box(area: Mapping[str, Any], enlargement: float) -> Box:
+    x, y, width, height = (round(area[side] / enlargement) for side in ("x", "y", "w", "h"))
+    return x, y, width, height
+
+
+def _normalised(embedding: Any) -> NDArray[np.float32]:
+    vector = np.asarray(embedding, dtype=np.float64)
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length == 0.0:
+        raise FaceModelError(f"the face model returned an embedding of length {length}; its weights may be damaged")
+    unit = (vector / length).astype(np.float32)
+    unit.flags.writeable = False
+    return unit
+
+
+def _import_deepface() -> ModuleType:
+    """Import DeepFace on PyTorch (unless the user chose otherwise) and undo what its import does to the process."""
+    os.environ.setdefault("DEEPFACE_BACKEND_ENGINE", "pytorch")
+    try:
+        # The import silences every warning of the process; its filters are put back.
+        with warnings.catch_warnings():
+            importlib.import_module("deepface.DeepFace")
+            importlib.import_module("deepface.modules.modeling")
+            return importlib.import_module("deepface")
+    except (ImportError, ValueError) as error:
+        raise FaceModelError(f"DeepFace cannot be imported: {error}; `pip install deepface`") from error

@@ -1,0 +1,93 @@
+"""Images from a diffusers pipeline, the same whatever the batch size."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from evaluation.config import GenerationConfig
+
+
+def generate_images(
+    pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig
+) -> list[Image.Image]:
+    """One RGB image for each (prompt, seed) pair, in order.
+
+    The first noise of each image comes from a CPU generator of its own, so an image depends on its prompt and seed
+    and not on its neighbours or the device; only float rounding changes with the batch size. The pipeline's modules
+    are shared, its scheduler, progress bar and training modes are left as they were. A model that has diverged to
+    NaN gives black pixels rather than an error: its images are then faceless and it ranks last.
+
+    Args:
+        pipeline: its UNet and text encoder may carry PEFT adapters.
+        prompts: as the text encoder shall read them, triggers filled in.
+        seeds: as many as prompts.
+
+    Raises:
+        ValueError: there are not as many seeds as prompts.
+    """
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt")
+    sampler = _sampling_pipeline(pipeline, config)
+    images: list[Image.Image] = []
+    with torch.inference_mode(), _evaluation_mode(sampler):
+        for start in range(0, len(prompts), config.batch_size):
+            batch = slice(start, start + config.batch_size)
+            # Every image has a generator of its own, on the CPU so that each device starts from the same noise.
+            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
+            pixels = sampler(
+                prompt=list(prompts[batch]),
+                negative_prompt=[config.negative_prompt] * len(generators),
+                generator=generators,
+                height=config.resolution,
+                width=config.resolution,
+                num_inference_steps=config.steps,
+                guidance_scale=config.guidance_scale,
+                output_type="pt",
+            ).images
+            images.extend(_to_images(pixels))
+    return images
+
+
+def _sampling_pipeline(pipeline: Any, config: GenerationConfig) -> Any:
+    """A second pipeline over the same modules with a scheduler of its own and without safety checker."""
+    scheduler_config = pipeline.scheduler.config
+    scheduler_class: Any
+    options: dict[str, Any]
+    if config.scheduler == "dpmsolver++":
+        scheduler_class, options = DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}
+    elif config.scheduler == "ddim":
+        # Latents are not bounded to [-1, 1]; a scheduler config from another class may leave clipping at its default.
+        scheduler_class, options = DDIMScheduler, {"clip_sample": False}
+    else:
+        scheduler_class, options = type(pipeline.scheduler), {}
+    scheduler = scheduler_class.from_config(scheduler_config, **options)
+    components = {**pipeline.components, "scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
+    sampler = type(pipeline)(**components, requires_safety_checker=False)
+    sampler.set_progress_bar_config(disable=True)
+    return sampler
+
+
+@contextmanager
+def _evaluation_mode(pipeline: Any) -> Iterator[None]:
+    """Dropout off, and every module's training mode put back afterwards."""
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    training = [module for part in parts for module in part.modules() if module.training]
+    for part in parts:
+        part.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _to_images(pixels: torch.Tensor) -> list[Image.Image]:
+    """[batch, 3, height, width] in [0, 1] to RGB images."""
+    finite = torch.nan_to_num(pixels.float(), nan=0.0)
+    arrays = (finite.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
