@@ -1,0 +1,151 @@
+"""Adapters on disk: the diffusers layout (with alpha), and kohya keys for ComfyUI and A1111."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainer.adapter import ADAPTER_NAME, PARTS, Adapter, Part, check_no_adapter
+from trainer.files import write_file
+from trainer.model import BaseModel, quiet_loading
+
+WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+KOHYA_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+
+
+def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] | None = None) -> Path:
+    """Writes `folder`/pytorch_lora_weights.safetensors, which `pipeline.load_lora_weights(folder)` reads.
+
+    The LoRA config travels in the file's header: without it diffusers takes alpha for rank and the effect changes.
+
+    Args:
+        adapter: stays attached.
+        folder: made if missing; the file in it is replaced in one move.
+        metadata: further texts for the header, for example the seed or the photos' hash.
+
+    Returns:
+        The path of the file.
+    """
+    texts = dict(metadata or {})
+    if reserved := sorted({"format", LORA_ADAPTER_METADATA_KEY} & texts.keys()):
+        raise ValueError(f"the metadata name {reserved[0]!r} is used by diffusers itself; choose another")
+    path = Path(folder) / WEIGHTS_FILE
+    layers = {part: _portable_names(part, adapter.state_dict(part)) for part in adapter.parts}
+    configs = {part: _plain_config(adapter, part) for part in adapter.parts}
+
+    def write(temporary: Path) -> None:
+        StableDiffusionPipeline.save_lora_weights(
+            temporary.parent,
+            unet_lora_layers=dict(layers["unet"]),
+            text_encoder_lora_layers=layers.get("text_encoder"),  # type: ignore[arg-type] # tensors are fine
+            unet_lora_adapter_metadata=configs["unet"],
+            text_encoder_lora_adapter_metadata=configs.get("text_encoder"),
+            weight_name=temporary.name,
+        )
+        if texts:
+            tensors, header = read_adapter_file(temporary)
+            save_file(tensors, temporary, metadata={**header, **texts})
+
+    write_file(path, write)
+    return path
+
+
+def load_adapter(base: BaseModel, folder: Path) -> Adapter:
+    """Puts a saved adapter into `base` for generation, through diffusers' own loader; detach it when done.
+
+    Raises:
+        ValueError: there is no readable adapter file, or the base carries an adapter already.
+    """
+    check_no_adapter(base)
+    tensors, header = read_adapter_file(Path(folder) / WEIGHTS_FILE)
+    config = json.loads(header[LORA_ADAPTER_METADATA_KEY]) if LORA_ADAPTER_METADATA_KEY in header else None
+    parts = tuple(part for part in PARTS if any(name.startswith(f"{part}.") for name in tensors))
+    adapter = Adapter(base=base, parts=parts)
+    try:
+        for part in parts:
+            load = getattr(StableDiffusionPipeline, f"load_lora_into_{part}")
+            with quiet_loading():
+                load(tensors, None, getattr(base, part), adapter_name=ADAPTER_NAME, metadata=config)
+    except BaseException:
+        adapter.detach()
+        raise
+    for part in parts:
+        for weight in adapter.parameters(part):
+            weight.requires_grad_(False)
+    adapter.train(False)
+    return adapter
+
+
+def export_kohya(folder: Path, target: Path) -> Path:
+    """Writes a saved adapter to the file `target` under kohya's keys, as ComfyUI and A1111 read them.
+
+    `lora_unet_<layer>.lora_down.weight` is A, `.lora_up.weight` is B and `.alpha` the numerator of the scale; the text
+    encoder's layers begin with `lora_te_text_model_`. Values are copied, in float32.
+
+    Raises:
+        ValueError: there is no readable adapter file with its LoRA config.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    tensors, header = read_adapter_file(path)
+    if LORA_ADAPTER_METADATA_KEY not in header:
+        raise ValueError(f"{path} does not say its alpha; save the adapter with save_adapter")
+    config: dict[str, Any] = json.loads(header[LORA_ADAPTER_METADATA_KEY])
+    exported: dict[str, Tensor] = {}
+    for name, weight in tensors.items():
+        part, layer = name.split(".", 1)
+        layer, matrix = layer.rsplit(".lora_", 1)
+        prefix = f"{KOHYA_PREFIXES[part]}_{layer.replace('.', '_')}"
+        exported[f"{prefix}.lora_{'down' if matrix == 'A.weight' else 'up'}.weight"] = weight
+        exported[f"{prefix}.alpha"] = torch.tensor(float(config[f"{part}.lora_alpha"]))
+    texts = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(config["unet.r"]),
+        "ss_network_alpha": str(config["unet.lora_alpha"]),
+        "ss_base_model_version": "sd_v1",
+    }
+    write_file(Path(target), lambda temporary: save_file(exported, temporary, metadata=texts))
+    return Path(target)
+
+
+def read_adapter_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header texts of a safetensors file.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}); use another checkpoint") from error
+
+
+def weights_of_part(adapter: Adapter, part: Part, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one part of an adapter file, under the names of `adapter.state_dict(part)`."""
+    found = {name.removeprefix(f"{part}."): weight for name, weight in tensors.items() if name.startswith(f"{part}.")}
+    if part == "text_encoder" and not hasattr(adapter.base.text_encoder, "text_model"):
+        return {name.removeprefix("text_model."): weight for name, weight in found.items()}
+    return found
+
+
+def _portable_names(part: Part, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names as every tool knows them: recent transformers dropped the `text_model.` in front, the files keep it."""
+    prefix = "text_model." if part == "text_encoder" else ""
+    return {
+        (name if name.startswith(prefix) else prefix + name): weight.detach().cpu().contiguous()
+        for name, weight in weights.items()
+    }
+
+
+def _plain_config(adapter: Adapter, part: Part) -> dict[str, Any]:
+    """PEFT's config with sets as sorted lists, so that equal adapters make equal files."""
+    config = adapter.lora_config(part).to_dict()  # type: ignore[no-untyped-call]
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}

@@ -1,0 +1,68 @@
+"""Which photos, timesteps and noise each optimizer step sees: functions of (seed, step), resumable without state."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StepDraw:
+    """Everything random about one optimizer step, on the CPU. Legend: count = photos of the step, over all workers."""
+
+    indices: Tensor
+    """Int64[count], into the data cache."""
+    timesteps: Tensor
+    """Int64[count], uniform over the noise schedule."""
+    latent_noise: Tensor
+    """Float32[count, channels, height, width], standard normal: the sample of the VAE's posterior."""
+    noise: Tensor
+    """Float32[count, channels, height, width], standard normal: what the UNet is to remove."""
+
+
+def batch_indices(seed: int, step: int, photos: int, batch_size: int) -> Tensor:
+    """Photos of step `step` (from 0): Int64[batch_size], each in 0 ... photos - 1.
+
+    The steps walk through one endless sequence of shuffled epochs, so every photo comes once before any comes twice; an
+    epoch's order depends on (seed, epoch) only. A batch may span epochs.
+    """
+    first = step * batch_size
+    positions = range(first, first + batch_size)
+    return torch.tensor([_epoch_order(seed, at // photos, photos)[at % photos] for at in positions])
+
+
+def draw_step(
+    seed: int, step: int, *, photos: int, count: int, latent_shape: tuple[int, int, int], timesteps: int
+) -> StepDraw:
+    """The draw of optimizer step `step` (from 0).
+
+    Args:
+        seed: of the job.
+        step: from 0.
+        photos: number of photos in the data cache.
+        count: photos of this step.
+        latent_shape: channels, height, width of a latent.
+        timesteps: length of the noise schedule.
+    """
+    generator = torch.Generator().manual_seed(stream_seed(seed, "step", step))
+    shape = (count, *latent_shape)
+    return StepDraw(
+        indices=batch_indices(seed, step, photos, count),
+        timesteps=torch.randint(timesteps, (count,), generator=generator),
+        latent_noise=torch.randn(shape, generator=generator),
+        noise=torch.randn(shape, generator=generator),
+    )
+
+
+def stream_seed(seed: int, stream: str, index: int) -> int:
+    """Seed in 0 ... 2**63 - 1 of the `index`-th generator of a named stream; independent for different arguments."""
+    digest = hashlib.sha256(f"{seed}/{stream}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(seed: int, epoch: int, photos: int) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(stream_seed(seed, "epoch", epoch))
+    return tuple(torch.randperm(photos, generator=generator).tolist())

@@ -1,0 +1,149 @@
+"""What a data set looks like to the model: latents and captions, computed once and shared by every trial.
+
+Legend: photos = number of photos, tokens = the tokenizer's length, dim = width of the text encoder.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from trainer.files import write_file
+from trainer.model import BaseModel
+from trainer.photos import CaptionedPhoto, open_photo
+
+VERSION = "1"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataCache:
+    """The encoded photos. A latent is drawn afresh each step as mean + std * noise (the VAE's posterior)."""
+
+    latent_mean: Tensor
+    """Float32[photos, 4, height, width], in the UNet's scale (the VAE's shift and scaling factor applied)."""
+    latent_std: Tensor
+    """Float32[photos, 4, height, width], in the UNet's scale."""
+    input_ids: Tensor
+    """Int64[photos, tokens], padded to the tokenizer's length."""
+    text_embeddings: Tensor
+    """Float32[photos, tokens, dim]: the untuned text encoder's last hidden state."""
+
+    def __len__(self) -> int:
+        return len(self.latent_mean)
+
+    def to(self, device: torch.device) -> "DataCache":
+        """The same tensors on `device`."""
+        return DataCache(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def sha256(self) -> str:
+        """Over names, shapes and values."""
+        return _digest(self.tensors())
+
+
+def build_cache(photos: Sequence[CaptionedPhoto], base: BaseModel, *, resolution: int, folder: Path) -> DataCache:
+    """The encoded photos, read from `folder` if they are there and whole, otherwise computed and written there.
+
+    The file's name is a hash of the photos' contents and captions (in order), the base model's files and the
+    resolution, so a change to any of them makes another file. The base model must carry no adapter.
+
+    Args:
+        photos: at least one.
+        base: encodes them with its VAE (without gradients, in float32) and text encoder.
+        resolution: side of the square crop in pixels, a multiple of 8.
+        folder: made if missing; several processes may share it.
+
+    Returns:
+        Tensors on the CPU.
+    """
+    if not photos:
+        raise ValueError("there are no photos to encode; give at least one")
+    path = Path(folder) / f"{_cache_key(photos, base, resolution)}.safetensors"
+    if path.exists():
+        cached = _read(path)
+        if cached is not None:
+            return cached
+        logger.warning("The data cache %s is damaged; encoding the photos again.", path)
+    cache = _encode(photos, base, resolution)
+    metadata = {"digest": cache.sha256}
+    write_file(path, lambda temporary: save_file(cache.tensors(), temporary, metadata=metadata))
+    return cache
+
+
+def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) -> str:
+    content = [VERSION, base.sha256, resolution, [[photo.sha256, photo.caption] for photo in photos]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> DataCache | None:
+    """The cache in `path`, or None if the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+            expected = (file.metadata() or {}).get("digest")
+    except (SafetensorError, OSError):
+        return None
+    if set(tensors) != {field.name for field in fields(DataCache)} or _digest(tensors) != expected:
+        return None
+    return DataCache(**tensors)
+
+
+@torch.no_grad()
+def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) -> DataCache:
+    vae = base.vae
+    shift = vae.config.get("shift_factor") or 0.0
+    scale = vae.config["scaling_factor"]
+    means, stds = [], []
+    nn.Module.to(vae, torch.float32)  # lossless there and back, and half-precision encoders overflow on some photos
+    try:
+        for photo in photos:
+            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution), dtype=np.float32))
+            pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
+            posterior = vae.encode(pixels).latent_dist
+            means.append(((posterior.mean - shift) * scale).cpu())
+            stds.append((posterior.std * scale).cpu())
+    finally:
+        nn.Module.to(vae, base.dtype)
+    input_ids = _tokenize([photo.caption for photo in photos], base)
+    embeddings = [base.text_encoder(ids[None].to(base.device))[0].float().cpu() for ids in input_ids]
+    return DataCache(
+        latent_mean=torch.cat(means),
+        latent_std=torch.cat(stds),
+        input_ids=input_ids,
+        text_embeddings=torch.cat(embeddings),
+    )
+
+
+def _tokenize(captions: Sequence[str], base: BaseModel) -> Tensor:
+    length = base.tokenizer.model_max_length
+    for caption in captions:
+        tokens = len(base.tokenizer(caption).input_ids)
+        if tokens > length:
+            logger.warning("A caption has %d tokens, %d are used: %r", tokens, length, caption)
+    encoded = base.tokenizer(
+        list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    )
+    input_ids: Tensor = encoded.input_ids
+    return input_ids

@@ -1,0 +1,58 @@
+"""Files that are either whole or not there: written under a temporary name, fsynced, renamed."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file beside `path`, then renames it to `path`; safe against concurrent writers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write(temporary)
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder to fill; on leaving without an error it takes the place of `folder`.
+
+    A reader sees the old folder, none (for the moment between two renames, only if `folder` existed) or the new one,
+    never a mixture.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    temporary = folder.with_name(f"{folder.name}.{token}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            _fsync(path)
+        _fsync(temporary)
+        if folder.exists():
+            replaced = folder.with_name(f"{folder.name}.{token}.old")
+            folder.rename(replaced)
+            temporary.rename(folder)
+            shutil.rmtree(replaced)
+        else:
+            temporary.rename(folder)
+        _fsync(folder.parent)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

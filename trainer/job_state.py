@@ -1,0 +1,113 @@
+"""The exact state of a job on disk: safetensors and JSON, no pickle, in one folder that is whole or not there."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from trainer.adapter import Adapter
+from trainer.adapter_files import WEIGHTS_FILE, read_adapter_file, save_adapter, weights_of_part
+from trainer.config import TrainingConfig
+from trainer.files import written_folder
+
+VERSION = 1
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "training_state.json"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JobState:
+    """The live objects that a checkpoint is taken from, or put into."""
+
+    adapter: Adapter
+    optimizer: torch.optim.AdamW
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler | None
+    """Loss scaling of float16 jobs."""
+    step: int
+    config: TrainingConfig
+    base_sha256: str
+    cache_sha256: str
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to continue this job."""
+        return {**asdict(self.config), "base model": self.base_sha256, "photos": self.cache_sha256}
+
+
+def save(state: JobState, folder: Path) -> None:
+    """Writes `folder` atomically: pytorch_lora_weights.safetensors, optimizer.safetensors, training_state.json."""
+    moments = {
+        f"{name}.{moment}": value.detach().cpu().contiguous()
+        for name, weight in _named_weights(state.adapter).items()
+        for moment, value in state.optimizer.state[weight].items()
+    }
+    numbers = {
+        "version": VERSION,
+        "step": state.step,
+        "job": state.identity,
+        "parameter_groups": [
+            {name: value for name, value in group.items() if name != "params"} for group in state.optimizer.param_groups
+        ],
+        "lr_scheduler": {
+            name: value for name, value in state.lr_scheduler.state_dict().items() if name != "lr_lambdas"
+        },
+        "scaler": state.scaler.state_dict() if state.scaler is not None else None,
+    }
+    with written_folder(Path(folder)) as temporary:
+        save_adapter(state.adapter, temporary)
+        save_file(moments, temporary / OPTIMIZER_FILE)
+        (temporary / STATE_FILE).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+
+
+def restore(state: JobState, folder: Path) -> int:
+    """Puts the checkpoint in `folder` into the live objects and returns its step.
+
+    Raises:
+        ValueError: the checkpoint is missing, damaged or another job's.
+    """
+    folder = Path(folder)
+    try:
+        numbers = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / STATE_FILE} is missing or damaged ({error}); use another checkpoint") from error
+    _check_identity(state, numbers, folder)
+    adapter_weights, _ = read_adapter_file(folder / WEIGHTS_FILE)
+    moments, _ = read_adapter_file(folder / OPTIMIZER_FILE)
+    for part in state.adapter.parts:
+        state.adapter.load_state_dict(part, weights_of_part(state.adapter, part, adapter_weights))
+    for name, weight in _named_weights(state.adapter).items():
+        held = {moment: moments[f"{name}.{moment}"] for moment in MOMENTS if f"{name}.{moment}" in moments}
+        if held:
+            # AdamW keeps its step count in float32 on the CPU unless fused on a GPU; either way beside the moments.
+            state.optimizer.state[weight] = {moment: value.to(weight.device) for moment, value in held.items()}
+    for group, saved in zip(state.optimizer.param_groups, numbers["parameter_groups"], strict=True):
+        group.update({**saved, "betas": tuple(saved["betas"])})
+    state.lr_scheduler.load_state_dict({**numbers["lr_scheduler"], "lr_lambdas": [None] * len(state.adapter.parts)})
+    if state.scaler is not None:
+        state.scaler.load_state_dict(numbers["scaler"])
+    return int(numbers["step"])
+
+
+def _check_identity(state: JobState, numbers: dict[str, Any], folder: Path) -> None:
+    if numbers.get("version") != VERSION:
+        raise ValueError(
+            f"{folder} has checkpoint version {numbers.get('version')}, not {VERSION}; start the job afresh"
+        )
+    saved, own = numbers["job"], state.identity
+    differing = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
+    if differing:
+        listed = ", ".join(f"{name} ({saved.get(name)!r} there, {own.get(name)!r} here)" for name in differing)
+        raise ValueError(
+            f"the checkpoint {folder} belongs to another job: {listed}; resume with what it was started with"
+        )
+
+
+def _named_weights(adapter: Adapter) -> dict[str, torch.nn.Parameter]:
+    return {
+        f"{part}.{name}": weight for part in adapter.parts for name, weight in adapter.named_parameters(part).items()
+    }

@@ -1,0 +1,316 @@
+"""One fine-tuning job as a live object: step it, look at it, save it, resume it, close it. Knows nothing of Ray.
+
+Legend: batch = photos of one forward pass on this worker, tokens and dim as in trainer.cache.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+import torch.distributed
+from diffusers.optimization import get_scheduler
+from torch import Tensor
+
+from trainer import job_state
+from trainer.acceleration import choose_precision, make_accelerator
+from trainer.adapter import Adapter, attach_adapter
+from trainer.batches import StepDraw, draw_step, stream_seed
+from trainer.cache import DataCache
+from trainer.config import TrainingConfig
+from trainer.loss import NoiseSchedule, denoising_loss, min_snr_weights
+from trainer.model import BaseModel
+
+VALIDATION_SEED = 0
+VALIDATION_TIMESTEPS = 8
+VALIDATION_BATCH = 8
+FINITE_CHECK_STEPS = 25
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818 - a state of the job, as much as an error
+    """The loss is not finite any more; the job cannot go on."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the training loss is not finite at step {step}; use a lower learning rate")
+        self.step = step
+
+
+@dataclass(frozen=True, eq=False)
+class StepReport:
+    """What one optimizer step did."""
+
+    step: int
+    """Optimizer steps done, from 1."""
+    loss_tensor: Tensor
+    """Float32 scalar on the job's device: weighted loss averaged over all photos of the step."""
+    learning_rates: dict[str, float]
+    """Rate that this step used, by part of the model."""
+
+    @property
+    def loss(self) -> float:
+        """The loss as a number; waits for the device."""
+        return float(self.loss_tensor)
+
+
+class TrainingJob:
+    """Fine-tunes one LoRA adapter on `base`, which it holds until `close`.
+
+    In an initialised torch.distributed group every worker makes the same job: each trains on its share of every batch
+    and gradients are averaged, so the number of workers does not change what is learnt. All randomness of a step is a
+    function of (config.seed, step).
+
+    Args:
+        base: carries no adapter; the job attaches its own.
+        cache: the training photos; moved to the base's device.
+        config: what to do.
+
+    Raises:
+        ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
+    """
+
+    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self._workers = torch.distributed.get_world_size() if distributed else 1
+        self._worker = torch.distributed.get_rank() if distributed else 0
+        if config.batch_size % self._workers:
+            raise ValueError(
+                f"batch_size is {config.batch_size}, which {self._workers} workers cannot share evenly; "
+                f"make it a multiple of {self._workers}"
+            )
+        precision = choose_precision(config.mixed_precision, base.device, base.dtype)
+        self.base = base
+        self.config = config
+        self.step_count = 0
+        self.closed = False
+        self._cache = cache.to(base.device)
+        self._cache_sha256 = cache.sha256
+        self._schedule = NoiseSchedule.of(base.scheduler, base.device)
+        self._loss_weights = min_snr_weights(self._schedule.snr, config.snr_gamma, self._schedule.prediction_type)
+        self._finite = torch.ones((), dtype=torch.bool, device=base.device)
+        self.adapter: Adapter = attach_adapter(base, config)
+        try:
+            self._accelerator = make_accelerator(base.device, precision, config.gradient_accumulation_steps)
+            rates = {"unet": config.unet_learning_rate, "text_encoder": config.text_encoder_learning_rate}
+            self._weights = [weight for part in self.adapter.parts for weight in self.adapter.parameters(part)]
+            self._adamw = torch.optim.AdamW(
+                [{"params": self.adapter.parameters(part), "lr": rates[part]} for part in self.adapter.parts],
+                weight_decay=config.weight_decay,
+                fused=True,
+            )
+            # Accelerate's scheduler wrapper would step once per worker, the plain one steps once per optimizer step.
+            self._lr_scheduler = get_scheduler(
+                "constant_with_warmup" if config.lr_scheduler == "constant" else config.lr_scheduler,
+                self._adamw,
+                num_warmup_steps=config.lr_warmup_steps,
+                num_training_steps=config.steps,
+                num_cycles=config.lr_cycles,
+            )
+            self._optimizer = self._accelerator.prepare_optimizer(self._adamw, device_placement=False)
+            self.adapter.train()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def finished(self) -> bool:
+        """Whether all config.steps are done."""
+        return self.step_count >= self.config.steps
+
+    def step(self) -> StepReport:
+        """Does one optimizer step; waits for the device only to check the loss, every 25th step and at the last.
+
+        Raises:
+            TrainingDiverged: the loss of this step, or of one since the last check, is not finite.
+            RuntimeError: the job is finished or closed.
+        """
+        if self.closed or self.finished:
+            raise RuntimeError(f"the job is {'closed' if self.closed else 'finished'} at step {self.step_count}")
+        config = self.config
+        draw = draw_step(
+            config.seed,
+            self.step_count,
+            photos=len(self._cache),
+            count=config.photos_per_step,
+            latent_shape=self._latent_shape,
+            timesteps=len(self._loss_weights),
+        )
+        rates = [float(rate) for rate in self._lr_scheduler.get_last_lr()]
+        learning_rates = dict[str, float](zip(self.adapter.parts, rates, strict=True))
+        self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
+        with self._dropout_randomness():
+            losses = [self._accumulate(batch) for batch in self._batches(draw)]
+        self._lr_scheduler.step()
+        self.step_count += 1
+        loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+        self._finite &= loss.isfinite()
+        if self.base.device.type == "cpu" or self.step_count % FINITE_CHECK_STEPS == 0 or self.finished:
+            self.check_finite()
+        return StepReport(step=self.step_count, loss_tensor=loss, learning_rates=learning_rates)
+
+    def check_finite(self) -> None:
+        """Waits for the device and raises TrainingDiverged if any loss so far was not finite."""
+        if not bool(self._finite):
+            raise TrainingDiverged(self.step_count)
+
+    @contextmanager
+    def evaluation_mode(self) -> Iterator[None]:
+        """Within it the base generates with the adapter as trained so far: no dropout, no gradients."""
+        self.adapter.train(False)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.adapter.train()
+
+    def validation_loss(self, reference: DataCache) -> float:
+        """Unweighted denoising loss on photos that are not trained on; lower is better.
+
+        Noise and timesteps are fixed, eight per photo spread evenly over the noise schedule, and the same in every job,
+        so values of different jobs and steps compare.
+        """
+        timesteps = len(self._loss_weights)
+        count = len(reference) * VALIDATION_TIMESTEPS
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        noise = torch.randn((count, *self._latent_shape), generator=generator).to(self.base.device)
+        at = torch.arange(count, device=self.base.device)
+        spread = (at * timesteps + timesteps // 2) // count
+        losses = []
+        with self.evaluation_mode():
+            cache = reference.to(self.base.device)
+            for rows in torch.split(at, VALIDATION_BATCH):
+                photos = rows % len(reference)
+                latents = cache.latent_mean[photos]
+                loss = self._loss(cache, photos, latents, noise[rows], spread[rows], weighted=False)
+                losses.append(loss * len(rows))
+        return float(torch.stack(losses).sum() / count)
+
+    def save(self, folder: Path) -> None:
+        """Writes all that `restore` needs to go on exactly, as one atomic folder; only the first worker writes.
+
+        The adapter lies in it as `pytorch_lora_weights.safetensors`, so that diffusers loads the folder as it is.
+
+        Raises:
+            TrainingDiverged: there is nothing worth keeping.
+        """
+        self.check_finite()
+        if self._worker == 0:
+            job_state.save(self._state(), folder)
+
+    def restore(self, folder: Path) -> None:
+        """Takes up the state that `save` wrote for the same base, photos and config.
+
+        Raises:
+            ValueError: the folder is missing or damaged, or belongs to another job; the message names what differs.
+        """
+        self.step_count = job_state.restore(self._state(), folder)
+        self._finite.fill_(True)
+
+    def close(self) -> None:
+        """Detaches the adapter and forgets the optimizer; the base is as before. Further calls do nothing."""
+        if not self.closed:
+            self.closed = True
+            self.adapter.detach()
+            self._weights = []
+            for name in ("_optimizer", "_adamw", "_lr_scheduler", "_accelerator"):
+                if hasattr(self, name):
+                    delattr(self, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _latent_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self._cache.latent_mean.shape[1:]
+        return channels, height, width
+
+    def _state(self) -> job_state.JobState:
+        return job_state.JobState(
+            adapter=self.adapter,
+            optimizer=self._adamw,
+            lr_scheduler=self._lr_scheduler,
+            scaler=self._accelerator.scaler,
+            step=self.step_count,
+            config=self.config,
+            base_sha256=self.base.sha256,
+            cache_sha256=self._cache_sha256,
+        )
+
+    def _batches(self, draw: StepDraw) -> Iterator[StepDraw]:
+        """This worker's part of each forward pass of a step, on the device."""
+        share = self.config.batch_size // self._workers
+        for accumulated in range(self.config.gradient_accumulation_steps):
+            first = accumulated * self.config.batch_size + self._worker * share
+            rows = slice(first, first + share)
+            yield StepDraw(
+                indices=self._to_device(draw.indices[rows]),
+                timesteps=self._to_device(draw.timesteps[rows]),
+                latent_noise=self._to_device(draw.latent_noise[rows]),
+                noise=self._to_device(draw.noise[rows]),
+            )
+
+    def _accumulate(self, batch: StepDraw) -> Tensor:
+        """Forward and backward of one batch, and the optimizer's step after the last batch of a step; the loss."""
+        with self._accelerator.accumulate():
+            mean, std = self._cache.latent_mean[batch.indices], self._cache.latent_std[batch.indices]
+            latents = mean + std * batch.latent_noise
+            loss = self._loss(self._cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
+            self._accelerator.backward(loss)
+            loss = loss.detach()
+            if self._accelerator.sync_gradients:
+                if self._workers > 1:
+                    loss = self._average_over_workers(loss)
+                self._accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        return loss
+
+    def _loss(
+        self, cache: DataCache, photos: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, *, weighted: bool
+    ) -> Tensor:
+        """Denoising loss of [batch] rows of `cache`; `latents` and `noise` are Float32[batch, 4, height, width]."""
+        noisy = self._schedule.add_noise(latents, noise, timesteps)
+        target = self._schedule.target(latents, noise, timesteps)
+        with self._accelerator.autocast():
+            if self.config.trains_text_encoder:
+                embeddings = self.base.text_encoder(cache.input_ids[photos])[0]
+            else:
+                embeddings = cache.text_embeddings[photos]
+            dtype = self.base.dtype
+            (prediction,) = self.base.unet(noisy.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)
+        weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
+        return denoising_loss(prediction, target, weights)
+
+    def _average_over_workers(self, loss: Tensor) -> Tensor:
+        """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        together = torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)])
+        torch.distributed.all_reduce(together)
+        together /= self._workers
+        for gradient, averaged in zip(
+            gradients, torch.split(together, [*(g.numel() for g in gradients), 1]), strict=False
+        ):
+            gradient.copy_(averaged.view_as(gradient))
+        return together[-1]
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.base.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.base.device, non_blocking=True)
+
+    @contextmanager
+    def _dropout_randomness(self) -> Iterator[None]:
+        """Within it dropout draws from a seed of this step and worker; the process's own generators are put back."""
+        if not self.config.dropout:
+            yield
+            return
+        with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
+            torch.manual_seed(stream_seed(self.config.seed, f"dropout/{self._worker}", self.step_count))
+            yield

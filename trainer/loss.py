@@ -1,0 +1,92 @@
+"""The denoising objective: noising, the target of the prediction, and the min-SNR weights of its squared error."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from torch import Tensor
+
+PredictionType = Literal["epsilon", "v_prediction"]
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The diffusion process x_t = signal_t * x_0 + noise_t * epsilon as tables over the timesteps t."""
+
+    signal: Tensor
+    """Float32[timesteps], sqrt(alpha_bar_t)."""
+    noise: Tensor
+    """Float32[timesteps], sqrt(1 - alpha_bar_t)."""
+    prediction_type: PredictionType
+
+    @classmethod
+    def of(cls, scheduler: ConfigMixin, device: torch.device) -> "NoiseSchedule":
+        """The schedule that a pipeline's sampler describes.
+
+        Raises:
+            ValueError: the model predicts something other than the noise or the velocity.
+        """
+        reference = DDPMScheduler.from_config(scheduler.config)
+        prediction_type = reference.config.prediction_type
+        if prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f"the base model's prediction type is {prediction_type!r}; "
+                "use a model that predicts 'epsilon' or 'v_prediction'"
+            )
+        cumulative = reference.alphas_cumprod.float()
+        return cls(
+            signal=cumulative.sqrt().to(device),
+            noise=(1 - cumulative).sqrt().to(device),
+            prediction_type=prediction_type,
+        )
+
+    @property
+    def snr(self) -> Tensor:
+        """Float32[timesteps], the signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t)."""
+        return (self.signal / self.noise) ** 2
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t of the same shape as `latents` [batch, channels, height, width]; `timesteps` is Int64[batch]."""
+        return _per_image(self.signal, timesteps) * latents + _per_image(self.noise, timesteps) * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the UNet should answer: epsilon, or the velocity v = signal_t * epsilon - noise_t * x_0."""
+        if self.prediction_type == "epsilon":
+            return noise
+        return _per_image(self.signal, timesteps) * noise - _per_image(self.noise, timesteps) * latents
+
+
+def min_snr_weights(snr: Tensor, gamma: float | None, prediction_type: PredictionType) -> Tensor:
+    """Weight of the squared error at each signal-to-noise ratio (Hang et al. 2023, https://arxiv.org/abs/2303.09556).
+
+    min(SNR, gamma) / SNR when the model predicts the noise epsilon and min(SNR, gamma) / (SNR + 1) when it predicts the
+    velocity v; both weigh the error of the implied x_0 by min(SNR, gamma). With gamma None every weight is 1.
+
+    Args:
+        snr: Float[timesteps], at least 0.
+        gamma: above 0, or None.
+        prediction_type: what the model predicts.
+    """
+    if gamma is None:
+        return torch.ones_like(snr)
+    if prediction_type == "epsilon":
+        return (gamma / snr).clamp(max=1)  # the same quotient, and 1 rather than 0 / 0 where SNR is 0
+    return snr.clamp(max=gamma) / (snr + 1)
+
+
+def denoising_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean over the batch of weight * mean squared error, a float32 scalar.
+
+    Args:
+        prediction: Float[batch, channels, height, width].
+        target: of the same shape.
+        weights: Float32[batch].
+    """
+    error = (prediction.float() - target.float()).square().flatten(1).mean(1)
+    return (weights * error).mean()
+
+
+def _per_image(table: Tensor, timesteps: Tensor) -> Tensor:
+    return table[timesteps].view(-1, 1, 1, 1)

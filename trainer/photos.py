@@ -1,0 +1,210 @@
+"""A folder of captioned photos: read, checked as a whole, split into training and reference photos."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+TRIGGER = "{trigger}"
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+OTHER_IMAGE_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jfif", ".jxl")
+CAPTION_SUFFIX = ".txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedPhoto:
+    """One photo and the words that describe it."""
+
+    path: Path
+    caption: str
+    """Never empty; `{trigger}` is already filled in."""
+    sha256: str
+    """Of the file's bytes, 64 hexadecimal digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoProblem:
+    """One thing wrong with a photo folder."""
+
+    file: str
+    """Name within the folder; "" when the folder as a whole is meant."""
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file + ': ' if self.file else ''}{self.reason}; {self.remedy}"
+
+
+class PhotoFolderError(ValueError):
+    """A photo folder cannot be used; `problems` lists everything that is wrong with it, in order of file name."""
+
+    def __init__(self, folder: Path, problems: Iterable[PhotoProblem]) -> None:
+        self.folder = folder
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason)))
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        super().__init__("\n".join([f"{count} in the photo folder {folder}:", *(f"  - {p}" for p in self.problems)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoSplit:
+    """Photos to learn from and photos to compare with; no content is in both."""
+
+    training: tuple[CaptionedPhoto, ...]
+    reference: tuple[CaptionedPhoto, ...]
+
+
+def load_photos(folder: Path, trigger: str | None = None, *, minimum_side: int = 64) -> tuple[CaptionedPhoto, ...]:
+    """Reads the photos of `folder`, each paired by stem with its caption STEM.txt (UTF-8), sorted by stem.
+
+    Photos are JPEG, PNG or WebP files, told by their content and decoded in full. Hidden files, sub-folders and files
+    that are neither images nor .txt are none of our business.
+
+    Args:
+        folder: the photo folder.
+        trigger: the word that `{trigger}` in captions stands for.
+        minimum_side: least width and height of a photo in pixels.
+
+    Raises:
+        PhotoFolderError: anything is wrong with any file; lists all of it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PhotoFolderError(folder, [_problem("", "there is no such folder", "check the path of the photos")])
+    problems: list[PhotoProblem] = []
+    photo_files, caption_files = _files_by_stem(folder, problems)
+    photos = []
+    for stem, path in sorted(photo_files.items()):
+        sha256 = _check_photo(path, minimum_side, problems)
+        if stem not in caption_files:
+            remedy = f"write what it shows into {stem}{CAPTION_SUFFIX}"
+            problems.append(_problem(path.name, "has no caption", remedy))
+            continue
+        caption = _read_caption(caption_files[stem], trigger, problems)
+        if sha256 is not None and caption is not None:
+            photos.append(CaptionedPhoto(path=path, caption=caption, sha256=sha256))
+    for stem, path in caption_files.items():
+        if stem not in photo_files:
+            remedy = f"add the photo {stem}.jpg or remove the caption"
+            problems.append(_problem(path.name, "is a caption without a photo", remedy))
+    if not photo_files and not problems:
+        remedy = f"put {', '.join(PHOTO_SUFFIXES)} files there, each with a {CAPTION_SUFFIX} caption of the same name"
+        problems.append(_problem("", "there are no photos", remedy))
+    if problems:
+        raise PhotoFolderError(folder, problems)
+    return tuple(photos)
+
+
+def split_photos(photos: Sequence[CaptionedPhoto], reference_share: float, seed: int) -> PhotoSplit:
+    """Sets a share of the photos apart as reference photos, which are never trained on.
+
+    The choice depends on the photos' content and the seed, not on names or order. Byte-identical photos land on the
+    same side, and a share counts them once. At least two different photos become references and at least one remains.
+
+    Args:
+        photos: any order.
+        reference_share: share of the photos wanted as reference, above 0 and below 1.
+        seed: picks another choice of the same size.
+
+    Raises:
+        ValueError: the share is out of range or fewer than three different photos are given.
+    """
+    if not 0 < reference_share < 1:
+        raise ValueError(f"reference_share is {reference_share!r}; it must lie between 0 and 1, for example 0.2")
+    contents = {photo.sha256 for photo in photos}
+    if len(contents) < 3:
+        raise ValueError(
+            f"the folder has {len(contents)} different photo(s); at least 3 are needed, since 2 are kept as references "
+            "and never trained on: add photos"
+        )
+    shuffled = sorted(contents, key=lambda sha256: hashlib.sha256(f"{seed}:{sha256}".encode()).digest())
+    count = min(max(2, round(reference_share * len(contents))), len(contents) - 1)
+    reference = frozenset(shuffled[:count])
+    return PhotoSplit(
+        training=tuple(photo for photo in photos if photo.sha256 not in reference),
+        reference=tuple(photo for photo in photos if photo.sha256 in reference),
+    )
+
+
+def open_photo(path: Path, resolution: int) -> Image.Image:
+    """The photo upright (EXIF), in RGB (transparency on white), its centre square scaled to `resolution` pixels."""
+    with Image.open(path, formats=PHOTO_FORMATS) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        if upright.has_transparency_data:
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
+        return ImageOps.fit(upright.convert("RGB"), (resolution, resolution), Image.Resampling.LANCZOS)
+
+
+def _problem(file: str, reason: str, remedy: str) -> PhotoProblem:
+    return PhotoProblem(file=file, reason=reason, remedy=remedy)
+
+
+def _files_by_stem(folder: Path, problems: list[PhotoProblem]) -> tuple[dict[str, Path], dict[str, Path]]:
+    found: dict[str, dict[str, list[Path]]] = {"photo": defaultdict(list), "caption": defaultdict(list)}
+    for path in sorted(folder.iterdir()):
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        if suffix in PHOTO_SUFFIXES:
+            found["photo"][path.stem].append(path)
+        elif suffix == CAPTION_SUFFIX:
+            found["caption"][path.stem].append(path)
+        elif suffix in OTHER_IMAGE_SUFFIXES:
+            problems.append(_problem(path.name, f"{suffix} is not a supported photo format", "save it as .jpg or .png"))
+    for kind, by_stem in found.items():
+        for stem, paths in by_stem.items():
+            for path in paths[1:]:
+                remedy = "rename one of them, and its caption"
+                problems.append(_problem(path.name, f"is a second {kind} named {stem!r}, as {paths[0].name}", remedy))
+    photos, captions = ({stem: paths[0] for stem, paths in found[kind].items()} for kind in ("photo", "caption"))
+    return photos, captions
+
+
+def _check_photo(path: Path, minimum_side: int, problems: list[PhotoProblem]) -> str | None:
+    """SHA-256 of a photo that decodes, or None with the reason added to `problems`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problems.append(_problem(path.name, f"cannot be read ({error.strerror})", "check the file and its permissions"))
+        return None
+    if not content:
+        problems.append(_problem(path.name, "is empty (0 bytes)", "copy it again or remove it"))
+        return None
+    try:
+        with Image.open(path, formats=PHOTO_FORMATS) as image:
+            image.load()
+            width, height = image.size
+    except UnidentifiedImageError:
+        reason = "is not a JPEG, PNG or WebP image, whatever its name says"
+        problems.append(_problem(path.name, reason, "replace it with a photo or remove it"))
+        return None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        problems.append(_problem(path.name, f"does not decode ({error})", "copy it again or remove it"))
+        return None
+    if min(width, height) < minimum_side:
+        reason = f"is too small ({width}x{height} pixels)"
+        problems.append(_problem(path.name, reason, f"both sides need at least {minimum_side} pixels"))
+        return None
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_caption(path: Path, trigger: str | None, problems: list[PhotoProblem]) -> str | None:
+    """The caption as one line with the trigger filled in, or None with the reason added to `problems`."""
+    try:
+        caption = " ".join(path.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError:
+        problems.append(_problem(path.name, "is not UTF-8 text", "save the caption as UTF-8"))
+        return None
+    except OSError as error:
+        problems.append(_problem(path.name, f"cannot be read ({error.strerror})", "check the file and its permissions"))
+        return None
+    if not caption:
+        problems.append(_problem(path.name, "is an empty caption", "write what the photo shows"))
+        return None
+    if TRIGGER in caption and not trigger:
+        problems.append(_problem(path.name, f"contains {TRIGGER}, but no trigger is set", "set the trigger word"))
+        return None
+    return caption.replace(TRIGGER, trigger or "")
