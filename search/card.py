@@ -1,0 +1,115 @@
+"""The adapter card: what a stranger needs to know to use, judge and make again the champion."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from string import Template
+
+from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from search.champion import Final, Verdict
+from search.config import SearchConfig
+from trainer.files import write_file
+
+CARD = Template("""\
+# $name
+
+A LoRA adapter of `$model` that draws the person behind the word `$trigger`.
+
+| | untuned model | this adapter, in the search | this adapter, in the final | interval ($confidence) |
+|---|---|---|---|---|
+$table
+
+Likeness is 0 for the untuned model and 1 for the person's real photos among themselves; fidelity is the CLIP score
+relative to the untuned model's. The final's $images images come from prompts and seeds that steered nothing.
+Against the first trial: $verdict.
+
+## Files
+
+$files
+
+## Use
+
+```python
+import torch
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("$model", torch_dtype=torch.float32)
+pipeline.load_lora_weights("$folder")
+image = pipeline("$prompt").images[0]
+```
+
+ComfyUI and A1111: put `$kohya` into their folder of LoRAs.
+
+## How it was made
+
+Trial $trial, step $step of $steps, seed $seed, $training photos (and $reference that were only compared with).
+
+| setting | value |
+|---|---|
+$params
+
+Again: `python -m search.run $folder/../search.yaml --name NEW_NAME`
+
+## Consent
+
+It can draw a particular person. Use it only as that person has agreed to, and say that its images are generated.
+""")
+
+VERDICTS = {
+    Verdict.BETTER: "better",
+    Verdict.TIE: "a tie, the difference is within the noise of these images",
+    Verdict.SAME: "it is the first trial",
+}
+
+
+def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tuple[int, int], prompt: str) -> Path:
+    """Write `README.md` beside the champion's weights.
+
+    Args:
+        config: The search, as resolved.
+        final: Its outcome.
+        folder: Holds the weights already.
+        photos: Numbers of training and of reference photos.
+        prompt: An example, the trigger filled in.
+    """
+    champion = final.champion
+    training = config.training_config(champion.record.params, seed=config.training.seed + int(champion.record.id))
+    rows = []
+    for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE):
+        interval = champion.intervals[name]
+        rows.append(
+            f"| {name} | {final.base.metrics[name]:.3f} | {champion.candidate.metrics[name]:.3f} "
+            f"| {champion.final.metrics[name]:.3f} | {interval.lower:.3f} to {interval.upper:.3f} |"
+        )
+    verdict = VERDICTS[final.verdict]
+    if final.difference is not None:
+        difference = final.difference
+        verdict += f" (objective {difference.mean:+.3f}, {difference.lower:+.3f} to {difference.upper:+.3f})"
+    files = [
+        f"- `{file.name}`, SHA-256 `{hashlib.sha256(file.read_bytes()).hexdigest()}`"
+        for file in sorted(folder.glob("*.safetensors"))
+    ]
+    text = CARD.substitute(
+        name=config.name,
+        model=config.model,
+        trigger=config.photos.trigger,
+        confidence=f"{config.final.confidence:.0%}",
+        table="\n".join(rows),
+        images=len(champion.final.rows),
+        verdict=verdict,
+        files="\n".join(files),
+        folder=folder,
+        prompt=prompt,
+        kohya=f"{config.name}.safetensors",
+        trial=champion.record.id,
+        step=champion.candidate.step,
+        steps=training.steps,
+        seed=training.seed,
+        training=photos[0],
+        reference=photos[1],
+        params="\n".join(f"| {name} | {value} |" for name, value in vars(training).items()),
+    )
+    path = folder / "README.md"
+    write_file(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    return path

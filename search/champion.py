@@ -1,0 +1,184 @@
+"""The champion: the best candidates once more, on prompts and seeds that steered nothing, and the winner's files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from evaluation.config import ObjectiveConfig
+from evaluation.scores import OBJECTIVE, Anchors, ImageRow
+from evaluation.uncertainty import Interval, bootstrap_interval, image_values, paired_difference_interval
+from search.job import AnchorJob, Job, JobState, JobStatus, PromptSetName, Report, ScoreJob
+from search.record import TrialRecord, ranked
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+POLL_SECONDS = 30.0
+
+
+class JobFailedError(RuntimeError):
+    """A measurement that the search cannot do without has failed; the message says why."""
+
+
+class Verdict(StrEnum):
+    """The champion against the first trial (by default the homework's configuration), in the final."""
+
+    BETTER = "better"
+    """The interval of the paired difference of objectives lies above 0."""
+    TIE = "tie"
+    """It holds 0: the images at hand cannot tell them apart."""
+    SAME = "same"
+    """The champion IS the first trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A trial's best checkpoint in the final."""
+
+    record: TrialRecord
+    candidate: Report
+    """As scored in the search."""
+    final: Report
+    """As scored on the final prompts and seeds."""
+    intervals: Mapping[str, Interval]
+    """Bootstrap intervals of the final metrics over images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """The outcome of a search."""
+
+    base: Report
+    """The untuned model on the final prompts and seeds."""
+    finalists: tuple[Finalist, ...]
+    """Best first; the first is the champion."""
+    verdict: Verdict
+    difference: Interval | None
+    """Champion minus first trial, objective, paired image by image; None where the first trial has no candidate."""
+
+    @property
+    def champion(self) -> Finalist:
+        return self.finalists[0]
+
+
+def measure_anchors(dispatcher: ActorHandle[Any], folder: Path, prompt_set: PromptSetName) -> tuple[Report, Anchors]:
+    """Have a seat measure the untuned model and the real photos on a prompt set.
+
+    Raises:
+        JobFailedError: it could not; the message says why.
+    """
+    job = AnchorJob(id=f"base-{prompt_set}", folder=folder / f"base-{prompt_set}", prompt_set=prompt_set)
+    (report,) = _run(dispatcher, [job])
+    assert isinstance(report, Report)
+    return report, Anchors(**{name: report.metrics[name] for name in Anchors.__dataclass_fields__})
+
+
+def run_final(
+    dispatcher: ActorHandle[Any],
+    records: Sequence[TrialRecord],
+    folder: Path,
+    *,
+    candidates: int,
+    objective: ObjectiveConfig,
+    confidence: float,
+    seed: int,
+) -> Final | None:
+    """Score the best `candidates` trials, and the first trial, on the final prompts and seeds; the best wins.
+
+    Args:
+        dispatcher: Hands the scoring to the seats.
+        records: All trials.
+        folder: Gets one folder a finalist.
+        candidates: How many trials enter by their rank.
+        objective: Weights of the objective.
+        confidence: Level of the intervals, a probability.
+        seed: Of the bootstrap.
+
+    Returns:
+        None if no trial has a usable candidate.
+
+    Raises:
+        JobFailedError: the final could not be scored; the message says why.
+    """
+    order = ranked(list(records))
+    if not order:
+        return None
+    entrants = order[:candidates]
+    first = next((record for record in order if record.id == records[0].id), None)
+    if first is not None and first not in entrants:
+        entrants.append(first)
+    base, anchors = measure_anchors(dispatcher, folder, "final")
+    jobs = [
+        ScoreJob(id=f"final-{record.id}", folder=folder / record.id, adapter=_candidate(record).folder, prompt_set="final", anchors=anchors)
+        for record in entrants
+    ]
+    finals = _run(dispatcher, jobs)
+    values = [image_values([ImageRow(**row) for row in final.rows], anchors, objective) for final in finals]
+    finalists = [
+        Finalist(
+            record=record,
+            candidate=_candidate(record),
+            final=final,
+            intervals={
+                name: bootstrap_interval(value, seed=seed, level=confidence) for name, value in images.items()
+            },
+        )
+        for record, final, images in zip(entrants, finals, values, strict=True)
+    ]
+    best = max(range(len(finalists)), key=lambda index: finals[index].metrics[OBJECTIVE])
+    verdict, difference = Verdict.BETTER, None
+    if first is entrants[best]:
+        verdict = Verdict.SAME
+    elif first is not None:
+        difference = paired_difference_interval(
+            values[best][OBJECTIVE], values[entrants.index(first)][OBJECTIVE], seed=seed, level=confidence
+        )
+        verdict = Verdict.BETTER if difference.lower > 0 else Verdict.TIE
+    finalists.sort(key=lambda finalist: -finalist.final.metrics[OBJECTIVE])
+    return Final(base=base, finalists=tuple(finalists), verdict=verdict, difference=difference)
+
+
+def export_champion(final: Final, folder: Path, name: str) -> Path:
+    """Write the champion's weights: for diffusers under its own name, for ComfyUI and A1111 as `NAME.safetensors`.
+
+    Returns:
+        The diffusers file.
+    """
+    from trainer.adapter_files import WEIGHTS_FILE, export_kohya  # torch: only now
+
+    source = final.champion.candidate.folder
+    target = folder / WEIGHTS_FILE
+    shutil.copyfile(source / WEIGHTS_FILE, target)
+    export_kohya(folder, folder / f"{name}.safetensors")
+    return target
+
+
+def _candidate(record: TrialRecord) -> Report:
+    assert record.candidate is not None, f"trial {record.id} entered the final without a candidate"
+    return record.candidate
+
+
+def _run(dispatcher: ActorHandle[Any], jobs: Sequence[Job]) -> list[Report]:
+    """Have seats do jobs that report once; the reports in the jobs' order."""
+    ray.get([dispatcher.submit.remote(job) for job in jobs])
+    reports = []
+    for job in jobs:
+        status: JobStatus | None = None
+        while status is None or not status.ended:
+            status = ray.get(dispatcher.status.remote(job.id, reports=1, timeout=POLL_SECONDS))
+        if status.state is not JobState.FINISHED or not status.reports:
+            raise JobFailedError(f"job {job.id} {status.state}: {status.reason or 'it reported nothing'}")
+        reports.append(status.reports[0])
+    return reports
+
+
+def interval_result(interval: Interval) -> dict[str, float]:
+    """An interval's entry in `result.json`."""
+    return asdict(interval)

@@ -1,0 +1,310 @@
+"""The configuration of a search: one YAML file, checked here and nowhere else.
+
+Every path in the file is read relative to the file's own folder, so that a search can be started from anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig
+from search.space import Dimension, Value, clip
+from trainer.config import TrainingConfig
+
+HOMEWORK: Mapping[str, Value] = {
+    "learning_rate": 1e-4,
+    "text_encoder_learning_rate": 1e-4,
+    "rank": 32,
+    "alpha": 16,
+    "steps": 2000,
+    "targets": "attention",
+}
+"""The configuration of the homework that this project grew out of (GenAI 2024, HW10): the one to beat."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhotosConfig(_Section):
+    """The person's photos."""
+
+    folder: Path
+    """Photos (JPEG, PNG or WebP), each with a caption in a text file of the same name."""
+    trigger: str = "sks"
+    """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
+    reference_share: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the photos that are kept out of training: likeness is measured against these only."""
+    seed: int = 0
+    """Seed of the split into training and reference photos."""
+
+
+class EvaluationConfig(_Section):
+    """How a checkpoint is scored."""
+
+    protocol: Literal["likeness", "hw10"] = "likeness"
+    """`hw10` scores exactly as the homework did: see `evaluation.hw10` for what that rewards."""
+    prompts: Path
+    """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
+    seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    every: int = Field(default=100, ge=1)
+    """Optimizer steps between two scored checkpoints. The last step is always scored."""
+    clip: str = "openai/clip-vit-base-patch32"
+    """CLIP model of the CLIP score: a folder or a hub name."""
+    generation: GenerationConfig
+    faces: FaceConfig = FaceConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+
+
+class FinalConfig(_Section):
+    """The final: the best candidates once more, on prompts and seeds that steered nothing."""
+
+    prompts: Path
+    seeds: tuple[int, ...] = Field(default=(101, 102), min_length=1)
+    candidates: int = Field(default=3, ge=1)
+    """How many trials send their best checkpoint into the final. The first trial is scored besides, to compare."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Level of the bootstrap intervals, a probability."""
+
+
+class StoppingConfig(_Section):
+    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials go on."""
+
+    enabled: bool = True
+    grace_period: int = Field(default=100, ge=1)
+    """Optimizer steps that every trial may take before it can be stopped."""
+    reduction_factor: float = Field(default=3, gt=1)
+
+
+class SeatsConfig(_Section):
+    """Warm trainers: each holds the base model and trains one trial after the other."""
+
+    count: int | None = Field(default=None, ge=1)
+    """Seats. Default: one a GPU of the cluster, or one a CPU core where there is no GPU."""
+    workers: int = Field(default=1, ge=1)
+    """Training processes a seat (data parallel)."""
+    gpus_per_worker: float = Field(default=1.0, ge=0, le=1)
+    """GPUs each worker reserves where the cluster has any; a fraction lets several share one."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads a worker computes with, and CPU cores it reserves on a cluster without GPUs."""
+    tries: int = Field(default=3, ge=1)
+    """How often a job may lose its worker before the trial has failed."""
+
+
+class TrackingConfig(_Section):
+    """Where MLflow keeps the record."""
+
+    uri: str | None = None
+    """MLflow tracking URI. Default: the sqlite database `mlflow.db` beside the folder of runs."""
+    experiment: str = Field(default="likeness", min_length=1)
+
+
+class SearchConfig(_Section):
+    """Everything that a search needs to know."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the run folder, of the MLflow parent run and of the registered model."""
+    model: str
+    """Base model: a folder in diffusers layout or a hub name."""
+    photos: PhotosConfig
+    training: TrainingConfig = TrainingConfig()
+    """Training settings that do not vary."""
+    space: dict[str, Dimension] = Field(min_length=1)
+    """Training settings that vary."""
+    trials: int = Field(default=20, ge=1)
+    seed: int = 0
+    """Seed of the sampler."""
+    first_trials: tuple[dict[str, Value], ...] = ({**HOMEWORK},)
+    """Configurations to try before the sampler proposes; clipped to the space. Default: the homework's."""
+    stopping: StoppingConfig = StoppingConfig()
+    seats: SeatsConfig = SeatsConfig()
+    evaluation: EvaluationConfig
+    final: FinalConfig
+    tracking: TrackingConfig = TrackingConfig()
+    runs: Path = Path("runs")
+    """Folder of the run folders, relative to where the search is started."""
+
+    @field_validator("space")
+    @classmethod
+    def _known_settings(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
+        known = [field.name for field in dataclasses.fields(TrainingConfig)]
+        for name in space:
+            if name not in known:
+                raise ValueError(f"{name!r} is not a training setting{_nearest(name, known)}")
+        return space
+
+    @model_validator(mode="after")
+    def _trainable(self) -> SearchConfig:
+        for params in self.first_trials:
+            for name in params:
+                if name not in self.space and params != HOMEWORK:
+                    raise ValueError(f"first_trials names {name!r}, which space does not{_nearest(name, self.space)}")
+            self.training_config(clip(self.space, params), seed=0)
+        return self
+
+    def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
+        """The full training settings of one trial.
+
+        Raises:
+            ValueError: a value that the trainer refuses, by name.
+        """
+        return dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+
+
+class ConfigurationError(ValueError):
+    """The configuration file cannot be used; the message names the place, the value and the remedy."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: PyYAML reads `1e-4` as text, everybody means a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
+    """Read, check and resolve a configuration file.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` pairs that replace or add single values, the key with dots (`evaluation.every=50`),
+            the value as YAML.
+
+    Raises:
+        ConfigurationError: anything that is wrong with the file, all of it at once.
+    """
+    try:
+        document = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path} must hold a mapping of settings, not {type(document).__name__}")
+    for override in overrides:
+        _override(document, override)
+    try:
+        config = SearchConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(_explain(error))) from error
+    return _resolve(config, path.parent)
+
+
+def dump_config(config: SearchConfig) -> str:
+    """The resolved configuration as YAML, which `load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigurationError(f"--set {override!r} must read key=value, as in --set evaluation.every=50")
+    *parents, leaf = key.split(".")
+    place = document
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigurationError(f"--set {override!r}: {parent!r} holds a value, not settings")
+    try:
+        place[leaf] = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {override!r}: the value is not YAML: {error}") from error
+
+
+def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
+    def path(value: Path, kind: str) -> Path:
+        resolved = (folder / value.expanduser()).resolve()
+        if kind == "folder" and not resolved.is_dir():
+            raise ConfigurationError(f"{value} is not a folder (looked for {resolved})")
+        if kind == "file" and not resolved.is_file():
+            raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
+        return resolved
+
+    def model(value: str) -> str:
+        resolved = (folder / Path(value).expanduser()).resolve()
+        if resolved.exists():
+            return str(resolved)
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", value) is None or value.startswith("."):
+            raise ConfigurationError(f"{value!r} is neither a folder (looked for {resolved}) nor a hub name (owner/name)")
+        return value
+
+    photos = config.photos.model_copy(update={"folder": path(config.photos.folder, "folder")})
+    evaluation = config.evaluation.model_copy(
+        update={"prompts": path(config.evaluation.prompts, "file"), "clip": model(config.evaluation.clip)}
+    )
+    final = config.final.model_copy(update={"prompts": path(config.final.prompts, "file")})
+    return config.model_copy(
+        update={
+            "model": model(config.model),
+            "photos": photos,
+            "evaluation": evaluation,
+            "final": final,
+            "runs": config.runs.expanduser().resolve(),
+        }
+    )
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The prompts of a text file: one a line; blank lines and lines that start with `#` are skipped.
+
+    Raises:
+        ConfigurationError: the file holds no prompt, or one prompt twice.
+    """
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    prompts = tuple(line for line in lines if line and not line.startswith("#"))
+    if not prompts:
+        raise ConfigurationError(f"{path} holds no prompt; write one a line")
+    if repeated := sorted({prompt for prompt in prompts if prompts.count(prompt) > 1}):
+        raise ConfigurationError(f"{path} holds a prompt twice: {repeated[0]!r}")
+    return prompts
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line a problem: the place, what is wrong, and for an unknown key the nearest that exists."""
+    lines = []
+    for problem in error.errors():
+        place = [part for part in problem["loc"] if part not in {"float", "int", "choice"}]
+        name = ".".join(str(part) for part in place)
+        if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+            lines.append(f"  {name}: there is no such key{_nearest(str(place[-1]), _fields(place[:-1]))}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {name}: this key is missing")
+        else:
+            value = problem.get("input")
+            shown = f" (found {value!r})" if not isinstance(value, dict | list) and place else ""
+            lines.append(f"  {name or 'file'}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+    return lines
+
+
+def _fields(place: Sequence[Any]) -> list[str]:
+    """The keys that exist at a place of the file."""
+    model: Any = SearchConfig
+    for part in place:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            model = field.annotation if field else None
+        elif model == dict[str, Dimension]:
+            kinds = get_args(get_args(Dimension)[0])
+            return [name for kind in kinds for name in get_args(kind)[0].model_fields]
+        else:
+            return []
+    if dataclasses.is_dataclass(model):
+        return [field.name for field in dataclasses.fields(model)]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,118 @@
+"""What is asked of a seat and what it answers. Plain values: they cross process borders and land in files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from evaluation.scores import Anchors
+from trainer.config import TrainingConfig
+from trainer.files import write_file
+
+PromptSetName: TypeAlias = Literal["validation", "final"]
+"""`validation` steers the search; `final` only confirms its outcome."""
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorJob:
+    """Measure the untuned base model and the person's real photos on one prompt set."""
+
+    id: str
+    folder: Path
+    prompt_set: PromptSetName
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """Train one adapter and score its checkpoints."""
+
+    id: str
+    folder: Path
+    """Gets one `step-N` folder a scored checkpoint. Shared by driver and seats."""
+    config: TrainingConfig
+    score_at: tuple[int, ...]
+    """Optimizer steps after which a checkpoint is scored, ascending; the last is `config.steps`."""
+    anchors: Anchors
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreJob:
+    """Score one saved adapter on one prompt set."""
+
+    id: str
+    folder: Path
+    adapter: Path
+    """Folder that holds `pytorch_lora_weights.safetensors`."""
+    prompt_set: PromptSetName
+    anchors: Anchors
+
+
+Job: TypeAlias = AnchorJob | TrainJob | ScoreJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One scored checkpoint of a job."""
+
+    step: int
+    """Optimizer steps done; 0 where nothing was trained."""
+    metrics: Mapping[str, float]
+    """Finite values under the names of `evaluation.scores.METRICS`."""
+    rows: tuple[Mapping[str, Any], ...]
+    """One row an image, see `evaluation.scores.ImageRow`."""
+    folder: Path
+    """Holds the adapter (if any), `grid.png` and this report as `report.json`."""
+    training_seconds: float = 0.0
+    """Seconds of training since the report before."""
+    scoring_seconds: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Write `report.json` into a folder, which may still have a temporary name."""
+        values = {
+            "step": self.step,
+            "metrics": dict(self.metrics),
+            "training_seconds": self.training_seconds,
+            "scoring_seconds": self.scoring_seconds,
+            "rows": list(self.rows),
+        }
+        text = json.dumps(values, allow_nan=False, indent=1)
+        write_file(folder / "report.json", lambda path: path.write_text(text, "utf-8"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """Read the report of a `step-N` folder."""
+        values = json.loads((folder / "report.json").read_text("utf-8"))
+        return cls(**{**values, "rows": tuple(values["rows"])}, folder=folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """A job as the dispatcher sees it now."""
+
+    id: str
+    state: JobState
+    reason: str = ""
+    """Why the job failed or was stopped, in words."""
+    reports: tuple[Report, ...] = field(default=())
+    step: int = 0
+    """Optimizer steps done, scored or not."""
+    losses: int = 0
+    """How often the job has lost its worker."""
+
+    @property
+    def ended(self) -> bool:
+        return self.state in {JobState.FINISHED, JobState.STOPPED, JobState.FAILED}

@@ -1,0 +1,129 @@
+"""Live progress on the terminal: what runs, how far it is, the best so far, and how long it will take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from search.job import JobState, Report
+from search.record import TrialRecord
+
+REFRESH_SECONDS = 1.0
+
+
+class Progress:
+    """A live table where the output is a terminal, a line an event where it is a file or a pipe.
+
+    Args:
+        trials: Trials planned.
+        steps: Asks how many optimizer steps each running trial has done, by trial id.
+        console: Where to write.
+    """
+
+    def __init__(self, trials: int, steps: Callable[[], dict[str, int]], console: Console) -> None:
+        self._trials = trials
+        self._ask_steps = steps
+        self._console = console
+        self._began = time.monotonic()
+        self._records: dict[str, TrialRecord] = {}
+        self._steps: dict[str, int] = {}
+        self._best: tuple[TrialRecord, Report] | None = None
+        self._done = threading.Event()
+        self._lock = threading.RLock()
+        self._live: AbstractContextManager[Live | None] = (
+            Live(console=console, get_renderable=self._table, refresh_per_second=2) if console.is_terminal else nullcontext()
+        )
+        self._thread = threading.Thread(target=self._poll, name="progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._live.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+        self._thread.join(timeout=5)
+        self._live.__exit__(kind, error, trace)
+
+    def started(self, record: TrialRecord) -> None:
+        """A trial begins."""
+        with self._lock:
+            self._records[record.id] = record
+
+    def reported(self, record: TrialRecord, report: Report) -> None:
+        """A checkpoint was scored."""
+        with self._lock:
+            self._steps[record.id] = report.step
+            value = report.metrics[OBJECTIVE]
+            if self._best is None or value > self._best[1].metrics[OBJECTIVE]:
+                self._best = (record, report)
+        self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}")
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial has ended, one way or another."""
+        note = f": {record.reason}" if record.reason else ""
+        self._line(f"trial {record.id}  {record.state}{note}")
+
+    def done_share(self) -> float:
+        """Share of the planned work that is done, [0, 1]; a stopped trial counts as done."""
+        with self._lock:
+            shares = [
+                1.0 if _over(record) else min(self._steps.get(record.id, 0) / record.steps, 1.0)
+                for record in self._records.values()
+            ]
+        return min(sum(shares) / self._trials, 1.0)
+
+    def _line(self, text: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(f"{self._clock()}  {text}", highlight=False, soft_wrap=True)
+
+    def _clock(self) -> str:
+        elapsed = time.monotonic() - self._began
+        share = self.done_share()
+        best = f"best {self._best[1].metrics[OBJECTIVE]:.3f} (trial {self._best[0].id})" if self._best else "best -"
+        left = f"{_duration(elapsed * (1 - share) / share)} left" if share > 0.02 else "measuring"
+        return f"[{_duration(elapsed)}, {share:4.0%}, {left}, {best}]".replace("[", "\\[")
+
+    def _table(self) -> Table:
+        table = Table(title=self._clock(), title_justify="left", expand=False)
+        for column in ("trial", "step", "objective", "likeness", "fidelity", "faceless", "state"):
+            table.add_column(column, justify="left" if column == "state" else "right")
+        with self._lock:
+            for record in list(self._records.values())[-12:]:
+                best = record.best
+                cells = [f"{best.metrics[name]:.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)] if best else ["-"] * 4
+                star = " *" if self._best is not None and self._best[0] is record else ""
+                table.add_row(
+                    record.id + star, f"{self._steps.get(record.id, 0)}/{record.steps}", *cells, str(record.state)
+                )
+        return table
+
+    def _poll(self) -> None:
+        while not self._done.wait(REFRESH_SECONDS):
+            steps = self._ask_steps()
+            with self._lock:
+                self._steps.update(steps)
+
+
+def _over(record: TrialRecord) -> bool:
+    return record.state in {JobState.FINISHED, JobState.STOPPED, JobState.FAILED}
+
+
+def _scores(report: Report) -> str:
+    return "  ".join(
+        f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,69 @@
+"""What became of every trial: the one place where states, reports and times of a search meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluation.scores import FACELESS_RATE, OBJECTIVE
+from search.job import JobState, Report
+from search.space import Value
+
+
+@dataclass(kw_only=True)
+class TrialRecord:
+    """One trial."""
+
+    id: str
+    params: Mapping[str, Value]
+    """As sampled."""
+    steps: int
+    """Optimizer steps planned."""
+    state: JobState = JobState.RUNNING
+    reason: str = ""
+    """Why it failed or was stopped, in words."""
+    reports: list[Report] = field(default_factory=list)
+    seconds: float = 0.0
+    """From being proposed to its end, waiting for a seat included."""
+
+    @property
+    def best(self) -> Report | None:
+        """The scored checkpoint with the highest objective, the earlier of equals; None if none was scored."""
+        return max(self.reports, key=lambda report: (report.metrics[OBJECTIVE], -report.step), default=None)
+
+    @property
+    def candidate(self) -> Report | None:
+        """The best checkpoint, unless it draws no face at all: then there is nothing to send into the final."""
+        best = self.best
+        return best if best is not None and best.metrics[FACELESS_RATE] < 1.0 else None
+
+    def add(self, report: Report) -> bool:
+        """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""
+        if any(known.step == report.step for known in self.reports):
+            return False
+        self.reports.append(report)
+        return True
+
+    def as_result(self) -> dict[str, Any]:
+        """This trial's entry in `result.json`."""
+        best = self.best
+        return {
+            "id": self.id,
+            "state": str(self.state),
+            "reason": self.reason,
+            "params": dict(self.params),
+            "best_step": best.step if best else None,
+            "metrics": dict(best.metrics) if best else {},
+            "checkpoints": [
+                {"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports
+            ],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def ranked(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Trials that have a candidate, the best objective first; the earlier trial of equals first."""
+    usable = [(record.candidate, record) for record in records]
+    order = [(report.metrics[OBJECTIVE], record) for report, record in usable if report is not None]
+    return [record for _, record in sorted(order, key=lambda pair: -pair[0])]

@@ -1,0 +1,124 @@
+"""`result.json`: what a search found, in a shape that other programs may rely on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from search.champion import Final, Finalist
+from search.config import SearchConfig
+from search.job import Report
+from search.record import TrialRecord
+from trainer.files import write_file
+
+CHAMPION = "champion"
+"""Status of a search that has a winner; every other status says why there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """A search's outcome."""
+
+    folder: Path
+    """The run folder."""
+    values: dict[str, Any]
+    """What `result.json` holds."""
+
+    @property
+    def has_champion(self) -> bool:
+        return bool(self.values["status"] == CHAMPION)
+
+    def write(self) -> Path:
+        """Write `result.json` into the run folder."""
+        path = self.folder / "result.json"
+        text = json.dumps(self.values, indent=2, allow_nan=False) + "\n"
+        write_file(path, lambda temporary: temporary.write_text(text, "utf-8"))
+        return path
+
+
+def build_result(
+    config: SearchConfig,
+    folder: Path,
+    *,
+    status: str,
+    base: Report | None,
+    final: Final | None,
+    records: Sequence[TrialRecord],
+    model_uri: str | None,
+    seconds: dict[str, float],
+    seats: int,
+    mlflow: dict[str, str],
+) -> SearchResult:
+    """Gather the outcome.
+
+    Args:
+        config: The search, as resolved.
+        folder: The run folder; paths in the result are relative to it.
+        status: `champion`, or why there is none.
+        base: The untuned model on the validation prompts; None if that could not be measured.
+        final: None if there was no candidate.
+        records: All trials.
+        model_uri: Where MLflow has registered the champion; None if it could not.
+        seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
+        seats: How many trained side by side.
+        mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
+    """
+    reports = [report for record in records for report in record.reports]
+    values: dict[str, Any] = {
+        "name": config.name,
+        "status": status,
+        "objective": config.evaluation.objective.__dict__ | {"protocol": config.evaluation.protocol},
+        "base": {
+            "search": dict(base.metrics) if base else {},
+            "final": dict(final.base.metrics) if final else {},
+        },
+        "champion": _champion(final, folder, model_uri) if final else None,
+        "finalists": [_finalist(finalist) for finalist in final.finalists] if final else [],
+        "trials": [record.as_result() for record in records],
+        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "cost": {
+            "seats": seats,
+            "training_seconds": round(sum(report.training_seconds for report in reports), 3),
+            "scoring_seconds": round(sum(report.scoring_seconds for report in reports), 3),
+            "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports),
+            "images": sum(len(report.rows) for report in reports),
+        },
+        "mlflow": mlflow,
+    }
+    return SearchResult(folder=folder, values=values)
+
+
+def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, Any]:
+    champion = final.champion
+    return {
+        "trial": champion.record.id,
+        "step": champion.candidate.step,
+        "params": dict(champion.record.params),
+        "search": dict(champion.candidate.metrics),
+        "final": _with_intervals(champion),
+        "against_first_trial": {
+            "verdict": str(final.verdict),
+            "difference": asdict(final.difference) if final.difference else None,
+        },
+        "adapter": str((folder / "champion").relative_to(folder)),
+        "model_uri": model_uri,
+    }
+
+
+def _finalist(finalist: Finalist) -> dict[str, Any]:
+    return {
+        "trial": finalist.record.id,
+        "step": finalist.candidate.step,
+        "search": dict(finalist.candidate.metrics),
+        "final": _with_intervals(finalist),
+    }
+
+
+def _with_intervals(finalist: Finalist) -> dict[str, Any]:
+    intervals = {
+        name: [interval.lower, interval.upper] for name, interval in finalist.intervals.items()
+    }
+    return {**finalist.final.metrics, "intervals": intervals}

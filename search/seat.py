@@ -1,0 +1,131 @@
+"""A seat: one long-lived Ray Train run whose worker loads the models once and then serves one job after the other.
+
+The loop below runs in every worker of the seat. With several workers a seat, rank 0 talks to the dispatcher and tells
+the others what to do; a worker that fails takes its group down, and Ray Train starts the group again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ray
+import ray.train
+
+from search.dispatcher import ClosedError
+from search.job import Job, Report
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from search.workbench_setup import WorkbenchSetup
+
+POLL_SECONDS = 10.0
+PROGRESS_SECONDS = 0.5
+
+Shared = TypeVar("Shared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeatSetup:
+    """What a seat's workers need to begin."""
+
+    name: str
+    dispatcher: ActorHandle[Any]
+    workbench: WorkbenchSetup
+
+
+def serve(setup: SeatSetup) -> None:
+    """Serve jobs until the dispatcher closes. The per-worker function of a seat's `TorchTrainer`."""
+    from search.workbench import Workbench
+
+    leads = ray.train.get_context().get_world_rank() == 0
+    token = uuid.uuid4().hex
+    try:
+        workbench = Workbench(setup.workbench)
+    except (ValueError, OSError, ImportError) as error:
+        # A model or a photo that cannot be loaded here can be loaded nowhere: starting again would not help.
+        if leads:
+            ray.get(setup.dispatcher.seat_broken.remote(setup.name, f"{type(error).__name__}: {error}"))
+        return
+    if leads:
+        ray.get(setup.dispatcher.seat_started.remote(setup.name, token))
+    while True:
+        try:
+            job = share(lambda: _next_job(setup, token), leads=leads)
+        except ClosedError:
+            return
+        if job is not None:
+            _Service(setup.dispatcher, token, job, leads=leads).run(workbench)
+
+
+def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
+    """What `value` gives in the leading worker, in every worker of the seat; its `ClosedError` likewise."""
+    import torch.distributed
+
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return value()
+    box: list[Any] = [None]
+    if leads:
+        try:
+            box = [value()]
+        except ClosedError as error:
+            box = [error]
+    torch.distributed.broadcast_object_list(box, src=0)
+    if isinstance(box[0], ClosedError):
+        raise box[0]
+    shared: Shared = box[0]
+    return shared
+
+
+def _next_job(setup: SeatSetup, token: str) -> Job | None:
+    try:
+        job: Job | None = ray.get(setup.dispatcher.next_job.remote(setup.name, token, POLL_SECONDS))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ClosedError):
+            raise ClosedError(str(error.cause)) from None
+        raise
+    return job
+
+
+class _Service:
+    """One job at one seat: passes reports on, and the wish to stop back."""
+
+    def __init__(self, dispatcher: ActorHandle[Any], token: str, job: Job, *, leads: bool) -> None:
+        self._dispatcher = dispatcher
+        self._token = token
+        self._job = job
+        self._leads = leads
+        self._stop = dispatcher.stop_requested.remote(job.id, token) if leads else None
+        self._progress_due = 0.0
+
+    def run(self, workbench: Any) -> None:
+        from trainer.loop import TrainingDiverged
+
+        failure = ""
+        try:
+            workbench.do(self._job, report=self._report, go_on=self._go_on)
+        except (TrainingDiverged, ValueError) as error:
+            # Every worker of the seat computes the same loss, so all of them leave the job here together.
+            failure = f"{type(error).__name__}: {error}"
+        if self._leads:
+            ray.get(self._dispatcher.finish.remote(self._job.id, self._token, failure=failure))
+
+    def _report(self, report: Report) -> bool:
+        return share(
+            lambda: bool(ray.get(self._dispatcher.report.remote(self._job.id, self._token, report))), leads=self._leads
+        )
+
+    def _go_on(self, step: int) -> bool:
+        def wanted() -> bool:
+            now = time.monotonic()
+            if now >= self._progress_due:
+                self._progress_due = now + PROGRESS_SECONDS
+                self._dispatcher.progress.remote(self._job.id, self._token, step)
+            done, _ = ray.wait([self._stop], timeout=0)
+            return not done
+
+        return share(wanted, leads=self._leads)

@@ -1,0 +1,276 @@
+"""A session: one search from its configuration to its result, in the order of the straight line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from evaluation.config import PromptSet
+from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from search.card import write_card
+from search.champion import Final, JobFailedError, export_champion, measure_anchors, run_final
+from search.config import ConfigurationError, SearchConfig, dump_config, read_prompts
+from search.job import JobStatus, PromptSetName, Report
+from search.pool import Pool
+from search.progress import Progress
+from search.result import CHAMPION, SearchResult, build_result
+from search.study import run_study
+from search.tracking import Tracker, TrackingError
+from search.trial import TrialSetup
+from search.watcher import Watcher
+from search.workbench_setup import WorkbenchSetup
+from trainer.files import write_file, written_folder
+from trainer.photos import PhotoFolderError, PhotoSplit, load_photos, split_photos
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message names it and the remedy. Raised before Ray starts."""
+
+
+@dataclass
+class _Clock:
+    """Wall-clock seconds by phase."""
+
+    began: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - began
+
+    def total(self) -> dict[str, float]:
+        return {**self.seconds, "total": time.monotonic() - self.began}
+
+
+def run_search(
+    config: SearchConfig, *, address: str | None = None, new_name: bool = True, console: Console | None = None
+) -> SearchResult:
+    """Search for the best adapter; everything it finds is in the run folder, also if this call does not return.
+
+    Args:
+        config: Checked and resolved (`search.config.load_config`).
+        address: A running Ray cluster; None starts Ray on this machine.
+        new_name: A run folder that exists already gets a numbered neighbour; False refuses.
+        console: Where progress is shown. Default: the terminal.
+
+    Raises:
+        InputError: photos, prompts, MLflow or the run's name cannot be used.
+    """
+    console = console or Console()
+    clock = _Clock()
+    try:
+        split = _split(config)
+        prompt_sets = _prompt_sets(config)
+        folder = _run_folder(config, new_name=new_name)
+        tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
+    except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
+        raise InputError(str(error)) from error
+    console.print(
+        f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare with, "
+        f"{config.trials} trials, into {folder}",
+        highlight=False,
+    )
+    write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
+    setup = WorkbenchSetup.of(config, split, prompt_sets)
+    with tracker, _ray(address):
+        tracker.start(folder.name, _common(config, split), dump_config(config))
+        return _search(config, setup, folder, tracker, console, clock)
+
+
+def _search(
+    config: SearchConfig, workbench: WorkbenchSetup, folder: Path, tracker: Tracker, console: Console, clock: _Clock
+) -> SearchResult:
+    gpus = ray.cluster_resources().get("GPU", 0) > 0
+    count = config.seats.count or _seats(config, gpus=gpus)
+    base: Report | None = None
+    final: Final | None = None
+    watcher: Watcher | None = None
+    status = "no usable candidate"
+    with Pool(config.seats, workbench, folder / "ray", gpus=gpus, count=count) as pool:
+        try:
+            console.print(f"starting {count} seat(s)", highlight=False)
+            with clock.phase("start"):
+                base, anchors = measure_anchors(pool.dispatcher, folder, "validation")
+            tracker.metrics(base.metrics, prefix="base_")
+            tracker.picture(base.folder / "grid.png", "base")
+            trials = TrialSetup(config=config, dispatcher=pool.dispatcher, anchors=anchors, folder=folder / "trials")
+            with Progress(config.trials, lambda: _steps(pool), console) as progress, clock.phase("search"):
+                watcher = Watcher(trials, tracker, progress)
+                run_study(config, trials, watcher, seats=count, run_folder=folder)
+            console.print("final: the best candidates on new prompts and seeds", highlight=False)
+            with clock.phase("final"):
+                final = run_final(
+                    pool.dispatcher,
+                    watcher.records,
+                    folder / "final",
+                    candidates=config.final.candidates,
+                    objective=config.evaluation.objective,
+                    confidence=config.final.confidence,
+                    seed=config.seed,
+                )
+        except JobFailedError as error:
+            status = str(error)
+    model_uri = None
+    if final is not None:
+        status = CHAMPION
+        with written_folder(folder / "champion") as temporary:
+            export_champion(final, temporary, config.name)
+        write_card(
+            config,
+            final,
+            folder / "champion",
+            photos=(len(workbench.split.training), len(workbench.split.reference)),
+            prompt=workbench.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
+        )
+        tracker.metrics(final.champion.final.metrics, prefix="champion_")
+        tracker.picture(final.champion.final.folder / "grid.png", "champion")
+        model_uri = _register(config, final, folder, tracker)
+    result = build_result(
+        config,
+        folder,
+        status=status,
+        base=base,
+        final=final,
+        records=watcher.records if watcher else [],
+        model_uri=model_uri,
+        seconds=clock.total(),
+        seats=count,
+        mlflow=_mlflow(tracker),
+    )
+    path = result.write()
+    tracker.finish(status, (path, *((folder / "champion" / "README.md",) if final else ())))
+    _say(console, result, final)
+    return result
+
+
+def _split(config: SearchConfig) -> PhotoSplit:
+    photos = load_photos(config.photos.folder, config.photos.trigger)
+    return split_photos(photos, config.photos.reference_share, config.photos.seed)
+
+
+def _prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
+    sets: dict[PromptSetName, PromptSet] = {
+        "validation": PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=config.evaluation.seeds),
+        "final": PromptSet(prompts=read_prompts(config.final.prompts), seeds=config.final.seeds),
+    }
+    validation, final = (
+        {(prompts.prompts[index], seed) for index, seed in prompts.pairs()} for prompts in sets.values()
+    )
+    if shared := sorted(validation & final):
+        prompt, seed = shared[0]
+        raise ConfigurationError(
+            f"the final would repeat the validation's prompt {prompt!r} with seed {seed}; give it other prompts or seeds"
+        )
+    return sets
+
+
+def _run_folder(config: SearchConfig, *, new_name: bool) -> Path:
+    """A folder that did not exist, made now: no run is ever overwritten."""
+    config.runs.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = config.runs / (config.name if number == 1 else f"{config.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not new_name:
+                raise ConfigurationError(f"the run {folder} exists already; give another --name") from None
+            number += 1
+        else:
+            return folder
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    # Train and Tune log every event of every seat; the terminal belongs to the search.
+    for name in ("ray.train", "ray.tune", "ray._private", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False if address is None else None)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _seats(config: SearchConfig, *, gpus: bool) -> int:
+    resources = ray.cluster_resources()
+    if gpus:
+        share = (config.seats.gpus_per_worker or 1.0) * config.seats.workers
+        return max(1, int(resources["GPU"] / share))
+    return max(1, int(resources.get("CPU", 1) / (config.seats.threads * config.seats.workers)))
+
+
+def _steps(pool: Pool) -> dict[str, int]:
+    statuses: list[JobStatus] = ray.get(pool.dispatcher.statuses.remote())
+    return {status.id: status.step for status in statuses}
+
+
+def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
+    champion = final.champion
+    metadata = {
+        "trial": champion.record.id,
+        "step": str(champion.candidate.step),
+        "trigger": config.photos.trigger,
+        **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
+    }
+    version = tracker.champion(config.name, folder / "champion", config.model, metadata)
+    return version.uri if version else None
+
+
+def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:
+    varying = set(config.space)
+    fixed = {name: value for name, value in vars(config.training).items() if name not in varying}
+    return {
+        "model": config.model,
+        "photos": config.photos.folder,
+        "training_photos": len(split.training),
+        "reference_photos": len(split.reference),
+        "trials": config.trials,
+        "seed": config.seed,
+        "protocol": config.evaluation.protocol,
+        **fixed,
+    }
+
+
+def _mlflow(tracker: Tracker) -> dict[str, str]:
+    values = {"tracking_uri": tracker.uri, "experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+    return {**values, "failure": tracker.failure} if tracker.failure else values
+
+
+def _say(console: Console, result: SearchResult, final: Final | None) -> None:
+    states: dict[str, int] = {}
+    for trial in result.values["trials"]:
+        states[trial["state"]] = states.get(trial["state"], 0) + 1
+    told = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+    lines = [f"trials: {told}"]
+    if final is None:
+        lines.append(f"no champion: {result.values['status']}")
+    else:
+        champion = final.champion
+        values = "  ".join(
+            f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})"
+            for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
+        )
+        lines.append(f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}")
+        lines.append(f"final: {values}")
+        lines.append(f"against the first trial: {final.verdict}")
+        lines.append(f"adapter: {result.folder / 'champion'}")
+    lines.append(f"result: {result.folder / 'result.json'}")
+    lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

@@ -1,0 +1,86 @@
+"""The study: Tune runs the trials, Optuna proposes them, ASHA stops the hopeless ones."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from evaluation.scores import OBJECTIVE
+from search.config import SearchConfig
+from search.sampler import OptunaSampler
+from search.space import clip, largest
+from search.trial import TrialSetup, run_trial
+from search.watcher import Watcher
+
+TRIAL_MEMORY = 8 * 2**20
+"""Bytes of memory a trial reserves. A trial computes nothing, but Tune insists on some resource: a reserved CPU would
+be taken from the seats, and on a small machine nothing would ever start."""
+
+TRIAL_RESTARTS = 2
+"""How often Tune starts a trial again whose own process died; the seat's training goes on meanwhile."""
+
+
+def run_study(config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seats: int, run_folder: Path) -> OptunaSampler:
+    """Run all trials to their ends; the outcome is in `watcher.records`.
+
+    Args:
+        config: The search.
+        setup: What the trials share.
+        watcher: Told of every event.
+        seats: Trials that can train at once; one more is kept waiting, so that no seat ever waits for a proposal.
+        run_folder: Gets the Optuna journal, and Tune's files in `ray/`.
+    """
+    # The driver's own handling of Ctrl-C must stay: Tune's would swallow it.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    sampler = OptunaSampler(
+        config.space,
+        metric=OBJECTIVE,
+        journal=run_folder / "journal.log",
+        study_name=run_folder.name,
+        seed=config.seed,
+        first_trials=[clip(config.space, params) for params in config.first_trials],
+        trials=config.trials,
+        steps=config.training.steps,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(partial(run_trial, setup=setup), {"memory": TRIAL_MEMORY}),
+        tune_config=tune.TuneConfig(
+            search_alg=sampler,
+            scheduler=_scheduler(config),
+            metric=OBJECTIVE,
+            mode="max",
+            num_samples=config.trials,
+            max_concurrent_trials=seats + 1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(run_folder / "ray"),
+            failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
+            callbacks=[watcher],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    return sampler
+
+
+def _scheduler(config: SearchConfig) -> TrialScheduler:
+    stopping = config.stopping
+    steps = config.space.get("steps")
+    longest = config.training.steps if steps is None else int(largest(steps))
+    if not stopping.enabled or stopping.grace_period >= longest:
+        return FIFOScheduler()
+    # `step` is ours: Tune's own count of reports starts again at 1 when a trial does.
+    return AsyncHyperBandScheduler(
+        time_attr="step",
+        max_t=longest,
+        grace_period=stopping.grace_period,
+        reduction_factor=stopping.reduction_factor,
+        # A trial that reaches max_t has run to its end: that is no stop.
+        stop_last_trials=False,
+    )

@@ -1,0 +1,83 @@
+"""A trial: submits its configuration to a seat and passes every scored checkpoint on to Tune. It holds no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from search.dispatcher import UnknownJobError
+from search.job import JobState, JobStatus, TrainJob
+from search.space import Value
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from evaluation.scores import Anchors
+    from search.config import SearchConfig
+
+POLL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSetup:
+    """What every trial of a search shares."""
+
+    config: SearchConfig
+    dispatcher: ActorHandle[Any]
+    anchors: Anchors
+    folder: Path
+    """Gets one folder a trial."""
+
+
+def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
+    """Tune's function trainable. `sample` is what the sampler proposed: `number` and `params`."""
+    job = train_job(setup, sample["number"], sample["params"])
+    passed_on = 0
+    try:
+        while True:
+            status = _status(setup.dispatcher, job, passed_on)
+            for report in status.reports[passed_on:]:
+                passed_on += 1
+                tune.report({"step": report.step, **report.metrics})
+            if status.ended:
+                return  # A failed job reports nothing more; its reason is kept by the dispatcher.
+    finally:
+        # Reached by SystemExit when Tune stops the trial.
+        setup.dispatcher.stop.remote(job.id, "stopped early: others were better at the same step")
+
+
+def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:
+    """The job of trial `number`: its seed is the number, so that trials differ in noise as in settings."""
+    config = setup.config.training_config(params, seed=setup.config.training.seed + number)
+    every = setup.config.evaluation.every
+    return TrainJob(
+        id=trial_id(number),
+        folder=setup.folder / trial_id(number),
+        config=config,
+        score_at=(*range(every, config.steps, every), config.steps),
+        anchors=setup.anchors,
+    )
+
+
+def trial_id(number: int) -> str:
+    """The name of trial `number`, in folders, result and MLflow."""
+    return f"{number:03d}"
+
+
+def _status(dispatcher: ActorHandle[Any], job: TrainJob, reports: int) -> JobStatus:
+    """The job's status once there is news. Submits the job, again too if the dispatcher has lost it."""
+    while True:
+        try:
+            status: JobStatus = ray.get(dispatcher.status.remote(job.id, reports=reports, timeout=POLL_SECONDS))
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, UnknownJobError):
+                raise
+            ray.get(dispatcher.submit.remote(job))
+            continue
+        if len(status.reports) > reports or status.ended or status.state is JobState.FAILED:
+            return status

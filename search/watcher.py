@@ -1,0 +1,96 @@
+"""The watcher: hears of every event in Tune and passes it to the records, to MLflow and to the terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from search.dispatcher import UnknownJobError
+from search.job import JobState, JobStatus, Report
+from search.record import TrialRecord
+from search.trial import TrialSetup, trial_id
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+    from search.progress import Progress
+    from search.tracking import Tracker
+
+
+class Watcher(tune.Callback):
+    """Keeps `records`, in the order in which the trials were proposed. Runs in the driver, within Tune's loop."""
+
+    def __init__(self, setup: TrialSetup, tracker: Tracker, progress: Progress) -> None:
+        self._setup = setup
+        self._tracker = tracker
+        self._progress = progress
+        self._began: dict[str, float] = {}
+        self._records: dict[str, TrialRecord] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks into a snapshot that nothing here reads; threads and sockets do not pickle.
+        return {}
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Every trial so far."""
+        return list(self._records.values())
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune starts a trial, or starts it again after its process died."""
+        name = trial_id(trial.config["number"])
+        if name in self._records:
+            return
+        params = trial.config["params"]
+        config = self._setup.config.training_config(params, seed=0)
+        self._began[name] = time.monotonic()
+        self._records[name] = TrialRecord(id=name, params=params, steps=config.steps)
+        self._tracker.trial_started(name, {**params, "steps": config.steps})
+        self._progress.started(self._records[name])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A checkpoint was scored."""
+        record = self._records[trial_id(trial.config["number"])]
+        if "step" not in result:
+            return
+        report = Report.read(self._setup.folder / record.id / f"step-{result['step']}")
+        if record.add(report):
+            self._tracker.trial_report(record.id, report)
+            self._progress.reported(record, report)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial has run to its end, was stopped, or its job has failed."""
+        record = self._records[trial_id(trial.config["number"])]
+        status = self._status(record.id)
+        if status is not None and status.state is JobState.FAILED:
+            self._end(record, JobState.FAILED, status.reason)
+        elif record.reports and record.reports[-1].step < record.steps:
+            last = record.reports[-1].step
+            self._end(record, JobState.STOPPED, f"stopped after step {last}: others were better at the same step")
+        else:
+            self._end(record, JobState.FINISHED, "")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune gave a trial up: its own process died too often."""
+        record = self._records[trial_id(trial.config["number"])]
+        self._end(record, JobState.FAILED, f"its trial process died too often ({trial.error_file or 'no error file'})")
+
+    def _end(self, record: TrialRecord, state: JobState, reason: str) -> None:
+        record.state, record.reason = state, reason
+        record.seconds = time.monotonic() - self._began[record.id]
+        self._tracker.trial_ended(record.id, state, reason, record.best)
+        self._progress.ended(record)
+
+    def _status(self, job_id: str) -> JobStatus | None:
+        try:
+            status: JobStatus = ray.get(self._setup.dispatcher.status.remote(job_id))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UnknownJobError):
+                return None  # The dispatcher was restarted after the job had ended well.
+            raise
+        return status

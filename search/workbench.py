@@ -1,0 +1,197 @@
+"""The workbench: models, photos and judges, loaded once, on which one job after the other is done. Knows no Ray."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch.distributed
+from diffusers import StableDiffusionPipeline
+
+from evaluation.clip_score import ClipScorer
+from evaluation.evaluate import Evaluation, Evaluator
+from evaluation.faces import FaceModel
+from evaluation.grid import image_grid
+from evaluation.objective import objective
+from evaluation.scores import OBJECTIVE, VALIDATION_LOSS
+from search.job import AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.workbench_setup import WorkbenchSetup
+from trainer.adapter_files import load_adapter, save_adapter
+from trainer.cache import build_cache
+from trainer.files import write_file, written_folder
+from trainer.loop import TrainingJob
+from trainer.model import choose_device, load_base_model, set_threads
+from trainer.photos import open_photo
+
+Send = Callable[[Report | None], bool]
+"""Takes a report (None from a worker that does not score); False: leave the job."""
+GoOn = Callable[[int], bool]
+"""Called with the step after every optimizer step; False: leave the job."""
+
+STATE = "state"
+"""Folder within a job's folder that holds what an interrupted training needs to go on."""
+
+
+class Workbench:
+    """Does jobs. One a process, used by one thread.
+
+    Raises:
+        ValueError: a model or photo that cannot be used, by name.
+    """
+
+    def __init__(self, setup: WorkbenchSetup) -> None:
+        set_threads(setup.threads)
+        device = choose_device()
+        self._setup = setup
+        self._base = load_base_model(setup.model, device=device)
+        self._training, self._reference_cache = (
+            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache)
+            for photos in (setup.split.training, setup.split.reference)
+        )
+        # In a seat of several workers only the first generates and judges.
+        self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        if not self._scores:
+            return
+        self._pipeline: StableDiffusionPipeline = self._base.pipeline()
+        face_model = FaceModel(setup.faces)
+        clip_scorer = ClipScorer(setup.clip, device)
+        self._evaluators = {
+            name: Evaluator(prompt_set, setup.trigger, setup.generation, face_model, clip_scorer)
+            for name, prompt_set in setup.prompt_sets.items()
+        }
+        any_evaluator = next(iter(self._evaluators.values()))
+        self._reference = any_evaluator.reference(
+            [open_photo(photo.path, setup.generation.resolution) for photo in setup.split.reference],
+            [photo.path.name for photo in setup.split.reference],
+        )
+
+    def do(self, job: Job, *, report: Send, go_on: GoOn) -> None:
+        """Do one job to its end, or until `report` or `go_on` answers False.
+
+        Raises:
+            TrainingDiverged: the loss left the finite numbers.
+            ValueError: the job cannot be done as asked.
+        """
+        match job:
+            case TrainJob():
+                self._train(job, report, go_on)
+            case ScoreJob():
+                report(self._score(job))
+            case AnchorJob():
+                report(self._anchor(job))
+
+    def _train(self, job: TrainJob, send: Send, go_on: GoOn) -> None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        training = TrainingJob(self._base, self._training, job.config)
+        state = job.folder / STATE
+        try:
+            if state.exists():
+                training.restore(state)
+            for step in job.score_at:
+                if step < training.step_count and not send(self._saved_report(job, step)):
+                    return
+            began = time.monotonic()
+            while True:
+                step = training.step_count
+                if step in job.score_at:
+                    training_seconds = time.monotonic() - began
+                    if not send(self._checkpoint(job, training, training_seconds)):
+                        return
+                    began = time.monotonic()
+                if training.finished:
+                    break
+                training.step()
+                if not go_on(training.step_count):
+                    return
+        finally:
+            training.close()
+        shutil.rmtree(state, ignore_errors=True)
+
+    def _saved_report(self, job: TrainJob, step: int) -> Report | None:
+        """What an earlier life of this job has reported already."""
+        return Report.read(job.folder / f"step-{step}") if self._scores else None
+
+    def _checkpoint(self, job: TrainJob, training: TrainingJob, training_seconds: float) -> Report | None:
+        """Save first, then score: a worker lost while scoring costs no training."""
+        folder = job.folder / f"step-{training.step_count}"
+        if self._scores and (folder / "report.json").exists():
+            return Report.read(folder)
+        training.save(job.folder / STATE)
+        began = time.monotonic()
+        with training.evaluation_mode():
+            validation_loss = training.validation_loss(self._reference_cache)
+            if not self._scores:
+                return None
+            evaluation = self._evaluators["validation"].evaluate(self._pipeline, self._reference, job.anchors)
+        with written_folder(folder) as temporary:
+            save_adapter(training.adapter, temporary, metadata={"step": str(training.step_count)})
+            report = self._report(
+                evaluation,
+                step=training.step_count,
+                folder=folder,
+                extra={VALIDATION_LOSS: validation_loss},
+                training_seconds=training_seconds,
+                scoring_seconds=time.monotonic() - began,
+            )
+            self._write(report, evaluation, temporary)
+        return report
+
+    def _score(self, job: ScoreJob) -> Report | None:
+        if not self._scores:
+            return None
+        began = time.monotonic()
+        adapter = load_adapter(self._base, job.adapter)
+        try:
+            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._reference, job.anchors)
+        finally:
+            adapter.detach()
+        return self._finished(evaluation, job.folder, began)
+
+    def _anchor(self, job: AnchorJob) -> Report | None:
+        if not self._scores:
+            return None
+        began = time.monotonic()
+        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._reference)
+        return self._finished(baseline.evaluation, job.folder, began, extra=asdict(baseline.anchors))
+
+    def _finished(
+        self, evaluation: Evaluation, folder: Path, began: float, extra: Mapping[str, float] | None = None
+    ) -> Report:
+        with written_folder(folder) as temporary:
+            report = self._report(
+                evaluation, step=0, folder=folder, extra=extra or {}, scoring_seconds=time.monotonic() - began
+            )
+            self._write(report, evaluation, temporary)
+        return report
+
+    def _report(
+        self,
+        evaluation: Evaluation,
+        *,
+        step: int,
+        folder: Path,
+        extra: Mapping[str, float],
+        training_seconds: float = 0.0,
+        scoring_seconds: float,
+    ) -> Report:
+        value = objective(evaluation.scores, self._setup.objective)
+        return Report(
+            step=step,
+            metrics={**evaluation.scores.as_metrics(), OBJECTIVE: value, **extra},
+            rows=tuple(asdict(row) for row in evaluation.rows),
+            folder=folder,
+            training_seconds=training_seconds,
+            scoring_seconds=scoring_seconds,
+        )
+
+    def _write(self, report: Report, evaluation: Evaluation, folder: Path) -> None:
+        grid = image_grid(evaluation.images, columns=len(evaluation.images) // self._prompts(evaluation))
+        write_file(folder / "grid.png", lambda path: grid.save(path, "PNG"))
+        report.write(folder)
+
+    @staticmethod
+    def _prompts(evaluation: Evaluation) -> int:
+        return len({row.prompt_index for row in evaluation.rows})

@@ -1,0 +1,50 @@
+"""What a workbench loads. Apart from the workbench itself, so that a driver can say it without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet
+from search.config import SearchConfig
+from search.job import PromptSetName
+from trainer.photos import PhotoSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkbenchSetup:
+    """Models, photos and judges of a search."""
+
+    model: str
+    clip: str
+    split: PhotoSplit
+    trigger: str
+    resolution: int
+    """Side of training images, pixels; reference photos are measured at the side of generated images."""
+    cache: Path
+    """Folder of the data caches."""
+    faces: FaceConfig
+    generation: GenerationConfig
+    objective: ObjectiveConfig
+    prompt_sets: Mapping[PromptSetName, PromptSet]
+    threads: int
+
+    @classmethod
+    def of(
+        cls, config: SearchConfig, split: PhotoSplit, prompt_sets: Mapping[PromptSetName, PromptSet]
+    ) -> WorkbenchSetup:
+        """The setup that a configuration asks for. The data cache is shared by all runs beside each other."""
+        return cls(
+            model=config.model,
+            clip=config.evaluation.clip,
+            split=split,
+            trigger=config.photos.trigger,
+            resolution=config.training.resolution,
+            cache=config.runs / ".cache",
+            faces=config.evaluation.faces,
+            generation=config.evaluation.generation,
+            objective=config.evaluation.objective,
+            prompt_sets=prompt_sets,
+            threads=config.seats.threads,
+        )
