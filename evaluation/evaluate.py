@@ -15,6 +15,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
 from evaluation.faces import FaceModel, distances
 from evaluation.generate import generate_images
+from evaluation.hw10 import Hw10Scores, hw10_scores
 from evaluation.scores import Anchors, ImageRow, Scores, score_rows
 
 Reference = NDArray[np.float32]
@@ -88,7 +89,7 @@ class Evaluator:
         Raises:
             ValueError: the base model draws no face at all, or the anchors are too close (see `Anchors`).
         """
-        rows, images = self._measure(pipeline, reference)
+        rows, images = self.measure(pipeline, reference)
         face_distances = [row.face_distance for row in rows if row.face_distance is not None]
         if not face_distances:
             raise ValueError(
@@ -106,12 +107,21 @@ class Evaluator:
 
     def evaluate(self, pipeline: StableDiffusionPipeline, reference: Reference, anchors: Anchors) -> Evaluation:
         """Generate and measure one candidate: the pipeline as it is, adapters included."""
-        rows, images = self._measure(pipeline, reference)
+        rows, images = self.measure(pipeline, reference)
         return Evaluation(rows=rows, scores=score_rows(rows, anchors), images=images)
 
-    def _measure(
+    def hw10(self, evaluation: Evaluation, training_photos: Sequence[Image.Image]) -> Hw10Scores:
+        """The homework's numbers for images already evaluated, against the photos trained on; see `evaluation.hw10`."""
+        return hw10_scores(
+            self.face_model.represent(evaluation.images),
+            self.face_model.represent(training_photos),
+            [row.clip_score for row in evaluation.rows],
+        )
+
+    def measure(
         self, pipeline: StableDiffusionPipeline, reference: Reference
     ) -> tuple[tuple[ImageRow, ...], tuple[Image.Image, ...]]:
+        """Generate and measure without anchors: one row and one image for each prompt and seed, prompt by prompt."""
         pairs = self.prompt_set.pairs()
         prompts = [self.prompt_set.prompts[index] for index, _ in pairs]
         images = generate_images(

@@ -207,7 +207,7 @@ class Scores:
             METRICS[name].check(value)
         if self.faceless > self.images or not math.isclose(self.faceless_rate, self.faceless / self.images):
             raise ValueError(
-                f"faceless is {self.faceless} of {self.images} images and faceless_rate {self.faceless_rate}; they differ"
+                f"faceless is {self.faceless} of {self.images} images, faceless_rate {self.faceless_rate}; they differ"
             )
         if (self.face_distance is None) != (self.faceless == self.images):
             raise ValueError(
