@@ -1,6 +1,7 @@
 """The frozen base model: one Stable Diffusion pipeline's parts, loaded once and shared by every job of a process."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
-from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
@@ -18,10 +18,6 @@ from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
-
-# Below this many latent pixels plain attention beats the fused kernel on a CPU (17 % of a training step at 16 x 16);
-# far above it, its full attention matrix would not fit in memory.
-PLAIN_ATTENTION_LATENTS = 32 * 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +67,6 @@ class BaseModel:
                     digest.update(f"{part}/{path.name} {content}\n".encode())
         return digest.hexdigest()
 
-    @property
-    def latent_channels(self) -> int:
-        """Channels of a latent, 4 for Stable Diffusion."""
-        return int(self.unet.config["in_channels"])
-
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
     """Loads a Stable Diffusion pipeline's parts from a folder or the hub (offline if HF_HUB_OFFLINE is set).
@@ -85,6 +76,7 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
+    _check_pipeline_kind(folder, name_or_path)
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
@@ -105,8 +97,6 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
         ) from error
     for module in (pipeline.text_encoder, pipeline.vae, pipeline.unet):
         module.requires_grad_(False).eval().to(device)
-    if device.type == "cpu" and pipeline.unet.config["sample_size"] ** 2 <= PLAIN_ATTENTION_LATENTS:
-        pipeline.unet.set_attn_processor(AttnProcessor())
     return BaseModel(
         name=str(name_or_path),
         folder=folder,
@@ -137,6 +127,19 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise ValueError(f"threads is {count}; it must be at least 1")
     torch.set_num_threads(count)
+
+
+def _check_pipeline_kind(folder: Path, name: str | Path) -> None:
+    index = folder / "model_index.json"
+    try:
+        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"base model {name} has no readable model_index.json ({error!r}); name a folder or hub model in the "
+            "diffusers layout"
+        ) from error
+    if kind != "StableDiffusionPipeline":
+        raise ValueError(f"base model {name} is a {kind}; only Stable Diffusion 1.x/2.x pipelines can be fine-tuned")
 
 
 def _resolve_folder(name_or_path: str) -> Path:

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.training_utils import compute_snr
+
+from trainer.loss import NoiseSchedule, PredictionType, denoising_loss, min_snr_weights
+from trainer.model import BaseModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("prediction_type", "gamma", "expected"),
+    [  # at signal-to-noise ratios 20, 5, 1 and 0
+        ("epsilon", 5.0, [5 / 20, 1, 1, 1]),
+        ("epsilon", 1.0, [1 / 20, 1 / 5, 1, 1]),
+        ("v_prediction", 5.0, [5 / 21, 5 / 6, 1 / 2, 0]),
+        ("v_prediction", 1.0, [1 / 21, 1 / 6, 1 / 2, 0]),
+        ("epsilon", None, [1, 1, 1, 1]),
+        ("v_prediction", None, [1, 1, 1, 1]),
+    ],
+)
+def test_min_snr_weights_worked_by_hand(
+    prediction_type: PredictionType, gamma: float | None, expected: list[float]
+) -> None:
+    snr = torch.tensor([20.0, 5.0, 1.0, 0.0], dtype=torch.float64)
+    weights = min_snr_weights(snr, gamma, prediction_type)
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-15)
+
+
+def test_the_loss_worked_by_hand() -> None:
+    """Squared errors 1 and 9 (each over every element) weighted 0.5 and 2 average to 9.25."""
+    target = torch.zeros(2, 4, 3, 5)
+    prediction = torch.stack([torch.ones(4, 3, 5), torch.full((4, 3, 5), -3.0)])
+    assert denoising_loss(prediction, target, torch.tensor([0.5, 2.0])).item() == 9.25
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("rescale", [False, True])
+def test_noising_and_targets_are_those_of_diffusers(prediction_type: str, rescale: bool) -> None:
+    oracle = DDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=rescale,
+    )
+    schedule = NoiseSchedule.of(oracle, CPU)
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 6, 4, 8, 8, generator=generator)
+    timesteps = torch.tensor([0, 1, 250, 500, 750, 999])
+    oracle_target = noise if prediction_type == "epsilon" else oracle.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]
+    exact = {"rtol": 0.0, "atol": 1e-6}
+    noisy = oracle.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
+    torch.testing.assert_close(schedule.add_noise(latents, noise, timesteps), noisy, **exact)
+    torch.testing.assert_close(schedule.target(latents, noise, timesteps), oracle_target, **exact)
+    torch.testing.assert_close(schedule.snr[timesteps], compute_snr(oracle, timesteps))  # type: ignore[no-untyped-call]
+
+
+def test_the_demo_model_s_schedule_follows_its_config(base: BaseModel) -> None:
+    schedule = NoiseSchedule.of(base.scheduler, CPU)
+    assert schedule.prediction_type == base.scheduler.config["prediction_type"]
+    assert len(schedule.signal) == base.scheduler.config["num_train_timesteps"]
+
+
+def test_a_model_that_predicts_the_sample_is_refused() -> None:
+    with pytest.raises(ValueError, match="prediction type is 'sample'"):
+        NoiseSchedule.of(DDPMScheduler(prediction_type="sample"), CPU)

@@ -1,0 +1,71 @@
+import math
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from trainer.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("unet_learning_rate", 0),
+        ("unet_learning_rate", -1e-4),
+        ("unet_learning_rate", math.nan),
+        ("text_encoder_learning_rate", 1.5),
+        ("rank", 0),
+        ("rank", 4.0),
+        ("rank", True),
+        ("alpha", 0),
+        ("alpha", math.inf),
+        ("dropout", 1),
+        ("dropout", -0.1),
+        ("targets", "everything"),
+        ("steps", 0),
+        ("batch_size", 0),
+        ("gradient_accumulation_steps", 0),
+        ("lr_scheduler", "linear"),
+        ("lr_warmup_steps", -1),
+        ("lr_cycles", 0),
+        ("snr_gamma", 0),
+        ("snr_gamma", math.nan),
+        ("max_grad_norm", 0),
+        ("max_grad_norm", math.nan),
+        ("weight_decay", -1),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("resolution", 0),
+        ("resolution", 100),
+        ("mixed_precision", "fp8"),
+    ],
+)
+def test_an_illegal_value_is_refused_by_name_and_value(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{field} is ") as caught:
+        TrainingConfig(**{field: value})  # type: ignore[arg-type]
+    assert repr(value) in str(caught.value)
+
+
+def test_a_warmup_must_end_before_the_run_does() -> None:
+    assert TrainingConfig(steps=10, lr_warmup_steps=9).lr_warmup_steps == 9
+    with pytest.raises(ValueError, match=r"lr_warmup_steps is 10; .* \(below steps, which is 10\)"):
+        TrainingConfig(steps=10, lr_warmup_steps=10)
+
+
+def test_the_homework_s_settings_are_legal() -> None:
+    config = TrainingConfig(seed=1126, steps=200, lr_warmup_steps=100)
+    assert (config.rank, config.alpha, config.batch_size, config.snr_gamma, config.lr_cycles) == (32, 16.0, 2, 5.0, 3)
+    assert config.trains_text_encoder
+    assert not TrainingConfig(text_encoder_learning_rate=0).trains_text_encoder
+    assert TrainingConfig(batch_size=3, gradient_accumulation_steps=4).photos_per_step == 12
+
+
+def test_a_config_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        TrainingConfig().rank = 8  # type: ignore[misc]
+
+
+def test_importing_it_imports_no_torch() -> None:
+    code = "import sys, trainer.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
