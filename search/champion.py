@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import ray
 
 from evaluation.config import ObjectiveConfig
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow
 from evaluation.uncertainty import Interval, bootstrap_interval, image_values, paired_difference_interval
+from search.dispatch import Dispatch
 from search.job import AnchorJob, Job, JobState, JobStatus, PromptSetName, Report, ScoreJob
 from search.record import TrialRecord, ranked
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 POLL_SECONDS = 30.0
 
@@ -68,20 +63,20 @@ class Final:
         return self.finalists[0]
 
 
-def measure_anchors(dispatcher: ActorHandle[Any], folder: Path, prompt_set: PromptSetName) -> tuple[Report, Anchors]:
+def measure_anchors(dispatch: Dispatch, folder: Path, prompt_set: PromptSetName) -> tuple[Report, Anchors]:
     """Have a seat measure the untuned model and the real photos on a prompt set.
 
     Raises:
         JobFailedError: it could not; the message says why.
     """
     job = AnchorJob(id=f"base-{prompt_set}", folder=folder / f"base-{prompt_set}", prompt_set=prompt_set)
-    (report,) = _run(dispatcher, [job])
+    (report,) = _run(dispatch, [job])
     assert isinstance(report, Report)
     return report, Anchors(**{name: report.metrics[name] for name in Anchors.__dataclass_fields__})
 
 
 def run_final(
-    dispatcher: ActorHandle[Any],
+    dispatch: Dispatch,
     records: Sequence[TrialRecord],
     folder: Path,
     *,
@@ -93,7 +88,7 @@ def run_final(
     """Score the best `candidates` trials, and the first trial, on the final prompts and seeds; the best wins.
 
     Args:
-        dispatcher: Hands the scoring to the seats.
+        dispatch: Hands the scoring to the seats.
         records: All trials.
         folder: Gets one folder a finalist.
         candidates: How many trials enter by their rank.
@@ -114,21 +109,25 @@ def run_final(
     first = next((record for record in order if record.id == records[0].id), None)
     if first is not None and first not in entrants:
         entrants.append(first)
-    base, anchors = measure_anchors(dispatcher, folder, "final")
+    base, anchors = measure_anchors(dispatch, folder, "final")
     jobs = [
-        ScoreJob(id=f"final-{record.id}", folder=folder / record.id, adapter=_candidate(record).folder, prompt_set="final", anchors=anchors)
+        ScoreJob(
+            id=f"final-{record.id}",
+            folder=folder / record.id,
+            adapter=_candidate(record).folder,
+            prompt_set="final",
+            anchors=anchors,
+        )
         for record in entrants
     ]
-    finals = _run(dispatcher, jobs)
+    finals = _run(dispatch, jobs)
     values = [image_values([ImageRow(**row) for row in final.rows], anchors, objective) for final in finals]
     finalists = [
         Finalist(
             record=record,
             candidate=_candidate(record),
             final=final,
-            intervals={
-                name: bootstrap_interval(value, seed=seed, level=confidence) for name, value in images.items()
-            },
+            intervals={name: bootstrap_interval(value, seed=seed, level=confidence) for name, value in images.items()},
         )
         for record, final, images in zip(entrants, finals, values, strict=True)
     ]
@@ -165,14 +164,15 @@ def _candidate(record: TrialRecord) -> Report:
     return record.candidate
 
 
-def _run(dispatcher: ActorHandle[Any], jobs: Sequence[Job]) -> list[Report]:
+def _run(dispatch: Dispatch, jobs: Sequence[Job]) -> list[Report]:
     """Have seats do jobs that report once; the reports in the jobs' order."""
-    ray.get([dispatcher.submit.remote(job) for job in jobs])
+    for job in jobs:
+        dispatch.submit(job)
     reports = []
     for job in jobs:
         status: JobStatus | None = None
         while status is None or not status.ended:
-            status = ray.get(dispatcher.status.remote(job.id, reports=1, timeout=POLL_SECONDS))
+            status = dispatch.status(job.id, reports=1, timeout=POLL_SECONDS)
         if status.state is not JobState.FINISHED or not status.reports:
             raise JobFailedError(f"job {job.id} {status.state}: {status.reason or 'it reported nothing'}")
         reports.append(status.reports[0])

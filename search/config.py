@@ -237,7 +237,9 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
         if resolved.exists():
             return str(resolved)
         if re.fullmatch(r"[\w.-]+/[\w.-]+", value) is None or value.startswith("."):
-            raise ConfigurationError(f"{value!r} is neither a folder (looked for {resolved}) nor a hub name (owner/name)")
+            raise ConfigurationError(
+                f"{value!r} is neither a folder (looked for {resolved}) nor a hub name (owner/name)"
+            )
         return value
 
     photos = config.photos.model_copy(update={"folder": path(config.photos.folder, "folder")})

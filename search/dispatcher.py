@@ -90,9 +90,9 @@ class Dispatcher:
         await self._wait(news, timeout)
         return self._record(job_id).status()
 
-    async def statuses(self) -> list[JobStatus]:
-        """Every job's status, in the order of submission."""
-        return [record.status() for record in self._records.values()]
+    async def steps(self) -> dict[str, int]:
+        """How many optimizer steps every job has done, scored or not."""
+        return {job_id: record.step for job_id, record in self._records.items()}
 
     async def stop(self, job_id: str, reason: str) -> None:
         """End a job that has not ended; its seat learns of it at its next step. Unknown jobs are no matter."""

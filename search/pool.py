@@ -15,19 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import ray
 import ray.train
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from search.config import SeatsConfig
-from search.dispatcher import Dispatcher
+from search.dispatch import Dispatch
 from search.seat import SeatSetup, serve
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
     from search.workbench_setup import WorkbenchSetup
 
 logger = logging.getLogger(__name__)
@@ -35,21 +32,17 @@ logger = logging.getLogger(__name__)
 MAX_CONTROLLER_RESTARTS = 5
 
 
-class SeatsFailedError(RuntimeError):
-    """A seat could not be kept alive; the message says why."""
-
-
 class _LossCallback(UserCallback):
     """Tells the dispatcher at once when a seat's worker died. Runs in the seat's Ray Train controller."""
 
-    def __init__(self, seat: str, dispatcher: ActorHandle[Any]) -> None:
+    def __init__(self, seat: str, dispatch: Dispatch) -> None:
         self._seat = seat
-        self._dispatcher = dispatcher
+        self._dispatch = dispatch
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank, error = next(iter(worker_exceptions.items()), (0, None))
         text = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        self._dispatcher.seat_lost.remote(self._seat, f"worker {rank}: {text[0]}")
+        self._dispatch.seat_lost(self._seat, f"worker {rank}: {text[0]}")
 
 
 class Pool:
@@ -71,9 +64,7 @@ class Pool:
         self.count = count
         self._closing = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix="seat")
-        # Seats poll for long and all at once; the limit only guards against a runaway.
-        options = {"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": -1, "max_task_retries": -1}
-        self.dispatcher: ActorHandle[Any] = ray.remote(**options)(Dispatcher).remote(config.tries)
+        self.dispatch = Dispatch.start(config.tries)
 
     def __enter__(self) -> Pool:
         # Ray Train asks its workers for news this often; a dead worker is noticed no faster.
@@ -81,9 +72,11 @@ class Pool:
         self._fits = [self._threads.submit(self._keep, f"seat-{index}") for index in range(self.count)]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._closing.set()
-        ray.get(self.dispatcher.close.remote())
+        self.dispatch.close()
         self._threads.shutdown(wait=True)
 
     def _keep(self, name: str) -> None:
@@ -96,13 +89,13 @@ class Pool:
                 if self._closing.is_set():
                     return
                 logger.warning("%s: its controller died, starting it again (%s)", name, error)
-                ray.get(self.dispatcher.seat_lost.remote(name, "the seat's controller died"))
-        ray.get(self.dispatcher.seat_broken.remote(name, f"its controller died {MAX_CONTROLLER_RESTARTS} times"))
+                self.dispatch.seat_lost(name, "the seat's controller died")
+        self.dispatch.seat_broken(name, f"its controller died {MAX_CONTROLLER_RESTARTS} times")
 
     def _trainer(self, name: str) -> TorchTrainer:
         config = self._config
         resources = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self._gpus else {"CPU": float(config.threads)}
-        setup = SeatSetup(name=name, dispatcher=self.dispatcher, workbench=self._workbench)
+        setup = SeatSetup(name=name, dispatch=self.dispatch, workbench=self._workbench)
         return TorchTrainer(
             partial(serve, setup),
             torch_config=TorchConfig(backend="nccl" if self._gpus else "gloo"),
@@ -113,6 +106,6 @@ class Pool:
                 name=f"{name}-{uuid.uuid4().hex[:8]}",
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_LossCallback(name, self.dispatcher)],
+                callbacks=[_LossCallback(name, self.dispatch)],  # type: ignore[list-item] # Ray annotates V1's callbacks
             ),
         )

@@ -39,7 +39,9 @@ class Progress:
         self._done = threading.Event()
         self._lock = threading.RLock()
         self._live: AbstractContextManager[Live | None] = (
-            Live(console=console, get_renderable=self._table, refresh_per_second=2) if console.is_terminal else nullcontext()
+            Live(console=console, get_renderable=self._table, refresh_per_second=2)
+            if console.is_terminal
+            else nullcontext()
         )
         self._thread = threading.Thread(target=self._poll, name="progress", daemon=True)
 
@@ -48,7 +50,9 @@ class Progress:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._done.set()
         self._thread.join(timeout=5)
         self._live.__exit__(kind, error, trace)
@@ -99,7 +103,11 @@ class Progress:
         with self._lock:
             for record in list(self._records.values())[-12:]:
                 best = record.best
-                cells = [f"{best.metrics[name]:.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)] if best else ["-"] * 4
+                cells = (
+                    [f"{best.metrics[name]:.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)]
+                    if best
+                    else ["-"] * 4
+                )
                 star = " *" if self._best is not None and self._best[0] is record else ""
                 table.add_row(
                     record.id + star, f"{self._steps.get(record.id, 0)}/{record.steps}", *cells, str(record.state)
@@ -118,9 +126,7 @@ def _over(record: TrialRecord) -> bool:
 
 
 def _scores(report: Report) -> str:
-    return "  ".join(
-        f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
-    )
+    return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE))
 
 
 def _duration(seconds: float) -> str:

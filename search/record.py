@@ -55,9 +55,7 @@ class TrialRecord:
             "params": dict(self.params),
             "best_step": best.step if best else None,
             "metrics": dict(best.metrics) if best else {},
-            "checkpoints": [
-                {"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports
-            ],
+            "checkpoints": [{"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports],
             "seconds": round(self.seconds, 3),
         }
 

@@ -118,7 +118,5 @@ def _finalist(finalist: Finalist) -> dict[str, Any]:
 
 
 def _with_intervals(finalist: Finalist) -> dict[str, Any]:
-    intervals = {
-        name: [interval.lower, interval.upper] for name, interval in finalist.intervals.items()
-    }
+    intervals = {name: [interval.lower, interval.upper] for name, interval in finalist.intervals.items()}
     return {**finalist.final.metrics, "intervals": intervals}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +16,15 @@ def main(
     config: Annotated[Path, typer.Argument(help="Configuration of the search. Default: the demo.")] = DEMO,
     trials: Annotated[int | None, typer.Option(help="Number of trials, instead of the configuration's.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run, instead of the configuration's.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to use, such as auto. Default: this machine.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to use, such as auto. Default: this machine.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: replaces one setting.")] = None,
 ) -> None:
-    """Search for the best LoRA adapter of one person. Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted."""
+    """Search for the best LoRA adapter of one person.
+
+    Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
+    """
     from search.config import ConfigurationError, load_config
 
     overrides = list(set_ or [])

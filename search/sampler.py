@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.space import Space, Value, distributions
+from search.space import Choice, FloatRange, IntRange, Space, Value
 
 STARTUP_TRIALS = 5
 """Random trials before TPE models anything; with fewer results its model is noise."""
@@ -107,3 +113,17 @@ class OptunaSampler(Searcher):
         """Tune's own snapshot holds no more than who is who; the study lives in the journal."""
         numbers = {trial_id: trial.number for trial_id, trial in self._trials.items()}
         Path(checkpoint_path).write_text(json.dumps(numbers), "utf-8")
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """The space in Optuna's words. Settings keep the order of the configuration file."""
+    translated: dict[str, BaseDistribution] = {}
+    for name, dimension in space.items():
+        match dimension:
+            case FloatRange():
+                translated[name] = FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+            case IntRange():
+                translated[name] = IntDistribution(dimension.low, dimension.high, step=dimension.step)
+            case Choice():
+                translated[name] = CategoricalDistribution(dimension.values)
+    return translated

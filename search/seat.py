@@ -12,15 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import ray
 import ray.train
 
+from search.dispatch import Dispatch
 from search.dispatcher import ClosedError
 from search.job import Job, Report
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
+    from search.workbench import Workbench
     from search.workbench_setup import WorkbenchSetup
 
 POLL_SECONDS = 10.0
@@ -34,7 +33,7 @@ class SeatSetup:
     """What a seat's workers need to begin."""
 
     name: str
-    dispatcher: ActorHandle[Any]
+    dispatch: Dispatch
     workbench: WorkbenchSetup
 
 
@@ -49,17 +48,17 @@ def serve(setup: SeatSetup) -> None:
     except (ValueError, OSError, ImportError) as error:
         # A model or a photo that cannot be loaded here can be loaded nowhere: starting again would not help.
         if leads:
-            ray.get(setup.dispatcher.seat_broken.remote(setup.name, f"{type(error).__name__}: {error}"))
+            setup.dispatch.seat_broken(setup.name, f"{type(error).__name__}: {error}")
         return
     if leads:
-        ray.get(setup.dispatcher.seat_started.remote(setup.name, token))
+        setup.dispatch.seat_started(setup.name, token)
     while True:
         try:
-            job = share(lambda: _next_job(setup, token), leads=leads)
+            job = share(lambda: setup.dispatch.next_job(setup.name, token, POLL_SECONDS), leads=leads)
         except ClosedError:
             return
         if job is not None:
-            _Service(setup.dispatcher, token, job, leads=leads).run(workbench)
+            _Service(setup.dispatch, token, job, leads=leads).run(workbench)
 
 
 def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
@@ -81,28 +80,23 @@ def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
     return shared
 
 
-def _next_job(setup: SeatSetup, token: str) -> Job | None:
-    try:
-        job: Job | None = ray.get(setup.dispatcher.next_job.remote(setup.name, token, POLL_SECONDS))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ClosedError):
-            raise ClosedError(str(error.cause)) from None
-        raise
-    return job
+def _made(report: Report | None) -> Report:
+    assert report is not None, "the leading worker scores every checkpoint"
+    return report
 
 
 class _Service:
     """One job at one seat: passes reports on, and the wish to stop back."""
 
-    def __init__(self, dispatcher: ActorHandle[Any], token: str, job: Job, *, leads: bool) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, dispatch: Dispatch, token: str, job: Job, *, leads: bool) -> None:
+        self._dispatch = dispatch
         self._token = token
         self._job = job
         self._leads = leads
-        self._stop = dispatcher.stop_requested.remote(job.id, token) if leads else None
+        self._stop = dispatch.stop_requested(job.id, token) if leads else None
         self._progress_due = 0.0
 
-    def run(self, workbench: Any) -> None:
+    def run(self, workbench: Workbench) -> None:
         from trainer.loop import TrainingDiverged
 
         failure = ""
@@ -112,20 +106,18 @@ class _Service:
             # Every worker of the seat computes the same loss, so all of them leave the job here together.
             failure = f"{type(error).__name__}: {error}"
         if self._leads:
-            ray.get(self._dispatcher.finish.remote(self._job.id, self._token, failure=failure))
+            self._dispatch.finish(self._job.id, self._token, failure=failure)
 
-    def _report(self, report: Report) -> bool:
-        return share(
-            lambda: bool(ray.get(self._dispatcher.report.remote(self._job.id, self._token, report))), leads=self._leads
-        )
+    def _report(self, report: Report | None) -> bool:
+        return share(lambda: self._dispatch.report(self._job.id, self._token, _made(report)), leads=self._leads)
 
     def _go_on(self, step: int) -> bool:
         def wanted() -> bool:
             now = time.monotonic()
             if now >= self._progress_due:
                 self._progress_due = now + PROGRESS_SECONDS
-                self._dispatcher.progress.remote(self._job.id, self._token, step)
-            done, _ = ray.wait([self._stop], timeout=0)
-            return not done
+                self._dispatch.progress(self._job.id, self._token, step)
+            assert self._stop is not None, "only the leading worker asks"
+            return not self._stop.made
 
         return share(wanted, leads=self._leads)

@@ -19,7 +19,7 @@ from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from search.card import write_card
 from search.champion import Final, JobFailedError, export_champion, measure_anchors, run_final
 from search.config import ConfigurationError, SearchConfig, dump_config, read_prompts
-from search.job import JobStatus, PromptSetName, Report
+from search.job import PromptSetName, Report
 from search.pool import Pool
 from search.progress import Progress
 from search.result import CHAMPION, SearchResult, build_result
@@ -103,17 +103,17 @@ def _search(
         try:
             console.print(f"starting {count} seat(s)", highlight=False)
             with clock.phase("start"):
-                base, anchors = measure_anchors(pool.dispatcher, folder, "validation")
+                base, anchors = measure_anchors(pool.dispatch, folder, "validation")
             tracker.metrics(base.metrics, prefix="base_")
             tracker.picture(base.folder / "grid.png", "base")
-            trials = TrialSetup(config=config, dispatcher=pool.dispatcher, anchors=anchors, folder=folder / "trials")
-            with Progress(config.trials, lambda: _steps(pool), console) as progress, clock.phase("search"):
+            trials = TrialSetup(config=config, dispatch=pool.dispatch, anchors=anchors, folder=folder / "trials")
+            with Progress(config.trials, pool.dispatch.steps, console) as progress, clock.phase("search"):
                 watcher = Watcher(trials, tracker, progress)
                 run_study(config, trials, watcher, seats=count, run_folder=folder)
             console.print("final: the best candidates on new prompts and seeds", highlight=False)
             with clock.phase("final"):
                 final = run_final(
-                    pool.dispatcher,
+                    pool.dispatch,
                     watcher.records,
                     folder / "final",
                     candidates=config.final.candidates,
@@ -172,7 +172,8 @@ def _prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
     if shared := sorted(validation & final):
         prompt, seed = shared[0]
         raise ConfigurationError(
-            f"the final would repeat the validation's prompt {prompt!r} with seed {seed}; give it other prompts or seeds"
+            f"the final would repeat the validation's prompt {prompt!r} with seed {seed}; "
+            "give it other prompts or seeds"
         )
     return sets
 
@@ -195,12 +196,17 @@ def _run_folder(config: SearchConfig, *, new_name: bool) -> Path:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    # Train and Tune log every event of every seat; the terminal belongs to the search.
-    for name in ("ray.train", "ray.tune", "ray._private", "ray"):
+    # These log every event of every seat and trial; the terminal belongs to the search.
+    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False if address is None else None)
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False if address is None else None,
+    )
     try:
         yield
     finally:
@@ -213,11 +219,6 @@ def _seats(config: SearchConfig, *, gpus: bool) -> int:
         share = (config.seats.gpus_per_worker or 1.0) * config.seats.workers
         return max(1, int(resources["GPU"] / share))
     return max(1, int(resources.get("CPU", 1) / (config.seats.threads * config.seats.workers)))
-
-
-def _steps(pool: Pool) -> dict[str, int]:
-    statuses: list[JobStatus] = ray.get(pool.dispatcher.statuses.remote())
-    return {status.id: status.step for status in statuses}
 
 
 def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
@@ -266,7 +267,9 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
             f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})"
             for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
         )
-        lines.append(f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}")
+        lines.append(
+            f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}"
+        )
         lines.append(f"final: {values}")
         lines.append(f"against the first trial: {final.verdict}")
         lines.append(f"adapter: {result.folder / 'champion'}")

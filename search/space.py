@@ -1,18 +1,15 @@
 """The search space: which training settings may vary, and over which values.
 
-Our own small language, translated to Optuna in one place (`distributions`), so that nothing else speaks Optuna's.
+Our own small language; `search.sampler` translates it to Optuna's, and nothing else does.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 Value: TypeAlias = float | int | str
 """One value of one setting."""
@@ -90,22 +87,6 @@ Dimension = Annotated[
     Discriminator(_kind),
 ]
 Space: TypeAlias = Mapping[str, FloatRange | IntRange | Choice]
-
-
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The space in Optuna's words. Settings keep the order of the configuration file."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    translated: dict[str, BaseDistribution] = {}
-    for name, dimension in space.items():
-        match dimension:
-            case FloatRange():
-                translated[name] = FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-            case IntRange():
-                translated[name] = IntDistribution(dimension.low, dimension.high, step=dimension.step)
-            case Choice():
-                translated[name] = CategoricalDistribution(dimension.values)
-    return translated
 
 
 def clip(space: Space, params: Mapping[str, Value]) -> dict[str, Value]:

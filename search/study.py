@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from evaluation.scores import OBJECTIVE
 from search.config import SearchConfig
 from search.sampler import OptunaSampler
-from search.space import clip, largest
+from search.space import clip
+from search.stopping import scheduler
 from search.trial import TrialSetup, run_trial
 from search.watcher import Watcher
 
@@ -24,7 +24,9 @@ TRIAL_RESTARTS = 2
 """How often Tune starts a trial again whose own process died; the seat's training goes on meanwhile."""
 
 
-def run_study(config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seats: int, run_folder: Path) -> OptunaSampler:
+def run_study(
+    config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seats: int, run_folder: Path
+) -> OptunaSampler:
     """Run all trials to their ends; the outcome is in `watcher.records`.
 
     Args:
@@ -36,6 +38,8 @@ def run_study(config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seat
     """
     # The driver's own handling of Ctrl-C must stay: Tune's would swallow it.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # The terminal belongs to the search's own progress; Tune's newer output engine prints even when told not to.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     sampler = OptunaSampler(
         config.space,
         metric=OBJECTIVE,
@@ -50,7 +54,7 @@ def run_study(config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seat
         tune.with_resources(partial(run_trial, setup=setup), {"memory": TRIAL_MEMORY}),
         tune_config=tune.TuneConfig(
             search_alg=sampler,
-            scheduler=_scheduler(config),
+            scheduler=scheduler(config),
             metric=OBJECTIVE,
             mode="max",
             num_samples=config.trials,
@@ -67,20 +71,3 @@ def run_study(config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seat
     )
     tuner.fit()
     return sampler
-
-
-def _scheduler(config: SearchConfig) -> TrialScheduler:
-    stopping = config.stopping
-    steps = config.space.get("steps")
-    longest = config.training.steps if steps is None else int(largest(steps))
-    if not stopping.enabled or stopping.grace_period >= longest:
-        return FIFOScheduler()
-    # `step` is ours: Tune's own count of reports starts again at 1 when a trial does.
-    return AsyncHyperBandScheduler(
-        time_attr="step",
-        max_t=longest,
-        grace_period=stopping.grace_period,
-        reduction_factor=stopping.reduction_factor,
-        # A trial that reaches max_t has run to its end: that is no stop.
-        stop_last_trials=False,
-    )

@@ -87,16 +87,16 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Write what is queued; runs that are still open get the status of how the search ended."""
         if not self.run_id:
             return
         if kind is not None:
             status = "KILLED" if kind is KeyboardInterrupt else "FAILED"
             state = "interrupted" if kind is KeyboardInterrupt else f"failed: {error}"
-            for child in list(self._children):
-                self._put(lambda child=child: self._end(self._children.pop(child, ""), status, {"state": state}))
-            self._put(lambda: self._end(self.run_id, status, {"state": state}))
+            self._put(lambda: self._end_all(status, state))
         self._queue.put(None)
         self._thread.join()
 
@@ -153,7 +153,9 @@ class Tracker:
 
         self._put(end)
 
-    def champion(self, name: str, adapter: Path, base_model: str, metadata: Mapping[str, str]) -> ChampionVersion | None:
+    def champion(
+        self, name: str, adapter: Path, base_model: str, metadata: Mapping[str, str]
+    ) -> ChampionVersion | None:
         """Log the winner with `mlflow.diffusers`, register it as `name` and give it the alias `champion`.
 
         Returns:
@@ -163,13 +165,16 @@ class Tracker:
 
         def register() -> None:
             with mlflow.start_run(run_id=self.run_id):
-                info = mlflow.diffusers.log_model(
-                    str(adapter), base_model, name="champion", registered_model_name=name, metadata=dict(metadata)
-                )
-            version = str(info.registered_model_version)
-            self._client.set_registered_model_alias(name, "champion", version)
+                info = mlflow.diffusers.log_model(str(adapter), base_model, name="champion", metadata=dict(metadata))
             # start_run marks the run as finished on leaving; it is not yet.
             self._client.update_run(self.run_id, status="RUNNING")
+            if not self._client.search_registered_models(f"name = '{name}'"):
+                self._client.create_registered_model(name)
+            created = self._client.create_model_version(
+                name, source=info.model_uri, run_id=self.run_id, model_id=info.model_id
+            )
+            version = str(created.version)
+            self._client.set_registered_model_alias(name, "champion", version)
             versions.append(ChampionVersion(uri=f"models:/{name}/{version}", version=version))
 
         self._put(register)
@@ -203,6 +208,11 @@ class Tracker:
             return
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items() if value])
         self._client.set_terminated(run_id, status)
+
+    def _end_all(self, status: str, state: str) -> None:
+        for run_id in (*self._children.values(), self.run_id):
+            self._end(run_id, status, {"state": state})
+        self._children.clear()
 
     def _put(self, call: Callable[[], None]) -> None:
         self._queue.put(call)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 
+from search.dispatch import Dispatch
 from search.dispatcher import UnknownJobError
-from search.job import JobState, JobStatus, TrainJob
+from search.job import JobStatus, TrainJob
 from search.space import Value
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
     from evaluation.scores import Anchors
     from search.config import SearchConfig
 
@@ -28,7 +26,7 @@ class TrialSetup:
     """What every trial of a search shares."""
 
     config: SearchConfig
-    dispatcher: ActorHandle[Any]
+    dispatch: Dispatch
     anchors: Anchors
     folder: Path
     """Gets one folder a trial."""
@@ -40,7 +38,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
     passed_on = 0
     try:
         while True:
-            status = _status(setup.dispatcher, job, passed_on)
+            status = _status(setup.dispatch, job, passed_on)
             for report in status.reports[passed_on:]:
                 passed_on += 1
                 tune.report({"step": report.step, **report.metrics})
@@ -48,7 +46,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
                 return  # A failed job reports nothing more; its reason is kept by the dispatcher.
     finally:
         # Reached by SystemExit when Tune stops the trial.
-        setup.dispatcher.stop.remote(job.id, "stopped early: others were better at the same step")
+        setup.dispatch.stop(job.id, "stopped early: others were better at the same step")
 
 
 def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:
@@ -69,15 +67,13 @@ def trial_id(number: int) -> str:
     return f"{number:03d}"
 
 
-def _status(dispatcher: ActorHandle[Any], job: TrainJob, reports: int) -> JobStatus:
+def _status(dispatch: Dispatch, job: TrainJob, reports: int) -> JobStatus:
     """The job's status once there is news. Submits the job, again too if the dispatcher has lost it."""
     while True:
         try:
-            status: JobStatus = ray.get(dispatcher.status.remote(job.id, reports=reports, timeout=POLL_SECONDS))
-        except ray.exceptions.RayTaskError as error:
-            if not isinstance(error.cause, UnknownJobError):
-                raise
-            ray.get(dispatcher.submit.remote(job))
+            status = dispatch.status(job.id, reports=reports, timeout=POLL_SECONDS)
+        except UnknownJobError:
+            dispatch.submit(job)
             continue
-        if len(status.reports) > reports or status.ended or status.state is JobState.FAILED:
+        if len(status.reports) > reports or status.ended:
             return status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 
 from search.dispatcher import UnknownJobError
@@ -88,9 +87,6 @@ class Watcher(tune.Callback):
 
     def _status(self, job_id: str) -> JobStatus | None:
         try:
-            status: JobStatus = ray.get(self._setup.dispatcher.status.remote(job_id))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UnknownJobError):
-                return None  # The dispatcher was restarted after the job had ended well.
-            raise
-        return status
+            return self._setup.dispatch.status(job_id)
+        except UnknownJobError:
+            return None  # The dispatcher was restarted after the job had ended well.

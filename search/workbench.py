@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch.distributed
-from diffusers import StableDiffusionPipeline
 
 from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluation, Evaluator
@@ -55,7 +54,7 @@ class Workbench:
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         if not self._scores:
             return
-        self._pipeline: StableDiffusionPipeline = self._base.pipeline()
+        self._pipeline = self._base.pipeline()
         face_model = FaceModel(setup.faces)
         clip_scorer = ClipScorer(setup.clip, device)
         self._evaluators = {
