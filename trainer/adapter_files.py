@@ -107,7 +107,7 @@ def export_kohya(folder: Path, target: Path) -> Path:
     texts = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(config["unet.r"]),
-        "ss_network_alpha": str(config["unet.lora_alpha"]),
+        "ss_network_alpha": str(float(config["unet.lora_alpha"])),
         "ss_base_model_version": "sd_v1",
     }
     write_file(Path(target), lambda temporary: save_file(exported, temporary, metadata=texts))

@@ -1,0 +1,184 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainer.adapter_files import WEIGHTS_FILE, read_adapter_file
+from trainer.cache import DataCache
+from trainer.config import TrainingConfig
+from trainer.loop import TrainingJob
+from trainer.model import BaseModel
+
+from .conftest import MakeConfig
+from .test_training_job import weights_of
+
+FILES = {WEIGHTS_FILE, "optimizer.safetensors", "training_state.json"}
+
+
+def run(job: TrainingJob, steps: int) -> list[tuple[float, dict[str, float]]]:
+    reports = [job.step() for _ in range(steps)]
+    return [(report.loss, report.learning_rates) for report in reports]
+
+
+def optimizer_state(job: TrainingJob) -> list[dict[str, Tensor]]:
+    return [
+        {name: value.clone() for name, value in job._adamw.state[weight].items()}
+        for part in job.adapter.parts
+        for weight in job.adapter.parameters(part)
+    ]
+
+
+@pytest.fixture
+def restarting(make_config: MakeConfig) -> TrainingConfig:
+    """Warm-up, two restarts (after steps 6 and 10 of 14), dropout, accumulation, both parts."""
+    return make_config(
+        steps=14,
+        lr_scheduler="cosine_with_restarts",
+        lr_cycles=3,
+        lr_warmup_steps=2,
+        dropout=0.2,
+        gradient_accumulation_steps=2,
+        batch_size=1,
+    )
+
+
+@pytest.mark.parametrize("kill", [1, 7, 13])
+def test_a_resumed_job_equals_the_uninterrupted_one_bit_for_bit(
+    base: BaseModel, cache: DataCache, restarting: TrainingConfig, tmp_path: Path, kill: int
+) -> None:
+    with TrainingJob(base, cache, restarting) as job:
+        expected = run(job, 14)
+        weights, moments = weights_of(job), optimizer_state(job)
+    with TrainingJob(base, cache, restarting) as job:
+        first = run(job, kill)
+        job.save(tmp_path / "checkpoint")
+        job.step()  # what came after the checkpoint is lost
+    torch.manual_seed(999)
+    with TrainingJob(base, cache, restarting) as job:
+        job.restore(tmp_path / "checkpoint")
+        assert job.step_count == kill
+        rest = run(job, 14 - kill)
+        assert job.finished
+        assert first + rest == expected
+        assert all(torch.equal(weights[name], weight) for name, weight in weights_of(job).items())
+        for one, other in zip(optimizer_state(job), moments, strict=True):
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[name], other[name]) for name in one)
+    rates = [rate["unet"] for _, rate in expected]
+    assert rates[7] > rates[5]  # a restart lies within, and the rate is not stuck at 0 after it
+
+
+def test_a_job_can_go_back_to_its_own_checkpoint(
+    base: BaseModel, cache: DataCache, restarting: TrainingConfig, tmp_path: Path
+) -> None:
+    with TrainingJob(base, cache, restarting) as job:
+        run(job, 3)
+        job.save(tmp_path / "checkpoint")
+        expected = run(job, 3)
+        job.restore(tmp_path / "checkpoint")
+        assert run(job, 3) == expected
+
+
+def test_a_checkpoint_is_three_files_without_pickle(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> Any:
+        raise AssertionError("pickle was used")
+
+    for module, name in (
+        (pickle, "dump"),
+        (pickle, "dumps"),
+        (pickle, "load"),
+        (pickle, "loads"),
+        (torch, "save"),
+        (torch, "load"),
+    ):
+        monkeypatch.setattr(module, name, fail)
+    with TrainingJob(base, cache, make_config()) as job:
+        job.step()
+        for _ in range(2):
+            job.save(tmp_path / "checkpoint")
+        job.restore(tmp_path / "checkpoint")
+        count = len(weights_of(job))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == FILES
+    numbers = json.loads((tmp_path / "checkpoint" / "training_state.json").read_text())
+    assert numbers["step"] == 1
+    assert len(read_adapter_file(tmp_path / "checkpoint" / WEIGHTS_FILE)[0]) == count
+    assert len(read_adapter_file(tmp_path / "checkpoint" / "optimizer.safetensors")[0]) == 3 * count
+
+
+def test_a_checkpoint_before_the_first_step_resumes_too(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with TrainingJob(base, cache, make_config()) as job:
+        job.save(tmp_path / "checkpoint")
+        expected = run(job, 2)
+    with TrainingJob(base, cache, make_config()) as job:
+        job.restore(tmp_path / "checkpoint")
+        assert run(job, 2) == expected
+
+
+@pytest.mark.parametrize("changes", [{"rank": 8}, {"seed": 1}, {"steps": 7}, {"text_encoder_learning_rate": 0.0}])
+def test_another_job_s_checkpoint_is_refused_by_what_differs(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, changes: dict[str, float]
+) -> None:
+    with TrainingJob(base, cache, make_config()) as job:
+        job.save(tmp_path / "checkpoint")
+    with TrainingJob(base, cache, make_config(**changes)) as job:
+        before = weights_of(job)
+        ((name, value),) = changes.items()
+        with pytest.raises(ValueError, match=rf"belongs to another job: {name} \(.* there, {value} here\);"):
+            job.restore(tmp_path / "checkpoint")
+        assert job.step_count == 0
+        assert all(torch.equal(before[name], weight) for name, weight in weights_of(job).items())
+
+
+def test_a_checkpoint_of_other_photos_is_refused(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with TrainingJob(base, cache, make_config()) as job:
+        job.save(tmp_path / "checkpoint")
+    fewer = DataCache(**{name: tensor[1:] for name, tensor in cache.tensors().items()})
+    with TrainingJob(base, fewer, make_config()) as job, pytest.raises(ValueError, match=r"another job: photos \("):
+        job.restore(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("damage", ["missing", "cut short"])
+def test_a_damaged_checkpoint_is_a_named_error(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, name: str, damage: str
+) -> None:
+    with TrainingJob(base, cache, make_config()) as job:
+        job.step()
+        job.save(tmp_path / "checkpoint")
+        path = tmp_path / "checkpoint" / name
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-10])
+        with pytest.raises(ValueError, match=f"{name} is missing or damaged .* use another checkpoint"):
+            job.restore(tmp_path / "checkpoint")
+
+
+def test_a_save_that_fails_leaves_the_last_checkpoint_whole(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise OSError("no space left on device")
+
+    with TrainingJob(base, cache, make_config()) as job:
+        job.step()
+        job.save(tmp_path / "checkpoint")
+        expected = run(job, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr("trainer.job_state.save_file", fail)
+            with pytest.raises(OSError, match="no space left"):
+                job.save(tmp_path / "checkpoint")
+        assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+        job.restore(tmp_path / "checkpoint")
+        assert run(job, 1) == expected
