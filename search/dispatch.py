@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
 from search.dispatcher import ClosedError, Dispatcher, UnknownJobError
@@ -17,7 +16,7 @@ from search.job import Job, JobStatus, Report
 class Dispatch:
     """Calls to the dispatcher's actor; see `search.dispatcher.Dispatcher` for what each does. Can be sent anywhere."""
 
-    handle: ActorHandle[Any]
+    handle: Any
 
     @classmethod
     def start(cls, tries: int) -> Dispatch:
