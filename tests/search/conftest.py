@@ -1,0 +1,66 @@
+"""Configurations and reports to test the search with."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.job import Report
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    """A configuration file's content; the files it names exist beside it."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "validation.txt").write_text(
+        "a photo of {trigger} man\n# a comment\n\na photo of {trigger} man, happy\n"
+    )
+    (tmp_path / "final.txt").write_text("a photo of {trigger} man, sad\n")
+    return {
+        "name": "anna",
+        "model": "base",
+        "photos": {"folder": "photos"},
+        "training": {"resolution": 64, "batch_size": 2},
+        "space": {
+            "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
+            "rank": {"values": [4, 8, 16]},
+            "alpha": {"low": 1, "high": 32},
+            "steps": {"low": 50, "high": 150, "step": 50},
+        },
+        "trials": 4,
+        "evaluation": {
+            "prompts": "validation.txt",
+            "every": 50,
+            "generation": {"resolution": 64, "batch_size": 4},
+        },
+        "final": {"prompts": "final.txt"},
+        "runs": str(tmp_path / "runs"),
+    }
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Writes a configuration file into the test's folder."""
+
+    def write(content: dict[str, Any]) -> Path:
+        path = tmp_path / "search.yaml"
+        path.write_text(yaml.safe_dump(content), "utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_report(tmp_path: Path) -> Callable[..., Report]:
+    """Makes a report with plausible metrics."""
+
+    def make(step: int, objective: float, *, faceless_rate: float = 0.0) -> Report:
+        metrics = {"objective": objective, "likeness": objective, "fidelity": 1.0, "faceless_rate": faceless_rate}
+        return Report(step=step, metrics=metrics, rows=(), folder=tmp_path / f"step-{step}")
+
+    return make

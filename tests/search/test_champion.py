@@ -1,0 +1,115 @@
+"""The final: who enters, who wins, and how sure we are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from evaluation.config import ObjectiveConfig
+from evaluation.objective import objective
+from evaluation.scores import Anchors, ImageRow, score_rows
+from search.champion import Final, JobFailedError, Verdict, run_final
+from search.dispatch import Dispatch
+from search.job import AnchorJob, Job, JobState, JobStatus, Report, ScoreJob
+from search.record import TrialRecord
+
+ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
+WEIGHTS = ObjectiveConfig()
+
+
+class ScriptedDispatch:
+    """Stands for the dispatcher and its seats: answers each job with images at given face distances."""
+
+    def __init__(self, distances: Mapping[str, Sequence[float | None]]) -> None:
+        self.distances = distances
+        self.jobs: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
+        job = next(job for job in self.jobs if job.id == job_id)
+        if isinstance(job, AnchorJob):
+            report = Report(step=0, metrics=asdict(ANCHORS) | {"objective": 0.3}, rows=(), folder=job.folder)
+        elif job.id.removeprefix("final-") in self.distances:
+            rows = [
+                ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=30.0)
+                for n, d in enumerate(self.distances[job.id.removeprefix("final-")])
+            ]
+            scores = score_rows(rows, ANCHORS)
+            metrics = {**scores.as_metrics(), "objective": objective(scores, WEIGHTS)}
+            report = Report(step=0, metrics=metrics, rows=tuple(asdict(row) for row in rows), folder=job.folder)
+        else:
+            return JobStatus(id=job_id, state=JobState.FAILED, reason="the adapter is missing")
+        return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
+
+
+def trial(name: str, value: float, *, faceless_rate: float = 0.0) -> TrialRecord:
+    record = TrialRecord(id=name, params={}, steps=100)
+    metrics = {"objective": value, "faceless_rate": faceless_rate}
+    record.add(Report(step=100, metrics=metrics, rows=(), folder=Path(name) / "step-100"))
+    return record
+
+
+def final(dispatch: ScriptedDispatch, *records: TrialRecord, candidates: int = 2) -> Final | None:
+    return run_final(
+        cast(Dispatch, dispatch),
+        records,
+        Path("final"),
+        candidates=candidates,
+        objective=WEIGHTS,
+        confidence=0.95,
+        seed=0,
+    )
+
+
+def noisy(mean: float) -> list[float]:
+    return [float(value) for value in mean + np.random.default_rng(int(mean * 1000)).normal(0, 0.05, 24)]
+
+
+def test_the_best_of_the_search_and_the_first_trial_enter_and_the_finals_best_wins() -> None:
+    dispatch = ScriptedDispatch({"000": noisy(0.9), "002": noisy(0.8), "003": noisy(0.6)})
+    outcome = final(dispatch, trial("000", 0.3), trial("001", 0.35), trial("002", 0.6), trial("003", 0.5))
+    assert outcome is not None
+    assert [job.id for job in dispatch.jobs] == ["base-final", "final-002", "final-003", "final-000"]
+    assert {job.prompt_set for job in dispatch.jobs if isinstance(job, AnchorJob | ScoreJob)} == {"final"}
+    assert [finalist.record.id for finalist in outcome.finalists] == ["003", "002", "000"]
+    assert outcome.verdict is Verdict.BETTER
+    assert outcome.difference is not None
+    assert outcome.difference.mean == pytest.approx(
+        outcome.champion.final.metrics["objective"] - outcome.finalists[2].final.metrics["objective"]
+    )
+    interval = outcome.champion.intervals["likeness"]
+    assert interval.lower < outcome.champion.final.metrics["likeness"] < interval.upper
+
+
+def test_what_the_images_cannot_tell_apart_is_a_tie() -> None:
+    first = noisy(0.7)
+    # Better by less than the images differ among themselves.
+    second = [distance - 0.01 + 0.1 * (-1) ** n for n, distance in enumerate(first)]
+    outcome = final(ScriptedDispatch({"000": first, "001": second}), trial("000", 0.4), trial("001", 0.5))
+    assert outcome is not None
+    assert outcome.champion.record.id == "001"
+    assert outcome.verdict is Verdict.TIE
+    assert outcome.difference is not None
+    assert outcome.difference.lower <= 0 <= outcome.difference.upper
+
+
+def test_the_first_trial_may_win_itself() -> None:
+    outcome = final(ScriptedDispatch({"000": noisy(0.6), "001": noisy(0.9)}), trial("000", 0.6), trial("001", 0.5))
+    assert outcome is not None
+    assert (outcome.verdict, outcome.difference) == (Verdict.SAME, None)
+
+
+def test_without_a_usable_candidate_there_is_no_final() -> None:
+    dispatch = ScriptedDispatch({})
+    assert final(dispatch, trial("000", -9.0, faceless_rate=1.0), TrialRecord(id="001", params={}, steps=9)) is None
+    assert dispatch.jobs == []
+
+
+def test_a_final_that_cannot_be_scored_says_why() -> None:
+    with pytest.raises(JobFailedError, match=r"final-001 failed: the adapter is missing"):
+        final(ScriptedDispatch({"000": noisy(0.9)}), trial("000", 0.4), trial("001", 0.5))

@@ -1,0 +1,99 @@
+"""The command: its flags, and what it answers to bad input before anything is started."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from search import run
+
+Write = Callable[[dict[str, Any]], Path]
+
+WITHOUT_RAY = """
+import runpy, sys
+sys.argv = ["search.run", *sys.argv[1:]]
+try:
+    runpy.run_module("search.run", run_name="__main__")
+except SystemExit as error:
+    assert "ray" not in sys.modules and "torch" not in sys.modules, "started what takes seconds"
+    raise
+"""
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_flags_are_these_and_no_others() -> None:
+    """A flag is a promise. What can be said in the configuration needs none."""
+    options = typer.main.get_command(_app()).params
+    assert sorted(name for option in options for name in option.opts) == [
+        "--address",
+        "--name",
+        "--set",
+        "--trials",
+        "config",
+    ]
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+    app.command()(run.main)
+    return app
+
+
+def test_a_misspelt_key_is_answered_at_once(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:
+    document["evaluation"]["promts"] = document["evaluation"].pop("prompts")
+    began = time.monotonic()
+    done = command(str(write_config(document)), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert time.monotonic() - began < 60  # a hang, not a speed: the command's seconds are told in the changelog
+    assert "evaluation.promts: there is no such key; did you mean 'prompts'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    done = command("nowhere.yaml", cwd=tmp_path)
+    assert (done.returncode, "nowhere.yaml cannot be read" in done.stderr) == (2, True)
+
+
+def test_bad_photos_are_all_named_and_nothing_is_started(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "alone.png").write_bytes(b"")
+    (photos / "letter.jpg").write_text("this is text")
+    (photos / "letter.txt").write_text("a photo of {trigger} man")
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", str(write_config(document))],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    for words in ("alone.png: is empty (0 bytes)", "alone.png: has no caption", "letter.jpg: is not a JPEG"):
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists(), "no run was begun"
+
+
+@pytest.mark.parametrize("arguments", [["--trials", "0"], ["--set", "name=a/b"]])
+def test_values_of_flags_are_checked_like_the_files(
+    arguments: list[str], document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    assert command(str(write_config(document)), *arguments, cwd=tmp_path).returncode == 2

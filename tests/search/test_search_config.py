@@ -1,0 +1,123 @@
+"""The configuration file: what is refused, how it is told, and what is resolved."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, read_prompts
+from search.space import clip
+
+Write = Callable[[dict[str, Any]], Path]
+
+
+def test_a_file_is_read_resolved_and_read_back_from_what_a_run_keeps(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    config = load_config(write_config(document))
+    assert config.model == str(tmp_path / "base")
+    assert config.photos.folder == tmp_path / "photos"
+    assert config.evaluation.prompts == tmp_path / "validation.txt"
+    again = tmp_path / "elsewhere" / "search.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_config(config), "utf-8")
+    assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (("trails",), "trails: there is no such key; did you mean 'trials'?"),
+        (("training", "bach_size"), "training.bach_size: there is no such key; did you mean 'batch_size'?"),
+        (("evaluation", "sedes"), "evaluation.sedes: there is no such key; did you mean 'seeds'?"),
+        (("evaluation", "generation", "stesp"), "stesp: there is no such key; did you mean 'steps'?"),
+        (("space", "rank", "valeus"), "valeus: there is no such key; did you mean 'values'?"),
+        (("space", "rnk"), "'rnk' is not a training setting; did you mean 'rank'?"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(
+    place: tuple[str, ...], message: str, document: dict[str, Any], write_config: Write
+) -> None:
+    inner = document
+    for key in place[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[place[-1]] = {"low": 1, "high": 2} if place[0] == "space" and len(place) == 2 else 3
+    with pytest.raises(ConfigurationError) as error:
+        load_config(write_config(document))
+    assert message in str(error.value)
+
+
+def test_all_problems_are_told_together(document: dict[str, Any], write_config: Write) -> None:
+    document["trials"] = 0
+    document["final"]["confidence"] = 2
+    del document["photos"]["folder"]
+    with pytest.raises(ConfigurationError) as error:
+        load_config(write_config(document))
+    for place in ("trials", "final.confidence", "photos.folder: this key is missing"):
+        assert place in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
+        ({"model": "./nowhere"}, "neither a folder"),
+        ({"name": "../escape"}, "name"),
+        ({"training": {"rank": 0}}, "rank is 0"),
+        ({"space": {}}, "space"),
+        ({"space": {"steps": {"low": 0, "high": 100}, "rank": {"values": [4]}}}, None),
+        ({"first_trials": [{"dropout": 0.1}]}, "first_trials names 'dropout'"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_before_anything_starts(
+    change: dict[str, Any], message: str | None, document: dict[str, Any], write_config: Write
+) -> None:
+    path = write_config({**document, **change})
+    if message is None:
+        load_config(path)  # the homework's 2000 steps are clipped to the space, so this one is fine
+        return
+    with pytest.raises(ConfigurationError, match=message):
+        load_config(path)
+
+
+def test_numbers_may_be_written_as_people_write_them(
+    document: dict[str, Any], tmp_path: Path, write_config: Write
+) -> None:
+    path = write_config(document)
+    path.write_text(path.read_text("utf-8").replace("1.0e-05", "1e-5"), "utf-8")
+    assert "1e-5" in path.read_text("utf-8")
+    dimension = load_config(path).space["learning_rate"]
+    assert dimension.model_dump() == {"low": 1e-5, "high": 1e-2, "log": True}
+
+
+def test_overrides(document: dict[str, Any], write_config: Write) -> None:
+    path = write_config(document)
+    config = load_config(path, ["trials=7", "evaluation.every=25", "stopping.enabled=false", "training.alpha=3e-1"])
+    assert (config.trials, config.evaluation.every, config.stopping.enabled) == (7, 25, False)
+    assert config.training.alpha == 0.3
+    with pytest.raises(ConfigurationError, match="must read key=value"):
+        load_config(path, ["trials"])
+    with pytest.raises(ConfigurationError, match="did you mean 'trials'"):
+        load_config(path, ["trias=7"])
+
+
+def test_the_first_trial_is_the_homeworks_within_the_space(document: dict[str, Any], write_config: Write) -> None:
+    config = load_config(write_config(document))
+    assert config.first_trials == (HOMEWORK,)
+    params = clip(config.space, HOMEWORK)
+    assert params == {"learning_rate": 1e-4, "rank": 16, "alpha": 16, "steps": 150}
+    training = config.training_config(params, seed=3)
+    assert (training.learning_rate, training.rank, training.seed, training.batch_size) == (1e-4, 16, 3, 2)
+
+
+def test_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("# comment\n\n a cat \na dog\n")
+    assert read_prompts(path) == ("a cat", "a dog")
+    path.write_text("# nothing\n")
+    with pytest.raises(ConfigurationError, match="holds no prompt"):
+        read_prompts(path)
+    path.write_text("a cat\na dog\na cat\n")
+    with pytest.raises(ConfigurationError, match="'a cat'"):
+        read_prompts(path)

@@ -1,0 +1,88 @@
+"""The search space: what it holds, what it refuses, and the nearest that it offers."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from search.space import Choice, Dimension, FloatRange, IntRange, Space, clip, largest
+
+DIMENSION: TypeAdapter[FloatRange | IntRange | Choice] = TypeAdapter(Dimension)
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ({"low": 1e-5, "high": 1e-2, "log": True}, FloatRange),
+        ({"low": 0, "high": 1.5}, FloatRange),
+        ({"low": 1, "high": 8, "log": True}, FloatRange),
+        ({"low": 50, "high": 150, "step": 50}, IntRange),
+        ({"low": 1, "high": 8}, IntRange),
+        ({"values": ["attention", 3, 2.5]}, Choice),
+    ],
+)
+def test_the_kind_follows_from_what_is_written(written: dict[str, Any], kind: type) -> None:
+    assert type(DIMENSION.validate_python(written)) is kind
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ({"low": 2.0, "high": 1.0}, "must be smaller than high"),
+        ({"low": 3, "high": 3}, "must be smaller than high"),
+        ({"low": 0.0, "high": 1.0, "log": True}, "must be positive"),
+        ({"low": 50, "high": 140, "step": 50}, "multiple of step"),
+        ({"values": []}, "at least 1 item"),
+        ({"values": [1, 2, 1]}, "must not repeat"),
+        ({"low": 1, "high": 2, "hihg": 3}, "Extra inputs"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused(written: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        DIMENSION.validate_python(written)
+
+
+def test_values_keep_their_types() -> None:
+    choice = DIMENSION.validate_python({"values": [4, 8.5, "attention"]})
+    assert isinstance(choice, Choice)
+    assert [type(value) for value in choice.values] == [int, float, str]
+
+
+def test_what_a_dimension_contains() -> None:
+    assert IntRange(low=50, high=150, step=50).contains(100)
+    assert not IntRange(low=50, high=150, step=50).contains(75)
+    assert not IntRange(low=50, high=150, step=50).contains(200)
+    assert FloatRange(low=0.1, high=1.0).contains(0.1)
+    assert not FloatRange(low=0.1, high=1.0).contains("a word")
+    assert not Choice(values=(4, 8)).contains(5)
+
+
+def test_clip_gives_the_nearest_that_is_offered() -> None:
+    space: Space = {
+        "learning_rate": FloatRange(low=3e-4, high=1e-2, log=True),
+        "rank": Choice(values=(4, 8, 16)),
+        "steps": IntRange(low=50, high=150, step=50),
+        "targets": Choice(values=("attention", "everything")),
+        "alpha": IntRange(low=1, high=64),
+    }
+    homework = {"learning_rate": 1e-4, "rank": 32, "steps": 2000, "targets": "attention", "batch_size": 2}
+    assert clip(space, homework) == {"learning_rate": 3e-4, "rank": 16, "steps": 150, "targets": "attention"}
+    assert clip(space, {"steps": 110, "rank": 5, "targets": "unknown"}) == {
+        "steps": 100,
+        "rank": 4,
+        "targets": "attention",
+    }
+
+
+def test_every_clipped_value_lies_in_the_space() -> None:
+    space: Space = {"rank": Choice(values=(4, 8)), "steps": IntRange(low=60, high=160, step=50)}
+    for steps in range(1, 400, 7):
+        for name, value in clip(space, {"rank": steps, "steps": steps}).items():
+            assert space[name].contains(value)
+
+
+def test_largest() -> None:
+    assert largest(IntRange(low=50, high=150)) == 150
+    assert largest(Choice(values=(100, 400, 200))) == 400
+    with pytest.raises(ValueError, match="not all numbers"):
+        largest(Choice(values=("a", 1)))
