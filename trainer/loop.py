@@ -141,10 +141,9 @@ class TrainingJob:
         learning_rates = dict[str, float](zip(self.adapter.parts, rates, strict=True))
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
         with self._dropout_randomness():
-            losses = [self._accumulate(batch) for batch in self._batches(draw)]
+            loss = self._optimize(draw)
         self._lr_scheduler.step()
         self.step_count += 1
-        loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
         self._finite &= loss.isfinite()
         if self.base.device.type == "cpu" or self.step_count % FINITE_CHECK_STEPS == 0 or self.finished:
             self.check_finite()
@@ -256,21 +255,23 @@ class TrainingJob:
                 noise=self._to_device(draw.noise[rows]),
             )
 
-    def _accumulate(self, batch: StepDraw) -> Tensor:
-        """Forward and backward of one batch, and the optimizer's step after the last batch of a step; the loss."""
-        with self._accelerator.accumulate():
-            mean, std = self._cache.latent_mean[batch.indices], self._cache.latent_std[batch.indices]
-            latents = mean + std * batch.latent_noise
-            loss = self._loss(self._cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
-            self._accelerator.backward(loss)
-            loss = loss.detach()
-            if self._accelerator.sync_gradients:
-                if self._workers > 1:
-                    loss = self._average_over_workers(loss)
-                self._accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        return loss
+    def _optimize(self, draw: StepDraw) -> Tensor:
+        """Forward and backward of every batch of a step, then the optimizer; the step's loss over all workers."""
+        losses: list[Tensor] = []
+        for batch in self._batches(draw):
+            with self._accelerator.accumulate():
+                mean, std = self._cache.latent_mean[batch.indices], self._cache.latent_std[batch.indices]
+                latents = mean + std * batch.latent_noise
+                loss = self._loss(self._cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
+                self._accelerator.backward(loss)
+                losses.append(loss.detach())
+                if self._accelerator.sync_gradients:
+                    if self._workers > 1:
+                        losses = [self._average_over_workers(torch.stack(losses).mean())]
+                    self._accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+        return torch.stack(losses).mean()
 
     def _loss(
         self, cache: DataCache, photos: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, *, weighted: bool

@@ -82,7 +82,7 @@ def test_the_full_target_set_leaves_no_large_layer_out(base: BaseModel) -> None:
 def test_stable_diffusion_1_5_has_as_many_weights_as_the_homework(base: BaseModel) -> None:
     """6,377,472 + 2,359,296 adapter weights at rank 32 on attention, counted without memory for any of them."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)  # type: ignore[no-untyped-call]
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 hidden_size=768,
@@ -118,6 +118,7 @@ def test_the_effect_on_every_layer_is_alpha_over_rank_times_b_a(base: BaseModel,
                 assert isinstance(layer, nn.Module)
                 layer.double()
                 original = layer.get_base_layer()
+                assert isinstance(original, nn.Linear | nn.Conv2d)
                 down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
                 assert isinstance(down, Tensor)
                 assert isinstance(up, Tensor)
@@ -138,27 +139,31 @@ def test_the_effect_on_every_layer_is_alpha_over_rank_times_b_a(base: BaseModel,
 
 
 def test_alpha_alone_scales_the_effect_and_rank_shapes_and_scales_it(base: BaseModel, make_config: MakeConfig) -> None:
-    value = torch.randn(5, base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.in_features)  # type: ignore[union-attr]
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    original = base.unet.get_submodule(name)
+    assert isinstance(original, nn.Linear)
+    value = torch.randn(5, original.in_features, generator=torch.Generator().manual_seed(0))
 
+    @torch.no_grad()
     def measure(rank: int, alpha: float) -> tuple[Tensor, torch.Size, float]:
+        """The effect on one layer, the shape of A, and the effect's size relative to B @ A alone."""
         adapter = attach_adapter(base, make_config(rank=rank, alpha=alpha, text_encoder_learning_rate=0))
         randomise(adapter)
-        layer = base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q  # type: ignore[union-attr]
-        try:
-            with torch.no_grad():
-                up, down = layer.lora_B["default"].weight, layer.lora_A["default"].weight
-                scale = effect_of(layer, value).norm() / (value @ down.T @ up.T).norm()
-                return effect_of(layer, value), down.shape, scale.item()
-        finally:
-            adapter.detach()
+        layer = base.unet.get_submodule(name)
+        assert isinstance(layer, LoraLayer)
+        weights = adapter.state_dict("unet")
+        down, up = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
+        effect = effect_of(layer, value)
+        adapter.detach()
+        return effect, down.shape, (effect.norm() / (value @ down.T @ up.T).norm()).item()
 
     small, shape, scale = measure(rank=4, alpha=2)
     large, same_shape, large_scale = measure(rank=4, alpha=8)
     torch.testing.assert_close(large, 4 * small, rtol=1e-4, atol=1e-6)
-    assert shape == same_shape == (4, value.shape[1])
-    assert (scale, large_scale) == (pytest.approx(0.5, rel=1e-4), pytest.approx(2, rel=1e-4))
+    assert shape == same_shape == (4, original.in_features)
+    assert [scale, large_scale] == pytest.approx([0.5, 2], rel=1e-4)
     _, wide_shape, wide_scale = measure(rank=16, alpha=8)
-    assert wide_shape == (16, value.shape[1])
+    assert wide_shape == (16, original.in_features)
     assert wide_scale == pytest.approx(0.5, rel=1e-4)
 
 

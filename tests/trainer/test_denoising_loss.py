@@ -49,11 +49,10 @@ def test_noising_and_targets_are_those_of_diffusers(prediction_type: str, rescal
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 6, 4, 8, 8, generator=generator)
     timesteps = torch.tensor([0, 1, 250, 500, 750, 999])
-    oracle_target = noise if prediction_type == "epsilon" else oracle.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]
-    exact = {"rtol": 0.0, "atol": 1e-6}
-    noisy = oracle.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]
-    torch.testing.assert_close(schedule.add_noise(latents, noise, timesteps), noisy, **exact)
-    torch.testing.assert_close(schedule.target(latents, noise, timesteps), oracle_target, **exact)
+    oracle_target = noise if prediction_type == "epsilon" else oracle.get_velocity(latents, noise, timesteps)
+    noisy = oracle.add_noise(latents, noise, timesteps)
+    torch.testing.assert_close(schedule.add_noise(latents, noise, timesteps), noisy, rtol=0, atol=1e-6)
+    torch.testing.assert_close(schedule.target(latents, noise, timesteps), oracle_target, rtol=0, atol=1e-6)
     torch.testing.assert_close(schedule.snr[timesteps], compute_snr(oracle, timesteps))  # type: ignore[no-untyped-call]
 
 

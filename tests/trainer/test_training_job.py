@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer.acceleration import choose_precision
+from trainer.adapter import PARTS
 from trainer.batches import draw_step
 from trainer.cache import DataCache
 from trainer.config import MixedPrecision
@@ -51,9 +52,9 @@ def watch_gradients(job: TrainingJob) -> list[dict[str, Tensor]]:
 def test_a_step_does_what_the_formulas_say(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
     """The first loss, from the draw of step 0, the posterior's sample, diffusers' noising and the weights by hand."""
     config = make_config(batch_size=3, snr_gamma=5.0)
-    draw = draw_step(
-        config.seed, 0, photos=len(cache), count=3, latent_shape=tuple(cache.latent_mean.shape[1:]), timesteps=1000
-    )
+    channels, height, width = cache.latent_mean.shape[1:]
+    shape = (channels, height, width)
+    draw = draw_step(config.seed, 0, photos=len(cache), count=3, latent_shape=shape, timesteps=1000)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
     oracle = DDPMScheduler.from_config(base.scheduler.config)
     noisy = oracle.add_noise(latents, draw.noise, draw.timesteps)
@@ -101,13 +102,13 @@ def test_the_two_learning_rates_reach_their_own_weights(
     config = make_config(unet_learning_rate=2e-3, text_encoder_learning_rate=5e-5, lr_scheduler="constant")
     with TrainingJob(base, cache, config) as job:
         assert job.step().learning_rates == {"unet": 2e-3, "text_encoder": 5e-5}
-        for part, rate in (("unet", 2e-3), ("text_encoder", 5e-5)):
+        for part, rate in zip(PARTS, (2e-3, 5e-5), strict=True):
             moved = [weight for name, weight in job.adapter.named_parameters(part).items() if ".lora_B." in name]
             assert max(weight.abs().max().item() for weight in moved) == pytest.approx(rate, rel=1e-3)
         groups = job._adamw.param_groups
         assert [group["lr"] for group in groups] == [2e-3, 5e-5]
         assert [list(map(id, group["params"])) for group in groups] == [
-            list(map(id, job.adapter.parameters(part))) for part in ("unet", "text_encoder")
+            list(map(id, job.adapter.parameters(part))) for part in PARTS
         ]
 
 
@@ -155,7 +156,7 @@ def test_gradients_of_both_parts_are_clipped_together(
     with TrainingJob(base, cache, make_config(max_grad_norm=limit)) as job:
         seen = watch_gradients(job)
         job.step()
-        count = sum(len(job.adapter.parameters(part)) for part in ("unet", "text_encoder"))
+        count = sum(len(job.adapter.parameters(part)) for part in PARTS)
     assert len(seen[0]) == count
     norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in seen[0].values()))
     if limit == math.inf:
@@ -279,11 +280,11 @@ def test_divergence_is_reported_and_not_saved(
     assert os.listdir(tmp_path) == []  # type: ignore[call-overload] # noqa: PTH208
 
 
-class Synchronisations(TorchDispatchMode):
+class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operators that would make the host wait for a GPU."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):  # type: ignore[no-untyped-def]
