@@ -1,0 +1,69 @@
+"""The benchmark of trial overheads, run for real with two trials a side. How fast they were is no matter here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, median
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_quick_run_measures_both_sides_and_ends_with_its_outcome(tmp_path: Path) -> None:
+    file = tmp_path / "outcome.json"
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.trial_overhead", "--quick", "--json", str(file)],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    heading, *_, last = run.stdout.splitlines()
+    assert heading.startswith("2 trials of 30 steps a side")
+    assert file.read_text("utf-8") == last + "\n"
+    outcome = json.loads(last)
+
+    assert set(outcome) == {
+        *("benchmark", "cores", "slots", "trials", "steps", "same_scores"),
+        *("ratios", "goals", "met", "seats", "stock"),
+    }
+    assert outcome["benchmark"] == "trial_overhead"
+    assert outcome["slots"] == min(2, outcome["cores"])
+    assert (outcome["trials"], outcome["steps"]) == (2, 30)
+    assert outcome["same_scores"], "the two sides did not do the same work"
+
+    figures = {"wall", "start", "rounds", "overhead", "computed"}
+    seats, stock = outcome["seats"], outcome["stock"]
+    assert set(seats) == figures
+    assert set(stock) == figures | {"starting", "loading"}
+    for side in (seats, stock):
+        assert all(
+            len(values) == 2 and min(values) > 0
+            for name, values in side.items()
+            if isinstance(values, list) and name != "rounds"
+        )
+        assert len(side["rounds"]) == 1
+        assert side["wall"] == side["start"] + side["rounds"][0]
+    assert seats["start"] > 0
+    assert stock["start"] == 0
+    for overhead, starting, loading in zip(stock["overhead"], stock["starting"], stock["loading"], strict=True):
+        assert overhead > starting + loading
+
+    slot_seconds = [outcome["slots"] * side["wall"] - sum(side["computed"]) for side in (seats, stock)]
+    assert outcome["ratios"] == pytest.approx(
+        {
+            "overhead": median(seats["overhead"]) / median(stock["overhead"]),
+            "mean_overhead": mean(seats["overhead"]) / mean(stock["overhead"]),
+            "overhead_with_start": slot_seconds[0] / slot_seconds[1],
+            "computed": median(seats["computed"]) / median(stock["computed"]),
+            "wall": seats["wall"] / stock["wall"],
+        }
+    )
+    assert outcome["goals"] == {"overhead": 0.05, "wall": 0.4}
+    assert outcome["met"] == {name: outcome["ratios"][name] <= goal for name, goal in outcome["goals"].items()}
