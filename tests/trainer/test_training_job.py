@@ -85,13 +85,13 @@ def test_the_cached_embeddings_stand_in_for_an_untrained_text_encoder(
 def test_training_lowers_the_loss_on_the_training_photos(
     base: BaseModel, cache: DataCache, make_config: MakeConfig
 ) -> None:
-    with TrainingJob(base, cache, make_config(steps=25, unet_learning_rate=5e-3, targets=FULL)) as job:
+    with TrainingJob(base, cache, make_config(steps=12, unet_learning_rate=1e-2, targets=FULL)) as job:
         before = job.validation_loss(cache)
         while not job.finished:
             job.step()
-        assert job.step_count == 25
+        assert job.step_count == 12
         assert job.validation_loss(cache) < 0.9 * before
-        with pytest.raises(RuntimeError, match="finished at step 25"):
+        with pytest.raises(RuntimeError, match="finished at step 12"):
             job.step()
 
 
@@ -123,13 +123,18 @@ def test_the_two_learning_rates_reach_their_own_weights(
 def test_the_schedule_moves_once_an_optimizer_step(
     base: BaseModel, cache: DataCache, make_config: MakeConfig, schedule: str, factor: Callable[[float], float]
 ) -> None:
-    """Two warm-up steps, eight steps of schedule, two cycles; two forward passes a step change nothing."""
+    """Two warm-up steps, four steps of schedule, two cycles; two forward passes a step change nothing."""
     config = make_config(
-        lr_scheduler=schedule, lr_cycles=2, lr_warmup_steps=2, steps=10, gradient_accumulation_steps=2, batch_size=1
+        lr_scheduler=schedule,
+        lr_cycles=2,
+        lr_warmup_steps=2,
+        steps=6,
+        gradient_accumulation_steps=2,
+        batch_size=1,
     )
-    expected = [0, 0.5] + [factor(step / 8) for step in range(8)]
+    expected = [0, 0.5] + [factor(step / 4) for step in range(4)]
     with TrainingJob(base, cache, config) as job:
-        rates = [job.step().learning_rates for _ in range(10)]
+        rates = [job.step().learning_rates for _ in range(6)]
     assert [rate["unet"] for rate in rates] == pytest.approx([1e-3 * value for value in expected])
     assert [rate["text_encoder"] for rate in rates] == pytest.approx([1e-4 * value for value in expected])
 
