@@ -39,6 +39,9 @@ class GenerationConfig:
     """`dpmsolver++` (Lu et al. 2022, second order), `ddim` (Song et al. 2021) or `as-is` (the model's own)."""
     negative_prompt: str = ""
     """What guidance leads away from, the same for every image."""
+    shared_noise: bool = False
+    """Draw all images' first noise from ONE generator, batch after batch, as the homework did: an image then depends on
+    those before it and on the batch size. Only to reproduce the homework's numbers (`evaluation.hw10`)."""
 
     def __post_init__(self) -> None:
         _whole_number("steps", self.steps, least=1)

@@ -28,20 +28,23 @@ def generate_images(
         seeds: as many as prompts.
 
     Raises:
-        ValueError: there are not as many seeds as prompts.
+        ValueError: there are not as many seeds as prompts, or several seeds for one shared generator.
     """
+    if config.shared_noise and len(set(seeds)) > 1:
+        raise ValueError(f"shared_noise draws from one generator, so it takes one seed, not {sorted(set(seeds))}")
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt")
     sampler = _sampling_pipeline(pipeline, config)
     images: list[Image.Image] = []
+    shared = torch.Generator("cpu").manual_seed(seeds[0]) if config.shared_noise and seeds else None
     with torch.inference_mode(), _evaluation_mode(sampler):
         for start in range(0, len(prompts), config.batch_size):
             batch = slice(start, start + config.batch_size)
             # Every image has a generator of its own, on the CPU so that each device starts from the same noise.
-            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
+            generators = shared or [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
             pixels = sampler(
                 prompt=list(prompts[batch]),
-                negative_prompt=[config.negative_prompt] * len(generators),
+                negative_prompt=[config.negative_prompt] * len(prompts[batch]),
                 generator=generators,
                 height=config.resolution,
                 width=config.resolution,

@@ -7,11 +7,16 @@ the scores here are None.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evaluation.config import GenerationConfig
 from evaluation.faces import Representation, distances
+from evaluation.scores import HW10_CLIP_SCORE, HW10_FACE_SCORE, HW10_FACELESS
+
+SEED = 1126
+"""The homework's seed, of training and of generation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,20 @@ class Hw10Scores:
     """100 x cosine, mean over images with a face only."""
     faceless: int
     """Images whose list of faces is empty or whose first face has confidence 0."""
+
+    def as_metrics(self) -> dict[str, float]:
+        """The numbers by name, for tracking; those that are None are left out."""
+        values = {
+            HW10_FACE_SCORE: self.face_score,
+            HW10_CLIP_SCORE: self.clip_score,
+            HW10_FACELESS: self.faceless,
+        }
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def hw10_generation(config: GenerationConfig) -> GenerationConfig:
+    """How the homework made its images: 30 steps, batches of 4, one generator for all; the rest as configured."""
+    return replace(config, steps=30, batch_size=4, shared_noise=True)
 
 
 def hw10_scores(

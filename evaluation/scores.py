@@ -16,6 +16,9 @@ MEMORISATION = "memorisation"
 LEAKAGE = "leakage"
 OBJECTIVE = "objective"
 VALIDATION_LOSS = "validation_loss"
+HW10_FACE_SCORE = "hw10_face_score"
+HW10_CLIP_SCORE = "hw10_clip_score"
+HW10_FACELESS = "hw10_faceless"
 
 MAXIMUM_DISTANCE = 2.0
 """Two vectors of length 1 are at most this far apart."""
@@ -119,6 +122,27 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 name=VALIDATION_LOSS,
                 meaning="denoising loss on reference photos, fixed noise and timesteps",
+                direction="minimize",
+                lower=0.0,
+                upper=math.inf,
+            ),
+            Metric(
+                name=HW10_FACE_SCORE,
+                meaning="the homework's face distance: images with a face x photos trained on",
+                direction="minimize",
+                lower=0.0,
+                upper=MAXIMUM_DISTANCE,
+            ),
+            Metric(
+                name=HW10_CLIP_SCORE,
+                meaning="the homework's CLIP score: mean over images with a face only",
+                direction="maximize",
+                lower=-100.0,
+                upper=100.0,
+            ),
+            Metric(
+                name=HW10_FACELESS,
+                meaning="the homework's count of images without a face",
                 direction="minimize",
                 lower=0.0,
                 upper=math.inf,

@@ -15,6 +15,7 @@ import ray
 from rich.console import Console
 
 from evaluation.config import PromptSet
+from evaluation.hw10 import SEED
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from search.card import write_card
 from search.champion import Final, JobFailedError, export_champion, measure_anchors, run_final
@@ -74,7 +75,7 @@ def run_search(
     try:
         split = _split(config)
         prompt_sets = _prompt_sets(config)
-        folder = _run_folder(config, new_name=new_name)
+        folder = run_folder(config, new_name=new_name)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
     except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
         raise InputError(str(error)) from error
@@ -162,9 +163,18 @@ def _split(config: SearchConfig) -> PhotoSplit:
 
 
 def _prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
+    hw10 = config.evaluation.protocol == "hw10"
+    seeds = (
+        {"validation": (SEED,), "final": (SEED,)}
+        if hw10
+        else {
+            "validation": config.evaluation.seeds,
+            "final": config.final.seeds,
+        }
+    )
     sets: dict[PromptSetName, PromptSet] = {
-        "validation": PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=config.evaluation.seeds),
-        "final": PromptSet(prompts=read_prompts(config.final.prompts), seeds=config.final.seeds),
+        "validation": PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=seeds["validation"]),
+        "final": PromptSet(prompts=read_prompts(config.final.prompts), seeds=seeds["final"]),
     }
     validation, final = (
         {(prompts.prompts[index], seed) for index, seed in prompts.pairs()} for prompts in sets.values()
@@ -178,7 +188,7 @@ def _prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
     return sets
 
 
-def _run_folder(config: SearchConfig, *, new_name: bool) -> Path:
+def run_folder(config: SearchConfig, *, new_name: bool) -> Path:
     """A folder that did not exist, made now: no run is ever overwritten."""
     config.runs.mkdir(parents=True, exist_ok=True)
     number = 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
+from PIL import Image, ImageOps
 
 from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluation, Evaluator
@@ -68,6 +69,9 @@ class Workbench:
             [open_photo(photo.path, setup.generation.resolution) for photo in setup.split.reference],
             [photo.path.name for photo in setup.split.reference],
         )
+
+        # The homework compares with the photos as they are, not cropped to the model's square.
+        self._hw10_photos = [_whole(photo.path) for photo in setup.split.training] if setup.hw10 else []
 
     def do(self, job: Job, *, report: Send, go_on: GoOn) -> None:
         """Do one job to its end, or until `report` or `go_on` answers False.
@@ -179,9 +183,13 @@ class Workbench:
         scoring_seconds: float,
     ) -> Report:
         value = objective(evaluation.scores, self._setup.objective)
+        hw10 = {}
+        if self._hw10_photos:
+            evaluator = next(iter(self._evaluators.values()))
+            hw10 = evaluator.hw10(evaluation, self._hw10_photos).as_metrics()
         return Report(
             step=step,
-            metrics={**evaluation.scores.as_metrics(), OBJECTIVE: value, **extra},
+            metrics={**evaluation.scores.as_metrics(), OBJECTIVE: value, **extra, **hw10},
             rows=tuple(asdict(row) for row in evaluation.rows),
             folder=folder,
             training_seconds=training_seconds,
@@ -196,3 +204,8 @@ class Workbench:
     @staticmethod
     def _prompts(evaluation: Evaluation) -> int:
         return len({row.prompt_index for row in evaluation.rows})
+
+
+def _whole(path: Path) -> Image.Image:
+    with Image.open(path) as photo:
+        return ImageOps.exif_transpose(photo).convert("RGB")

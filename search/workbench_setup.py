@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet
+from evaluation.hw10 import hw10_generation
 from search.config import SearchConfig
 from search.job import PromptSetName
 from trainer.photos import PhotoSplit
@@ -29,12 +30,15 @@ class WorkbenchSetup:
     objective: ObjectiveConfig
     prompt_sets: Mapping[PromptSetName, PromptSet]
     threads: int
+    hw10: bool
+    """Report the homework's numbers besides, on images made in the homework's way."""
 
     @classmethod
     def of(
         cls, config: SearchConfig, split: PhotoSplit, prompt_sets: Mapping[PromptSetName, PromptSet]
     ) -> WorkbenchSetup:
         """The setup that a configuration asks for. The data cache is shared by all runs beside each other."""
+        hw10 = config.evaluation.protocol == "hw10"
         return cls(
             model=config.model,
             clip=config.evaluation.clip,
@@ -43,8 +47,9 @@ class WorkbenchSetup:
             resolution=config.training.resolution,
             cache=config.runs / ".cache",
             faces=config.evaluation.faces,
-            generation=config.evaluation.generation,
+            generation=hw10_generation(config.evaluation.generation) if hw10 else config.evaluation.generation,
             objective=config.evaluation.objective,
             prompt_sets=prompt_sets,
             threads=config.seats.threads,
+            hw10=hw10,
         )

@@ -35,6 +35,26 @@ def test_batch_size_does_not_change_the_images(pipeline: Any) -> None:
     assert np.abs(alone - together).max() <= 1
 
 
+def test_shared_noise_is_drawn_from_one_generator_batch_after_batch(pipeline: Any) -> None:
+    config = replace(CONFIG, batch_size=2, shared_noise=True)
+    prompts = ["a man"] * 3
+    shared = pixels(generate_images(pipeline, prompts, [7] * 3, config))
+    pipeline.set_progress_bar_config(disable=True)
+    scheduler_class: Any = DPMSolverMultistepScheduler
+    pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
+    generator = torch.Generator().manual_seed(7)
+    expected: list[Image.Image] = []
+    for count in (2, 1):
+        made = pipeline(
+            ["a man"] * count, generator=generator, num_inference_steps=4, guidance_scale=3.0, height=64, width=64
+        )
+        expected.extend(made.images)
+    assert np.abs(shared - pixels(expected)).max() <= 1
+    assert np.abs(shared[0] - shared[1]).mean() > 5, "one seed, but not one image"
+    with pytest.raises(ValueError, match="takes one seed"):
+        generate_images(pipeline, prompts, [7, 8, 7], config)
+
+
 def test_seed_and_prompt_both_change_the_image(pipeline: Any) -> None:
     first, again, seed, prompt = pixels(
         generate_images(

@@ -28,6 +28,9 @@ def test_the_table_holds_exactly_the_measures_and_their_directions() -> None:
         "leakage": "minimize",
         "objective": "maximize",
         "validation_loss": "minimize",
+        "hw10_face_score": "minimize",
+        "hw10_clip_score": "maximize",
+        "hw10_faceless": "minimize",
     }
     assert all(
         metric.name == name and metric.lower < metric.upper and metric.meaning for name, metric in METRICS.items()

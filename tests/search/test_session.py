@@ -1,0 +1,326 @@
+"""Whole searches with real parts, through the command that a user types: one as it should go, one whose worker is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.diffusers
+import numpy as np
+import optuna
+import psutil
+import pytest
+import torch
+import yaml
+from diffusers import StableDiffusionPipeline
+from mlflow import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from safetensors import safe_open
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEMO = REPOSITORY / "demo"
+TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """A search that has ended."""
+
+    home: Path
+    code: int
+    output: str
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "runs" / "anna"
+
+    @property
+    def result(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads((self.folder / "result.json").read_text("utf-8"))
+        return values
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.result["mlflow"]["tracking_uri"])
+
+
+def configuration(home: Path) -> Path:
+    """The demo's search, cut down to seconds."""
+    (home / "validation.txt").write_text("a photo of {trigger} man, happy, green background\na photo of {trigger} man\n")
+    (home / "final.txt").write_text("a photo of {trigger} man, sad, red background\na photo of {trigger} man, smug\n")
+    content = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
+    content |= {"name": "anna", "model": str(DEMO / "base"), "trials": TRIALS}
+    content["photos"]["folder"] = str(DEMO / "photos")
+    content["space"]["steps"] = {"low": 20, "high": 60, "step": 20}
+    content["space"]["learning_rate"] = {"low": 1e-3, "high": 4e-3, "log": True}
+    content["first_trials"] = [{"learning_rate": 2e-3, "rank": 8, "alpha": 16, "targets": "attention", "steps": 40}]
+    content["training"] |= {"batch_size": 2, "lr_warmup_steps": 5}
+    content["stopping"] = {"grace_period": 20}
+    content["evaluation"] |= {"prompts": "validation.txt", "seeds": [1, 2], "every": 20, "clip": str(DEMO / "clip")}
+    content["final"] = {"prompts": "final.txt", "seeds": [101, 102], "candidates": 2}
+    path = home / "search.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def start(home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "search.run", str(configuration(home))],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str], home: Path) -> Run:
+    try:
+        output, _ = process.communicate(timeout=420)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+        pytest.fail(f"the search hangs; it said:\n{output}")
+    return Run(home, process.returncode, output)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    home = tmp_path_factory.mktemp("search")
+    ended = finish(start(home), home)
+    assert ended.code == 0, ended.output
+    return ended
+
+
+@pytest.fixture(scope="module")
+def images(run: Run) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+    """The same prompt and seed, through each way in which a user may load the champion."""
+    champion = run.folder / "champion"
+    mlflow.set_tracking_uri(run.result["mlflow"]["tracking_uri"])
+
+    def pipeline() -> StableDiffusionPipeline:
+        return StableDiffusionPipeline.from_pretrained(DEMO / "base", torch_dtype=torch.float32, use_safetensors=True)
+
+    pipelines = {"base": pipeline(), "diffusers": pipeline(), "kohya": pipeline()}
+    pipelines["diffusers"].load_lora_weights(champion)
+    pipelines["kohya"].load_lora_weights(champion, weight_name="anna.safetensors")
+    model = mlflow.diffusers.load_model("models:/anna@champion")
+    pipelines["mlflow"] = model.load_pipeline(torch_dtype=torch.float32)
+    drawn = {}
+    for name, loaded in pipelines.items():
+        loaded.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(7)
+        result = loaded("a photo of sks man, happy", num_inference_steps=8, generator=generator, output_type="np")
+        drawn[name] = result.images[0]
+    yield drawn
+
+
+def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
+    assert {path.name for path in run.folder.iterdir()} >= {
+        "search.yaml",
+        "journal.log",
+        "result.json",
+        "champion",
+        "trials",
+    }
+    assert {path.name for path in (run.folder / "champion").iterdir()} == {
+        "pytorch_lora_weights.safetensors",
+        "anna.safetensors",
+        "README.md",
+    }
+    assert not list(run.folder.rglob("*.bin")), "safetensors only"
+    assert not list(run.folder.glob("trials/*/.*.tmp")), "nothing half-written is left"
+    for trial in run.result["trials"]:
+        steps = {f"step-{checkpoint['step']}" for checkpoint in trial["checkpoints"]}
+        folder = run.folder / "trials" / trial["id"]
+        assert {path.name for path in folder.iterdir() if path.name.startswith("step-")} == steps
+        for step in steps:
+            assert {path.name for path in (folder / step).iterdir()} == {
+                "pytorch_lora_weights.safetensors",
+                "report.json",
+                "grid.png",
+            }
+
+
+def test_the_results_shape_is_stable(run: Run) -> None:
+    result = run.result
+    assert set(result) == {
+        "name",
+        "status",
+        "objective",
+        "base",
+        "champion",
+        "finalists",
+        "trials",
+        "seconds",
+        "cost",
+        "mlflow",
+    }
+    assert (result["name"], result["status"]) == ("anna", "champion")
+    assert set(result["champion"]) == {
+        "trial",
+        "step",
+        "params",
+        "search",
+        "final",
+        "against_first_trial",
+        "adapter",
+        "model_uri",
+    }
+    assert set(result["trials"][0]) == {
+        "id",
+        "state",
+        "reason",
+        "params",
+        "best_step",
+        "metrics",
+        "checkpoints",
+        "seconds",
+    }
+    assert set(result["champion"]["params"]) == {"learning_rate", "rank", "alpha", "targets", "steps"}
+    assert set(result["mlflow"]) == {"tracking_uri", "experiment_id", "run_id"}, "MLflow had no failure"
+    assert [trial["id"] for trial in result["trials"]] == ["000", "001", "002"]
+    assert {trial["state"] for trial in result["trials"]} <= {"finished", "stopped"}
+    assert result["trials"][0]["state"] == "finished", "the first trial is never stopped"
+    assert result["trials"][0]["params"] == {
+        "learning_rate": 2e-3,
+        "rank": 8,
+        "alpha": 16,
+        "targets": "attention",
+        "steps": 40,
+    }
+
+
+def test_the_numbers_agree_with_each_other(run: Run) -> None:
+    result = run.result
+    base, champion = result["base"]["final"], result["champion"]
+    assert base["likeness"] == pytest.approx(0.0, abs=1e-9)
+    assert base["fidelity"] == pytest.approx(1.0)
+    final = champion["final"]
+    gap = base["base_distance"] - base["real_distance"]
+    if final["faceless_rate"] == 0:
+        assert final["likeness"] == pytest.approx((base["base_distance"] - final["face_distance"]) / gap)
+    assert final["objective"] == pytest.approx(
+        0.5 * final["likeness"] + 0.3 * final["fidelity"] - 0.2 * final["faceless_rate"]
+    )
+    trial = next(trial for trial in result["trials"] if trial["id"] == champion["trial"])
+    assert champion["search"] == trial["metrics"]
+    assert max(checkpoint["objective"] for checkpoint in trial["checkpoints"]) == trial["metrics"]["objective"]
+    best = max(finalist["final"]["objective"] for finalist in result["finalists"])
+    assert final["objective"] == best
+    lower, upper = final["intervals"]["objective"]
+    assert lower <= final["objective"] <= upper
+    assert result["cost"]["images"] == 4 * sum(len(trial["checkpoints"]) for trial in result["trials"])
+
+
+def test_optunas_journal_tells_the_same_story(run: Run) -> None:
+    storage = JournalStorage(JournalFileBackend(str(run.folder / "journal.log")))
+    study = optuna.load_study(study_name="anna", storage=storage)
+    told = {"finished": "COMPLETE", "stopped": "PRUNED"}
+    assert [trial.state.name for trial in study.trials] == [told[trial["state"]] for trial in run.result["trials"]]
+    for frozen, trial in zip(study.trials, run.result["trials"], strict=True):
+        assert frozen.params == trial["params"]
+        assert frozen.intermediate_values == {point["step"]: point["objective"] for point in trial["checkpoints"]}
+
+
+def test_mlflow_keeps_a_parent_and_a_child_for_each_trial(run: Run) -> None:
+    client, known = run.client, run.result["mlflow"]
+    parent = client.get_run(known["run_id"])
+    assert (parent.info.status, parent.data.tags["state"]) == ("FINISHED", "champion")
+    children = client.search_runs(
+        [known["experiment_id"]], f"tags.`mlflow.parentRunId` = '{known['run_id']}'", order_by=["tags.trial"]
+    )
+    assert [child.data.tags["trial"] for child in children] == ["000", "001", "002"]
+    for child, trial in zip(children, run.result["trials"], strict=True):
+        assert child.info.status == "FINISHED"
+        assert child.data.tags["state"] == trial["state"]
+        assert {name: str(value) for name, value in trial["params"].items()} == child.data.params
+        history = client.get_metric_history(child.info.run_id, "objective")
+        assert {point.step: point.value for point in history} == {
+            point["step"]: pytest.approx(point["objective"]) for point in trial["checkpoints"]
+        }
+        assert child.data.metrics["best_step"] == trial["best_step"]
+        artifacts = {file.path for file in client.list_artifacts(child.info.run_id)}
+        assert artifacts == {"adapter", "images"}
+        grids = [file.path for file in client.list_artifacts(child.info.run_id, "images") if file.path.endswith(".png")]
+        assert len(grids) == len(trial["checkpoints"]), "one sample grid a step"
+
+
+def test_the_registered_champion_is_this_runs(run: Run) -> None:
+    version = run.client.get_model_version_by_alias("anna", "champion")
+    assert version.run_id == run.result["mlflow"]["run_id"]
+    assert run.result["champion"]["model_uri"] == f"models:/anna/{version.version}"
+
+
+@pytest.mark.parametrize("other", ["mlflow", "kohya"])
+def test_every_way_to_load_the_champion_gives_the_same_image(
+    other: str, images: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    difference = float(np.abs(images["diffusers"] - images[other]).max())
+    effect = float(np.abs(images["diffusers"] - images["base"]).max())
+    print(f"{other}: largest difference of a pixel {difference:.2e}, of the adapter itself {effect:.2f} (pixels in 0 ... 1)")
+    assert effect > 0.02, "the adapter must change the image, or the comparison proves nothing"
+    assert difference < 1e-3
+
+
+def test_the_card_tells_how_to_use_and_make_it_again(run: Run) -> None:
+    card = (run.folder / "champion" / "README.md").read_text("utf-8")
+    for words in ("load_lora_weights", "sks", "SHA-256", "Consent", f"Trial {run.result['champion']['trial']}"):
+        assert words in card
+    with safe_open(run.folder / "champion" / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == str(run.result["champion"]["step"])
+
+
+def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(run: Run, tmp_path: Path) -> None:
+    from search.config import ConfigurationError, load_config
+    from search.session import run_folder
+
+    config = load_config(run.home / "search.yaml").model_copy(update={"runs": tmp_path})
+    assert [run_folder(config, new_name=True).name for _ in range(3)] == ["anna", "anna-2", "anna-3"]
+    with pytest.raises(ConfigurationError, match="exists already"):
+        run_folder(config, new_name=False)
+
+
+def test_a_killed_training_worker_costs_nothing_but_time(tmp_path: Path) -> None:
+    """SIGKILL of a seat's worker in the middle of a trial: every trial is accounted for and there is a champion."""
+    process = start(tmp_path)
+    killed = kill_a_worker(process, tmp_path)
+    run = finish(process, tmp_path)
+    assert run.code == 0, run.output
+    assert not psutil.pid_exists(killed)
+    result = run.result
+    assert [trial["id"] for trial in result["trials"]] == ["000", "001", "002"]
+    assert {trial["state"] for trial in result["trials"]} <= {"finished", "stopped"}
+    assert result["status"] == "champion"
+    for trial in result["trials"]:
+        steps = [checkpoint["step"] for checkpoint in trial["checkpoints"]]
+        assert steps == sorted(set(steps)), "no checkpoint twice"
+    children = run.client.search_runs(
+        [result["mlflow"]["experiment_id"]], f"tags.`mlflow.parentRunId` = '{result['mlflow']['run_id']}'"
+    )
+    assert len(children) == TRIALS
+
+
+def kill_a_worker(process: subprocess.Popen[str], home: Path) -> int:
+    """Kills one training worker of the search once a trial has a checkpoint; its process number."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if list(home.glob("runs/anna/trials/*/step-20")):
+            workers = [
+                child
+                for child in psutil.Process(process.pid).children(recursive=True)
+                if "RayTrainWorker" in " ".join(child.cmdline())
+            ]
+            if workers:
+                os.kill(workers[0].pid, signal.SIGKILL)
+                return workers[0].pid
+        time.sleep(0.1)
+    pytest.fail(f"no training worker was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")
