@@ -88,10 +88,17 @@ def run_round(
             "params": tune.sample_from(lambda sample: dict(configurations[sample["number"]])),
         },
         tune_config=tune.TuneConfig(max_concurrent_trials=slots + waiting, reuse_actors=True),
-        run_config=tune.RunConfig(name="trials", storage_path=str(folder), callbacks=[recorder], verbose=0),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(fail_fast=True),
+            callbacks=[recorder],
+            verbose=0,
+        ),
     )
     began = time.time()
     grid = tuner.fit()
     if missing := sorted(set(configurations) - set(recorder.results)):
-        raise RuntimeError(f"trials {missing} gave no result; errors: {[str(error) for error in grid.errors]}")
+        reason = str(grid.errors[0]).strip().splitlines()[-1] if grid.errors else "none says why"
+        raise RuntimeError(f"trials {missing} gave no result: {reason}")
     return Round(slots=slots, began=began, results={number: recorder.results[number] for number in configurations})
