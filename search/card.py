@@ -16,6 +16,8 @@ CARD = Template("""\
 
 A LoRA adapter of `$model` that draws the person behind the word `$trigger`.
 
+![The untuned model above, this adapter below, same prompts and seeds](samples.png)
+
 | | untuned model | this adapter, in the search | this adapter, in the final | interval ($confidence) |
 |---|---|---|---|---|
 $table

@@ -24,6 +24,7 @@ from search.job import PromptSetName, Report
 from search.pool import Pool
 from search.progress import Progress
 from search.result import CHAMPION, SearchResult, build_result
+from search.samples import write_samples
 from search.study import run_study
 from search.tracking import Tracker, TrackingError
 from search.trial import TrialSetup
@@ -75,8 +76,8 @@ def run_search(
     try:
         split = _split(config)
         prompt_sets = _prompt_sets(config)
-        folder = run_folder(config, new_name=new_name)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
+        folder = run_folder(config, new_name=new_name)
     except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
         raise InputError(str(error)) from error
     console.print(
@@ -129,6 +130,7 @@ def _search(
         status = CHAMPION
         with written_folder(folder / "champion") as temporary:
             export_champion(final, temporary, config.name)
+            write_samples(final, temporary / "samples.png")
         write_card(
             config,
             final,
@@ -137,7 +139,7 @@ def _search(
             prompt=workbench.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
         )
         tracker.metrics(final.champion.final.metrics, prefix="champion_")
-        tracker.picture(final.champion.final.folder / "grid.png", "champion")
+        tracker.picture(folder / "champion" / "samples.png", "champion")
         model_uri = _register(config, final, folder, tracker)
     result = build_result(
         config,

@@ -1,4 +1,4 @@
-"""Whole searches with real parts, through the command that a user types: one as it should go, one whose worker is killed."""
+"""Whole searches with real parts, through the command a user types: one as it should go, one with a killed worker."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,9 @@ class Run:
 
 def configuration(home: Path) -> Path:
     """The demo's search, cut down to seconds."""
-    (home / "validation.txt").write_text("a photo of {trigger} man, happy, green background\na photo of {trigger} man\n")
-    (home / "final.txt").write_text("a photo of {trigger} man, sad, red background\na photo of {trigger} man, smug\n")
+    photo = "a photo of {trigger} man"
+    (home / "validation.txt").write_text(f"{photo}, happy, green background\n{photo}\n")
+    (home / "final.txt").write_text(f"{photo}, sad, red background\n{photo}, smug\n")
     content = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
     content |= {"name": "anna", "model": str(DEMO / "base"), "trials": TRIALS}
     content["photos"]["folder"] = str(DEMO / "photos")
@@ -101,7 +101,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def images(run: Run) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+def images(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     """The same prompt and seed, through each way in which a user may load the champion."""
     champion = run.folder / "champion"
     mlflow.set_tracking_uri(run.result["mlflow"]["tracking_uri"])
@@ -120,7 +120,7 @@ def images(run: Run) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
         generator = torch.Generator().manual_seed(7)
         result = loaded("a photo of sks man, happy", num_inference_steps=8, generator=generator, output_type="np")
         drawn[name] = result.images[0]
-    yield drawn
+    return drawn
 
 
 def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
@@ -134,6 +134,7 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
     assert {path.name for path in (run.folder / "champion").iterdir()} == {
         "pytorch_lora_weights.safetensors",
         "anna.safetensors",
+        "samples.png",
         "README.md",
     }
     assert not list(run.folder.rglob("*.bin")), "safetensors only"
@@ -266,7 +267,7 @@ def test_every_way_to_load_the_champion_gives_the_same_image(
 ) -> None:
     difference = float(np.abs(images["diffusers"] - images[other]).max())
     effect = float(np.abs(images["diffusers"] - images["base"]).max())
-    print(f"{other}: largest difference of a pixel {difference:.2e}, of the adapter itself {effect:.2f} (pixels in 0 ... 1)")
+    print(f"{other}: largest pixel difference {difference:.2e}; the adapter's own effect {effect:.2f} (pixels 0 ... 1)")
     assert effect > 0.02, "the adapter must change the image, or the comparison proves nothing"
     assert difference < 1e-3
 
