@@ -25,7 +25,7 @@ def short_trials(count: int) -> dict[int, dict[str, Value]]:
     """What each trial tries, by number; from the thirteenth on it begins again, with other noise."""
     configurations = list(product(LEARNING_RATES, RANKS))
     chosen = (configurations[number % len(configurations)] for number in range(count))
-    return {number: {"unet_learning_rate": rate, "rank": rank} for number, (rate, rank) in enumerate(chosen)}
+    return {number: {"learning_rate": rate, "rank": rank} for number, (rate, rank) in enumerate(chosen)}
 
 
 def short_search(folder: Path, seats: int) -> tuple[SearchConfig, WorkbenchSetup]:
@@ -41,7 +41,7 @@ def short_search(folder: Path, seats: int) -> tuple[SearchConfig, WorkbenchSetup
         model=str(DEMO / "base"),
         photos=PhotosConfig(folder=DEMO / "photos"),
         training=TrainingConfig(steps=STEPS, resolution=64),
-        space={"unet_learning_rate": Choice(values=LEARNING_RATES), "rank": Choice(values=RANKS)},
+        space={"learning_rate": Choice(values=LEARNING_RATES), "rank": Choice(values=RANKS)},
         seats=SeatsConfig(count=seats, threads=1),
         evaluation=EvaluationConfig(
             prompts=prompts,

@@ -21,7 +21,6 @@ from trainer.config import TrainingConfig
 
 HOMEWORK: Mapping[str, Value] = {
     "learning_rate": 1e-4,
-    "text_encoder_learning_rate": 1e-4,
     "rank": 32,
     "alpha": 16,
     "steps": 2000,

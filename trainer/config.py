@@ -17,11 +17,11 @@ class TrainingConfig:
         ValueError: a value lies outside its range; the message names the field, the value and the remedy.
     """
 
-    unet_learning_rate: float = 1e-4
+    learning_rate: float = 1e-4
     """AdamW learning rate of the UNet's adapter, in (0, 1]."""
 
-    text_encoder_learning_rate: float = 1e-4
-    """AdamW learning rate of the text encoder's adapter, in [0, 1]; 0 leaves the text encoder untrained."""
+    text_encoder_learning_rate: float | None = None
+    """AdamW learning rate of the text encoder's adapter, in [0, 1]; None: the UNet's; 0 leaves it untrained."""
 
     rank: int = 32
     """Rank r of the update B @ A, 1 ... 1024."""
@@ -72,12 +72,12 @@ class TrainingConfig:
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("unet_learning_rate", "text_encoder_learning_rate"):
+        for name in ("learning_rate", "text_encoder_learning_rate"):
             value = getattr(self, name)
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value!r}; it must lie between 0 and 1, for example 1e-4")
-        if self.unet_learning_rate == 0:
-            raise ValueError("unet_learning_rate is 0; the UNet is always trained, give it a rate such as 1e-4")
+        if self.learning_rate == 0:
+            raise ValueError("learning_rate is 0; the UNet is always trained, give it a rate such as 1e-4")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
         if not 0 < self.alpha < math.inf:
@@ -128,7 +128,13 @@ class TrainingConfig:
     @property
     def trains_text_encoder(self) -> bool:
         """Whether the text encoder gets an adapter."""
-        return self.text_encoder_learning_rate > 0
+        return self.learning_rate_of("text_encoder") > 0
+
+    def learning_rate_of(self, part: Literal["unet", "text_encoder"]) -> float:
+        """The rate that a part's adapter is trained with."""
+        if part == "unet" or self.text_encoder_learning_rate is None:
+            return self.learning_rate
+        return self.text_encoder_learning_rate
 
     @property
     def photos_per_step(self) -> int:

@@ -93,10 +93,12 @@ class TrainingJob:
         self.adapter: Adapter = attach_adapter(base, config)
         try:
             self._accelerator = make_accelerator(base.device, precision, config.gradient_accumulation_steps)
-            rates = {"unet": config.unet_learning_rate, "text_encoder": config.text_encoder_learning_rate}
             self._weights = [weight for part in self.adapter.parts for weight in self.adapter.parameters(part)]
             self._adamw = torch.optim.AdamW(
-                [{"params": self.adapter.parameters(part), "lr": rates[part]} for part in self.adapter.parts],
+                [
+                    {"params": self.adapter.parameters(part), "lr": config.learning_rate_of(part)}
+                    for part in self.adapter.parts
+                ],
                 weight_decay=config.weight_decay,
                 fused=True,
             )

@@ -81,7 +81,7 @@ def make_config() -> MakeConfig:
             "rank": 4,
             "alpha": 10.0,
             "steps": 6,
-            "unet_learning_rate": 1e-3,
+            "learning_rate": 1e-3,
             "text_encoder_learning_rate": 1e-4,
             "resolution": RESOLUTION,
             **changes,

@@ -52,7 +52,7 @@ def restarting() -> TrainingConfig:
         lr_scheduler="cosine_with_restarts",
         lr_cycles=2,
         lr_warmup_steps=2,
-        unet_learning_rate=1e-3,
+        learning_rate=1e-3,
         dropout=0.2,
         gradient_accumulation_steps=2,
         batch_size=1,

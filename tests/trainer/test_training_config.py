@@ -11,9 +11,9 @@ from trainer.config import TrainingConfig
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("unet_learning_rate", 0),
-        ("unet_learning_rate", -1e-4),
-        ("unet_learning_rate", math.nan),
+        ("learning_rate", 0),
+        ("learning_rate", -1e-4),
+        ("learning_rate", math.nan),
         ("text_encoder_learning_rate", 1.5),
         ("rank", 0),
         ("rank", 4.0),
@@ -69,3 +69,10 @@ def test_a_config_does_not_change() -> None:
 def test_importing_it_imports_no_torch() -> None:
     code = "import sys, trainer.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_text_encoder_learns_at_the_unets_rate_unless_it_is_given_its_own() -> None:
+    assert TrainingConfig(learning_rate=3e-4).learning_rate_of("text_encoder") == 3e-4
+    own = TrainingConfig(learning_rate=3e-4, text_encoder_learning_rate=1e-5)
+    assert (own.learning_rate_of("unet"), own.learning_rate_of("text_encoder")) == (3e-4, 1e-5)
+    assert not TrainingConfig(learning_rate=3e-4, text_encoder_learning_rate=0).trains_text_encoder

@@ -85,7 +85,7 @@ def test_the_cached_embeddings_stand_in_for_an_untrained_text_encoder(
 def test_training_lowers_the_loss_on_the_training_photos(
     base: BaseModel, cache: DataCache, make_config: MakeConfig
 ) -> None:
-    with TrainingJob(base, cache, make_config(steps=12, unet_learning_rate=1e-2, targets=FULL)) as job:
+    with TrainingJob(base, cache, make_config(steps=12, learning_rate=1e-2, targets=FULL)) as job:
         before = job.validation_loss(cache)
         while not job.finished:
             job.step()
@@ -99,7 +99,7 @@ def test_the_two_learning_rates_reach_their_own_weights(
     base: BaseModel, cache: DataCache, make_config: MakeConfig
 ) -> None:
     """Adam's first step moves a weight that starts at 0 (every B) by its learning rate, whatever the gradient."""
-    config = make_config(unet_learning_rate=2e-3, text_encoder_learning_rate=5e-5, lr_scheduler="constant")
+    config = make_config(learning_rate=2e-3, text_encoder_learning_rate=5e-5, lr_scheduler="constant")
     with TrainingJob(base, cache, config) as job:
         assert job.step().learning_rates == {"unet": 2e-3, "text_encoder": 5e-5}
         for part, rate in zip(PARTS, (2e-3, 5e-5), strict=True):
