@@ -7,6 +7,7 @@ has its face.
 Legend: pictures are [batch, 3, 64, 64] in [-1, 1]; latents are [batch, 4, 16, 16], not yet scaled.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from torch import Tensor
 from demo.training import Budget, TrainingRun, write_safetensors
 
 KL_WEIGHT = 1e-3
-BATCH_SIZE = 8
+SHARES = (3, 4, 1)
+"""Faces of the training set, sharp crops and scenes in one batch."""
+BATCH_SIZE = sum(SHARES)
 DECODER_NOISE = 0.05
 """Standard deviation of the noise that the decoder learns to bear, in unscaled latents."""
 
@@ -62,39 +65,54 @@ def reconstruction_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tens
     return (error.abs() * weights).mean() + 2 * (error.square() * weights).mean() + across.mean() + down.mean()
 
 
-def _draw_pictures(images: NDArray[np.uint8], generator: torch.Generator) -> Tensor:
-    """A batch, half of it mirrored, with its colour channels slightly mixed: the subject's colours are new to the VAE."""
-    chosen = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
-    pictures = to_pictures(images[chosen.numpy()])
-    mirrored = torch.rand(BATCH_SIZE, generator=generator) < 0.5
-    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
-    mixing = torch.eye(3) + 0.06 * torch.randn(BATCH_SIZE, 3, 3, generator=generator)
-    return torch.einsum("bij,bjhw->bihw", mixing, pictures).clamp(-1, 1)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    """What the autoencoder learns from, each uint8 [n, 64, 64, 3]."""
+
+    faces: NDArray[np.uint8]
+    """The training set of the other models."""
+    sharp: NDArray[np.uint8]
+    """Face pictures that were scaled down only once."""
+    scenes: NDArray[np.uint8]
+    """Anything else."""
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """A batch, half of it mirrored, colour channels mixed: the subject's colours are new to the VAE."""
+        drawn = [
+            source[torch.randint(len(source), (share,), generator=generator).numpy()]
+            for source, share in zip((self.faces, self.sharp, self.scenes), SHARES, strict=True)
+        ]
+        pictures = to_pictures(np.concatenate(drawn))
+        mirrored = torch.rand(BATCH_SIZE, generator=generator) < 0.5
+        pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
+        mixing = torch.eye(3) + 0.06 * torch.randn(BATCH_SIZE, 3, 3, generator=generator)
+        return torch.einsum("bij,bjhw->bihw", mixing, pictures).clamp(-1, 1)
 
 
 def _export(run: TrainingRun, target: Path) -> None:
     write_safetensors({name: value.float() for name, value in run.averaged("vae").items()}, target)
 
 
-def train_encoder(images: NDArray[np.uint8], folder: Path, *, budget: Budget, seed: int) -> None:
+def train_encoder(pictures: Pictures, folder: Path, *, budget: Budget, seed: int) -> None:
     """Trains encoder and decoder together; writes `encoder.safetensors` (the whole VAE) into `folder` when done."""
     vae = make_autoencoder(seed)
     weights = face_weights()
 
     def loss(generator: torch.Generator) -> Tensor:
-        pictures = _draw_pictures(images, generator)
+        batch = pictures.draw(generator)
         with torch.autocast("cpu", torch.bfloat16):
-            distribution = vae.encode(pictures).latent_dist
+            distribution = vae.encode(batch).latent_dist
             output = vae.decode(distribution.sample(generator)).sample
         kl = 0.5 * (distribution.mean.float().square() + distribution.var.float() - 1 - distribution.logvar.float())
-        return reconstruction_loss(output.float(), pictures, weights) + KL_WEIGHT * kl.mean()
+        total: Tensor = reconstruction_loss(output.float(), batch, weights) + KL_WEIGHT * kl.mean()
+        return total
 
     run = TrainingRun({"vae": vae}, budget, folder / "vae-joint.safetensors", seed)
     run.train(loss)
     _export(run, folder / "encoder.safetensors")
 
 
-def train_decoder(images: NDArray[np.uint8], folder: Path, *, budget: Budget, seed: int) -> None:
+def train_decoder(pictures: Pictures, folder: Path, *, budget: Budget, seed: int) -> None:
     """Trains the decoder alone after `train_encoder`; writes `vae.safetensors` every 5 minutes and when done."""
     vae = make_autoencoder(seed)
     vae.load_state_dict(load_file(folder / "encoder.safetensors"))
@@ -103,14 +121,14 @@ def train_decoder(images: NDArray[np.uint8], folder: Path, *, budget: Budget, se
     weights = face_weights()
 
     def loss(generator: torch.Generator) -> Tensor:
-        pictures = _draw_pictures(images, generator)
+        batch = pictures.draw(generator)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latents = vae.encode(pictures).latent_dist.sample(generator)
+                latents = vae.encode(batch).latent_dist.sample(generator)
                 # The denoiser's latents are never exact: the decoder learns to bear a little noise.
                 latents = latents + DECODER_NOISE * torch.randn(latents.shape, generator=generator)
             output = vae.decode(latents).sample
-        return reconstruction_loss(output.float(), pictures, weights)
+        return reconstruction_loss(output.float(), batch, weights)
 
     run = TrainingRun({"vae": vae}, budget, folder / "vae-decoder.safetensors", seed + 1)
     run.train(loss, every_minutes=5, export=lambda run: _export(run, folder / "vae.safetensors"))

@@ -14,11 +14,11 @@ import torch
 import typer
 from transformers import CLIPTokenizer
 
-from demo.autoencoder import encode_all, load_autoencoder, train_decoder, train_encoder
+from demo.autoencoder import Pictures, encode_all, load_autoencoder, train_decoder, train_encoder
 from demo.base_model import export_base_model, latent_scaling
 from demo.captions import corpus
 from demo.clip_model import export_clip, load_clip, train_clip
-from demo.dataset import build_dataset, load_dataset
+from demo.dataset import build_dataset, build_scenes, build_sharp_crops, load_dataset, load_pictures
 from demo.denoiser import Denoiser, load_denoiser, train_denoiser
 from demo.people import SPARE, SUBJECT
 from demo.photos import write_photos
@@ -27,6 +27,8 @@ from demo.training import Budget
 
 SEED = 20240601
 PICTURES = 12_000
+SCENES = 6_000
+SHARP_CROPS = 5_000
 
 
 class Stage(StrEnum):
@@ -55,14 +57,22 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """The kit's tokenizer, built on first use."""
     if not (folder / "tokenizer" / "tokenizer.json").exists():
         build_tokenizer(corpus(np.random.default_rng(0), 4000)).save_pretrained(folder / "tokenizer")
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    return tokenizer
+
+
+def _pictures(data: Path) -> Pictures:
+    return Pictures(
+        faces=load_dataset(data)[0],
+        sharp=load_pictures(data / "sharp.npy"),
+        scenes=load_pictures(data / "scenes.npy"),
+    )
 
 
 def _latents(folder: Path) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Scaled means and deviations of the latents of all pictures and their mirrors, [2n, 4, 16, 16]; the scale."""
+    """Scaled means and deviations of the latents of all pictures, [n, 4, 16, 16], and the scale."""
     images, _ = load_dataset(folder / "data")
-    vae = load_autoencoder(folder)
-    means, deviations = encode_all(vae, np.concatenate([images, images[:, :, ::-1]]))
+    means, deviations = encode_all(load_autoencoder(folder), images)
     scaling = latent_scaling(means, deviations)
     return means * scaling, deviations * scaling, scaling
 
@@ -76,7 +86,7 @@ def _train_unet(folder: Path, output: Path, budget: Budget, every_minutes: float
         export_base_model(load_autoencoder(folder), scaling, denoiser, tokenizer, output / "base")
 
     train_denoiser(
-        *(means, deviations, [*known, *known], tokenizer, folder),
+        *(means, deviations, known, tokenizer, folder),
         budget=budget,
         seed=SEED,
         every_minutes=every_minutes,
@@ -99,6 +109,10 @@ def run_stage(stage: Stage, folder: Path, output: Path, budget: Budget | None, e
     elif stage is Stage.DATA:
         if not (folder / "data" / "attributes.json").exists():
             build_dataset(folder / "data", pictures=PICTURES, seed=SEED)
+        if not (folder / "data" / "scenes.npy").exists():
+            build_scenes(folder / "data", pictures=SCENES, seed=SEED)
+        if not (folder / "data" / "sharp.npy").exists():
+            build_sharp_crops(folder / "data", pictures=SHARP_CROPS, seed=SEED)
     elif stage is Stage.EXPORT:
         tokenizer = load_tokenizer(folder)
         _, _, scaling = _latents(folder)
@@ -113,9 +127,9 @@ def run_stage(stage: Stage, folder: Path, output: Path, budget: Budget | None, e
     else:
         assert budget is not None
         if stage is Stage.ENCODER:
-            train_encoder(load_dataset(folder / "data")[0], folder, budget=budget, seed=SEED)
+            train_encoder(_pictures(folder / "data"), folder, budget=budget, seed=SEED)
         elif stage is Stage.DECODER:
-            train_decoder(load_dataset(folder / "data")[0], folder, budget=budget, seed=SEED)
+            train_decoder(_pictures(folder / "data"), folder, budget=budget, seed=SEED)
         elif stage is Stage.CLIP:
             train_clip(*load_dataset(folder / "data"), load_tokenizer(folder), folder, budget=budget, seed=SEED)
         else:

@@ -147,13 +147,16 @@ def load_clip(folder: Path, tokenizer: CLIPTokenizer) -> CLIPModel:
     """
     clip = make_clip(tokenizer, 0)
     clip.load_state_dict({**clip.state_dict(), **averaged_weights(folder / "clip.safetensors", "clip")})
-    return clip.eval()
+    clip.eval()  # type: ignore[no-untyped-call]
+    return clip
 
 
 def export_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Writes what `CLIPModel`, `CLIPTokenizer` and `CLIPImageProcessor` load by `from_pretrained`; weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
+    # Stated, or the model would load in the half precision of its file.
+    clip.config.dtype = torch.float32
     clip.config.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     state = {name: value.half() if value.is_floating_point() else value for name, value in clip.state_dict().items()}

@@ -128,6 +128,13 @@ def crop_face(pixels: Pixels) -> tuple[Pixels, Points]:
     return np.asarray(square), (landmarks - np.array([left, top])) * (CROP_PIXELS / side)
 
 
+def scene_pictures(identifier: str) -> list[Pixels]:
+    """The person's photos and sheets as they are, but for the expression sheet; RGB at half their size."""
+    assets = _package_folder("openpeople") / "data" / "curated" / identifier / "assets"
+    files = (file for file in sorted(assets.glob("*.jpg")) if file.stem != "emotions_sheet")
+    return [np.asarray(Image.open(file).convert("RGB").reduce(2)) for file in files]
+
+
 def face_crops(identifier: str) -> Iterator[FaceCrop]:
     """The 21 face pictures of one person, always in the same order.
 

@@ -37,7 +37,7 @@ def make_scheduler() -> DDIMScheduler:
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=False,
-        steps_offset=0,
+        steps_offset=1,
         timestep_spacing="trailing",
         prediction_type="epsilon",
     )
@@ -137,8 +137,8 @@ def train_denoiser(
         with torch.autocast("cpu", torch.bfloat16):
             predicted = denoiser(noisy, timesteps, tokenize(tokenizer, captions))
         weights = snr[timesteps].clamp(max=SNR_GAMMA) / snr[timesteps]
-        error: Tensor = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
-        return (weights * error).mean()
+        error: Tensor = (weights * (predicted.float() - noise).square().mean(dim=(1, 2, 3))).mean()
+        return error
 
     def export_average(run: TrainingRun) -> None:
         averaged = Denoiser(tokenizer, seed)

@@ -116,7 +116,8 @@ def measure_kit(kit: Path) -> tuple[dict[str, float], Image.Image]:
     evaluator = Evaluator(prompts, TRIGGER, GENERATION, model, ClipScorer(str(kit / "clip"), "cpu"))
     baseline = evaluator.measure_anchors(base.pipeline(), evaluator.reference(photos))
     scores = baseline.evaluation.scores
-    clip = CLIPModel.from_pretrained(kit / "clip", use_safetensors=True).float().eval()
+    clip = CLIPModel.from_pretrained(kit / "clip", use_safetensors=True)
+    clip.eval()  # type: ignore[no-untyped-call]
     figures = {
         **measure_autoencoder(base.vae, photos, model),
         **measure_clip(clip, CLIPTokenizer.from_pretrained(kit / "clip")),

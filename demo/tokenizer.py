@@ -32,4 +32,5 @@ def build_tokenizer(captions: Iterable[str], *, largest: int = 700) -> CLIPToken
     merged = [first + second for first, second in merges]
     pieces = dict.fromkeys([*alphabet, *(f"{letter}</w>" for letter in alphabet), *merged, _START, _END])
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT_LENGTH)
+    # Pairs are what the backend takes; the annotation says strings.
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT_LENGTH)  # type: ignore[arg-type]

@@ -39,6 +39,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mappi
     save_file(
         {name: value.contiguous() for name, value in tensors.items()}, temporary, dict(metadata or {"format": "pt"})
     )
+    temporary.chmod(0o644)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -120,11 +121,9 @@ class TrainingRun:
             losses.append(loss.item())
             self.seconds = before + time.monotonic() - started
             if self.seconds >= next_save or self.finished:
-                print(
-                    f"{self.state_file.stem}: step {self.step}, minute {self.seconds / 60:.1f} of {self.budget.minutes:g}, "
-                    f"loss {sum(losses) / len(losses):.4f}, learning rate {learning_rate:.2e}",
-                    flush=True,
-                )
+                spent = f"{self.seconds / 60:.1f} of {self.budget.minutes:g} minutes"
+                mean_loss = sum(losses) / len(losses)
+                print(f"{self.state_file.stem}: step {self.step}, {spent}, loss {mean_loss:.4f}", flush=True)
                 losses.clear()
                 self.save()
                 next_save = self.seconds + 60

@@ -69,6 +69,8 @@ class Pool:
     def __enter__(self) -> Pool:
         # Ray Train asks its workers for news this often; a dead worker is noticed no faster.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        # On a busy machine the imports of several workers take longer than Ray Train's minute.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
         self._fits = [self._threads.submit(self._keep, f"seat-{index}") for index in range(self.count)]
         return self
 

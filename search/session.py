@@ -23,6 +23,7 @@ from search.config import ConfigurationError, SearchConfig, dump_config, read_pr
 from search.job import PromptSetName, Report
 from search.pool import Pool
 from search.progress import Progress
+from search.report import write_report
 from search.result import CHAMPION, SearchResult, build_result
 from search.samples import write_samples
 from search.study import run_study
@@ -153,8 +154,8 @@ def _search(
         seats=count,
         mlflow=_mlflow(tracker),
     )
-    path = result.write()
-    tracker.finish(status, (path, *((folder / "champion" / "README.md",) if final else ())))
+    files = [result.write(), write_report(result)]
+    tracker.finish(status, (*files, *((folder / "champion" / "README.md",) if final else ())))
     _say(console, result, final)
     return result
 
@@ -285,7 +286,7 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
         lines.append(f"final: {values}")
         lines.append(f"against the first trial: {final.verdict}")
         lines.append(f"adapter: {result.folder / 'champion'}")
-    lines.append(f"result: {result.folder / 'result.json'}")
+    lines.append(f"report: {result.folder / 'report.html'}")
     lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch.distributed
 from PIL import Image, ImageOps
@@ -56,8 +55,7 @@ class Workbench:
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         if not self._scores:
             return
-        # Any: mypy sees two classes of this name, the real one and the stand-in of an install without torch.
-        self._pipeline: Any = self._base.pipeline()
+        self._pipeline = self._base.pipeline()
         face_model = FaceModel(setup.faces)
         clip_scorer = ClipScorer(setup.clip, device)
         self._evaluators = {

@@ -143,7 +143,7 @@ def check_no_adapter(base: BaseModel) -> None:
 
 
 def _remove_adapter_layers(module: nn.Module) -> None:
-    recurse_remove_peft_layers(module)  # type: ignore[no-untyped-call]
+    recurse_remove_peft_layers(module)
     if hasattr(module, "peft_config"):
         del module.peft_config
     module._hf_peft_config_loaded = False  # type: ignore[assignment]

@@ -44,7 +44,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
         StableDiffusionPipeline.save_lora_weights(
             temporary.parent,
             unet_lora_layers=dict(layers["unet"]),
-            text_encoder_lora_layers=layers.get("text_encoder"),  # type: ignore[arg-type] # tensors are fine
+            text_encoder_lora_layers=layers.get("text_encoder"),
             unet_lora_adapter_metadata=configs["unet"],
             text_encoder_lora_adapter_metadata=configs.get("text_encoder"),
             weight_name=temporary.name,

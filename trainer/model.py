@@ -49,9 +49,9 @@ class BaseModel:
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
             unet=self.unet,
-            scheduler=type(self.scheduler).from_config(self.scheduler.config),  # type: ignore[arg-type]
-            safety_checker=None,  # type: ignore[arg-type] # the signature leaves out that both may be None
-            feature_extractor=None,  # type: ignore[arg-type]
+            scheduler=type(self.scheduler).from_config(self.scheduler.config),
+            safety_checker=None,
+            feature_extractor=None,
             requires_safety_checker=False,
         )
 

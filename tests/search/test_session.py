@@ -128,6 +128,7 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
         "search.yaml",
         "journal.log",
         "result.json",
+        "report.html",
         "champion",
         "trials",
     }
@@ -149,6 +150,14 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
                 "report.json",
                 "grid.png",
             }
+
+
+def test_the_report_is_one_page_with_its_pictures(run: Run) -> None:
+    page = (run.folder / "report.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") == 1
+    assert "http" not in page.replace("data:image", ""), "it needs no network"
+    for trial in run.result["trials"]:
+        assert f"<td>{trial['id']}<td>{trial['state']}" in page
 
 
 def test_the_results_shape_is_stable(run: Run) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from search.space import Choice, Dimension, FloatRange, IntRange, Space, clip, largest
+from search.space import Choice, Dimension, FloatRange, IntRange, Space, Value, clip, largest
 
 DIMENSION: TypeAdapter[FloatRange | IntRange | Choice] = TypeAdapter(Dimension)
 
@@ -65,7 +65,13 @@ def test_clip_gives_the_nearest_that_is_offered() -> None:
         "targets": Choice(values=("attention", "everything")),
         "alpha": IntRange(low=1, high=64),
     }
-    homework = {"learning_rate": 1e-4, "rank": 32, "steps": 2000, "targets": "attention", "batch_size": 2}
+    homework: dict[str, Value] = {
+        "learning_rate": 1e-4,
+        "rank": 32,
+        "steps": 2000,
+        "targets": "attention",
+        "batch_size": 2,
+    }
     assert clip(space, homework) == {"learning_rate": 3e-4, "rank": 16, "steps": 150, "targets": "attention"}
     assert clip(space, {"steps": 110, "rank": 5, "targets": "unknown"}) == {
         "steps": 100,

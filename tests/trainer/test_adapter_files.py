@@ -59,7 +59,7 @@ def test_diffusers_loads_what_was_saved_with_its_alpha(
     try:
         error = (unet_output(base) - adapted).abs().max().item()
     finally:
-        pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
+        pipeline.unload_lora_weights()
     record_property("largest_difference", error)
     assert error < 2e-6
     assert torch.equal(unet_output(base), before)
@@ -82,7 +82,7 @@ def test_diffusers_loads_the_kohya_file_to_the_same_effect(
     try:
         error = (unet_output(base) - adapted).abs().max().item()
     finally:
-        pipeline.unload_lora_weights()  # type: ignore[no-untyped-call]
+        pipeline.unload_lora_weights()
     record_property("largest_difference", error)
     assert error < 2e-6
     assert torch.equal(unet_output(base), before)

@@ -53,7 +53,7 @@ def test_noising_and_targets_are_those_of_diffusers(prediction_type: str, rescal
     noisy = oracle.add_noise(latents, noise, timesteps)
     torch.testing.assert_close(schedule.add_noise(latents, noise, timesteps), noisy, rtol=0, atol=1e-6)
     torch.testing.assert_close(schedule.target(latents, noise, timesteps), oracle_target, rtol=0, atol=1e-6)
-    torch.testing.assert_close(schedule.snr[timesteps], compute_snr(oracle, timesteps))  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(schedule.snr[timesteps], compute_snr(oracle, timesteps))
 
 
 def test_the_demo_model_s_schedule_follows_its_config(base: BaseModel) -> None:
