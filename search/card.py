@@ -36,7 +36,7 @@ $files
 import torch
 from diffusers import StableDiffusionPipeline
 
-pipeline = StableDiffusionPipeline.from_pretrained("$model", torch_dtype=torch.float32)
+pipeline = StableDiffusionPipeline.from_pretrained("$model", dtype=torch.float32)
 pipeline.load_lora_weights("$folder")
 image = pipeline("$prompt").images[0]
 ```

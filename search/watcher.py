@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Watcher(tune.Callback):
-    """Keeps `records`, in the order in which the trials were proposed. Runs in the driver, within Tune's loop."""
+    """Keeps `records`. Runs in the driver, within Tune's loop."""
 
     def __init__(self, setup: TrialSetup, tracker: Tracker, progress: Progress) -> None:
         self._setup = setup
@@ -35,8 +35,8 @@ class Watcher(tune.Callback):
 
     @property
     def records(self) -> list[TrialRecord]:
-        """Every trial so far."""
-        return list(self._records.values())
+        """Every trial so far, in the order in which they were proposed; they start in any order."""
+        return sorted(self._records.values(), key=lambda record: int(record.id))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune starts a trial, or starts it again after its process died."""

@@ -107,13 +107,13 @@ def images(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     mlflow.set_tracking_uri(run.result["mlflow"]["tracking_uri"])
 
     def pipeline() -> StableDiffusionPipeline:
-        return StableDiffusionPipeline.from_pretrained(DEMO / "base", torch_dtype=torch.float32, use_safetensors=True)
+        return StableDiffusionPipeline.from_pretrained(DEMO / "base", use_safetensors=True)
 
     pipelines = {"base": pipeline(), "diffusers": pipeline(), "kohya": pipeline()}
     pipelines["diffusers"].load_lora_weights(champion)
     pipelines["kohya"].load_lora_weights(champion, weight_name="anna.safetensors")
     model = mlflow.diffusers.load_model("models:/anna@champion")
-    pipelines["mlflow"] = model.load_pipeline(torch_dtype=torch.float32)
+    pipelines["mlflow"] = model.load_pipeline()
     drawn = {}
     for name, loaded in pipelines.items():
         loaded.set_progress_bar_config(disable=True)
