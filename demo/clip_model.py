@@ -1,10 +1,13 @@
 """The kit's CLIP: a small CLIPModel that tells whether a 64 px picture shows what a caption says.
 
 Captions state a random part of what is known, and one caption often fits several pictures of a batch, so the
-contrastive loss counts every pair as a match whose caption says nothing false of the picture.
+contrastive loss counts every pair as a match whose caption says nothing false of the picture, the sex apart: with two
+men among eight people the model would learn that long hair is a woman's, and hold the subject's own looks against every
+adapter (measured: it took 5 of 21 photos of the subject for a man's).
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +84,9 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def matches(known: list[Attributes], said: list[Attributes]) -> Tensor:
-    """1 where the picture's attributes imply what the caption says, [pictures, captions]."""
-    return torch.tensor([[float(picture.implies(caption)) for caption in said] for picture in known])
+    """1 where the picture's attributes imply what the caption says beside the sex, [pictures, captions]."""
+    counted = [replace(caption, sex="") for caption in said]
+    return torch.tensor([[float(picture.implies(caption)) for caption in counted] for picture in known])
 
 
 def contrastive_loss(logits: Tensor, matching: Tensor) -> Tensor:

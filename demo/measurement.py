@@ -100,10 +100,6 @@ def measure_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, *, pictures: int = 6
             *(clip, tokenizer, images, [one.background for one in known]),
             {word: caption(Attributes(background=word), determiner="a") for word in (*STUDIO_COLOURS, *PLACES)},
         ),
-        "clip_sex_accuracy": accuracy(
-            *(clip, tokenizer, images, [one.sex for one in known]),
-            {word: caption(Attributes(sex=word), determiner="a") for word in ("man", "woman")},
-        ),
     }
 
 

@@ -106,19 +106,17 @@ def test_the_image_processor_gives_64_pixels_between_minus_one_and_one() -> None
     processor = CLIPImageProcessorPil.from_pretrained(DEMO / "clip", local_files_only=True)
     photo = Image.open(STUDIO_PHOTOS[0]).convert("RGB").resize((64, 64))
     given = torch.as_tensor(processor(photo, return_tensors="pt")["pixel_values"])
-    torch.testing.assert_close(given, to_pictures(np.asarray(photo)[None]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(given, to_pictures(np.array(photo)[None]), atol=1e-5, rtol=0)
 
 
-def test_clip_tells_the_background_and_the_sex_of_an_unseen_person(clip: CLIPModel) -> None:
+def test_clip_tells_the_background_of_an_unseen_person(clip: CLIPModel) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(DEMO / "clip", local_files_only=True)
     captions = [f"a photo of man, {colour} background" for colour in STUDIO_COLOURS]
-    captions += ["a photo of a man", "a photo of a woman"]
     with torch.no_grad():
         output = clip(input_ids=tokenize(tokenizer, captions), pixel_values=pixels_of(STUDIO_PHOTOS))
     cosines = output.image_embeds @ output.text_embeds.T
-    colours = cosines[:, : len(STUDIO_COLOURS)].argmax(dim=1)
+    colours = cosines.argmax(dim=1)
     assert float((colours == STUDIO_COLOURS.index("gray")).float().mean()) > 0.8
-    assert float((cosines[:, -2] > cosines[:, -1]).float().mean()) > 0.8
 
 
 def test_the_card_quotes_the_measured_figures() -> None:

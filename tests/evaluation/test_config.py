@@ -52,6 +52,7 @@ def test_defaults_are_the_published_ones() -> None:
         "batch_size": 4,
         "scheduler": "dpmsolver++",
         "negative_prompt": "",
+        "shared_noise": False,
     }
     assert dataclasses.asdict(FaceConfig()) == {
         "recognizer": "GhostFaceNet",

@@ -37,7 +37,7 @@ def saved(base: BaseModel, make_config: MakeConfig, tmp_path: Path, unet_output:
             save_adapter(adapter, tmp_path / "adapter", metadata={"seed": "17"})
         finally:
             adapter.detach()
-        assert (adapted - before).abs().max() > 0.05
+        assert (adapted - before).abs().max() > 0.02
         return tmp_path / "adapter", before, adapted
 
     return save
