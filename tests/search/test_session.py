@@ -319,18 +319,45 @@ def test_a_killed_training_worker_costs_nothing_but_time(tmp_path: Path) -> None
     assert len(children) == TRIALS
 
 
-def kill_a_worker(process: subprocess.Popen[str], home: Path) -> int:
-    """Kills one training worker of the search once a trial has a checkpoint; its process number."""
+def test_ctrl_c_ends_the_search_and_all_its_processes(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    wait_for_a_checkpoint(process, tmp_path)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(signal.SIGINT)
+    ended = finish(process, tmp_path)
+    assert ended.code == 130, ended.output
+    assert "interrupted" in ended.output
+    assert "Traceback" not in ended.output
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, "no process outlives the search"
+    assert list(ended.folder.glob("trials/*/step-20/report.json")), "what was scored stays"
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments)
+    assert runs
+    assert {run.info.status for run in runs} <= {"KILLED", "FINISHED"}
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert [run.info.status for run in parents] == ["KILLED"]
+
+
+def wait_for_a_checkpoint(process: subprocess.Popen[str], home: Path) -> None:
+    """Returns once a trial has a scored checkpoint."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if list(home.glob("runs/anna/trials/*/step-20")):
-            workers = [
-                child
-                for child in psutil.Process(process.pid).children(recursive=True)
-                if "RayTrainWorker" in " ".join(child.cmdline())
-            ]
-            if workers:
-                os.kill(workers[0].pid, signal.SIGKILL)
-                return workers[0].pid
+            return
+        time.sleep(0.1)
+    pytest.fail(f"no checkpoint was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")
+
+
+def kill_a_worker(process: subprocess.Popen[str], home: Path) -> int:
+    """Kills one training worker of the search once a trial has a checkpoint; its process number."""
+    wait_for_a_checkpoint(process, home)
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
+                return child.pid
         time.sleep(0.1)
     pytest.fail(f"no training worker was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")

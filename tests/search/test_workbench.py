@@ -1,0 +1,153 @@
+"""The workbench does its jobs with the demo's real models: interrupted and taken up again, by either protocol."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet
+from evaluation.hw10 import SEED, hw10_generation
+from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
+from search.job import AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.workbench import STATE, Workbench
+from search.workbench_setup import WorkbenchSetup
+from trainer.adapter_files import WEIGHTS_FILE
+from trainer.config import TrainingConfig
+from trainer.photos import load_photos, split_photos
+
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchSetup:
+    return WorkbenchSetup(
+        model=str(DEMO / "base"),
+        clip=str(DEMO / "clip"),
+        split=split_photos(load_photos(DEMO / "photos", "sks"), 0.3, 0),
+        trigger="sks",
+        resolution=64,
+        cache=tmp_path_factory.mktemp("cache"),
+        faces=FaceConfig(recognizer="Dlib", detector="dlib"),
+        generation=GenerationConfig(steps=6, guidance_scale=3.0, resolution=64, batch_size=4),
+        objective=ObjectiveConfig(),
+        prompt_sets={
+            "validation": PromptSet(prompts=("a photo of {trigger} man, blue background",), seeds=(1, 2)),
+            "final": PromptSet(prompts=("a photo of {trigger} man, sad",), seeds=(101,)),
+        },
+        threads=1,
+        hw10=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def workbench(setup: WorkbenchSetup) -> Workbench:
+    return Workbench(setup)
+
+
+def do(bench: Workbench, job: Job, go_on: Callable[[int], bool] = lambda step: True) -> list[Report]:
+    reports: list[Report] = []
+
+    def keep(report: Report | None) -> bool:
+        assert report is not None
+        reports.append(report)
+        return True
+
+    bench.do(job, report=keep, go_on=go_on)
+    return reports
+
+
+@pytest.fixture(scope="module")
+def anchors(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Anchors:
+    folder = tmp_path_factory.mktemp("anchors")
+    (report,) = do(workbench, AnchorJob(id="base", folder=folder / "base", prompt_set="validation"))
+    assert report.metrics["likeness"] == pytest.approx(0, abs=1e-9)
+    assert report.metrics["fidelity"] == pytest.approx(1)
+    assert (folder / "base" / "grid.png").is_file()
+    return Anchors(
+        base_distance=report.metrics["base_distance"],
+        real_distance=report.metrics["real_distance"],
+        base_clip_score=report.metrics["base_clip_score"],
+    )
+
+
+@pytest.fixture
+def job(anchors: Anchors, tmp_path: Path) -> TrainJob:
+    config = TrainingConfig(
+        learning_rate=3e-3, rank=4, alpha=4, steps=8, batch_size=2, lr_warmup_steps=2, resolution=64, seed=3
+    )
+    return TrainJob(id="000", folder=tmp_path / "000", config=config, score_at=(4, 8), anchors=anchors)
+
+
+def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
+    workbench: Workbench, job: TrainJob, tmp_path: Path
+) -> None:
+    whole = do(workbench, job)
+    assert [report.step for report in whole] == [4, 8]
+    assert not (job.folder / STATE).exists(), "nothing is left to go on from"
+
+    again = replace(job, folder=tmp_path / "again")
+    first = do(workbench, again, go_on=lambda step: step < 6)
+    assert [report.step for report in first] == [4]
+    second = do(workbench, again)
+    assert [report.step for report in second] == [4, 8], "what was reported before is told again, not done again"
+    assert second[0] == first[0]
+    assert [report.metrics for report in second] == [report.metrics for report in whole]
+    expected, found = (load_file(folder / "step-8" / WEIGHTS_FILE) for folder in (job.folder, again.folder))
+    assert expected.keys() == found.keys()
+    assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_a_worker_lost_while_scoring_costs_no_training(
+    workbench: Workbench, job: TrainJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def count(step: int) -> bool:
+        steps.append(step)
+        return True
+
+    with monkeypatch.context() as broken:
+        broken.setattr(workbench, "_report", _lost)
+        with pytest.raises(RuntimeError, match="lost"):
+            do(workbench, job, go_on=count)
+    assert [report.step for report in do(workbench, job, go_on=count)] == [4, 8]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "no step twice"
+
+
+def _lost(*args: object, **kwargs: object) -> Report:
+    raise RuntimeError("lost")
+
+
+def test_a_saved_adapter_scores_as_it_did_in_training(workbench: Workbench, job: TrainJob, tmp_path: Path) -> None:
+    trained = do(workbench, job)[-1]
+    (scored,) = do(
+        workbench,
+        ScoreJob(
+            id="score",
+            folder=tmp_path / "score",
+            adapter=trained.folder,
+            prompt_set="validation",
+            anchors=job.anchors,
+        ),
+    )
+    expected = {name: value for name, value in trained.metrics.items() if name != VALIDATION_LOSS}
+    assert scored.metrics == pytest.approx(expected, abs=1e-6)
+    assert Report.read(tmp_path / "score") == scored
+
+
+def test_the_homeworks_numbers_come_besides_the_others(setup: WorkbenchSetup, tmp_path: Path) -> None:
+    prompt_set = replace(setup.prompt_sets["validation"], seeds=(SEED,))
+    bench = Workbench(
+        replace(
+            setup,
+            generation=hw10_generation(setup.generation),
+            prompt_sets={"validation": prompt_set},
+            hw10=True,
+        )
+    )
+    (report,) = do(bench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
+    assert {"hw10_face_score", "hw10_clip_score", "hw10_faceless", OBJECTIVE} <= report.metrics.keys()
+    faceless = sum(not row["face_found"] for row in report.rows)
+    assert report.metrics["hw10_faceless"] == faceless
