@@ -45,10 +45,10 @@ class Stage(StrEnum):
 
 
 BUDGETS = {
-    Stage.ENCODER: Budget(minutes=15, learning_rate=1.5e-3),
-    Stage.DECODER: Budget(minutes=22, learning_rate=1.2e-3),
-    Stage.CLIP: Budget(minutes=27, learning_rate=1e-3, warmup_steps=200),
-    Stage.UNET: Budget(minutes=80, learning_rate=1e-3, warmup_steps=200, average_decay=0.999),
+    Stage.ENCODER: Budget(minutes=50, learning_rate=1.5e-3),
+    Stage.DECODER: Budget(minutes=20, learning_rate=1.2e-3),
+    Stage.CLIP: Budget(minutes=42, learning_rate=1e-3, warmup_steps=200),
+    Stage.UNET: Budget(minutes=65, learning_rate=1e-3, warmup_steps=200, average_decay=0.999),
 }
 """Training time and peak learning rate of each trained part."""
 
