@@ -111,9 +111,7 @@ def crop_face(pixels: Pixels) -> tuple[Pixels, Points]:
     small = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else pixels
     found = find_landmarks(np.ascontiguousarray(small, dtype=np.uint8))
     if found is None:
-        raise ValueError(
-            "no face was found in this picture; the installed `openpeople` may be another version than 0.0.1"
-        )
+        raise ValueError("no face was found in this picture; install the `openpeople` that constraints.txt names")
     landmarks = found / shrink
     left_eye, right_eye = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
     eye_distance = float(np.linalg.norm(right_eye - left_eye))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
-from evaluation.faces import FaceModel, distances
+from evaluation.faces import FaceModel, Representation, distances
 from evaluation.generate import generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
 from evaluation.scores import Anchors, ImageRow, Scores, score_rows
@@ -110,11 +110,16 @@ class Evaluator:
         rows, images = self.measure(pipeline, reference)
         return Evaluation(rows=rows, scores=score_rows(rows, anchors), images=images)
 
-    def hw10(self, evaluation: Evaluation, training_photos: Sequence[Image.Image]) -> Hw10Scores:
-        """The homework's numbers for images already evaluated, against the photos trained on; see `evaluation.hw10`."""
+    def hw10(self, evaluation: Evaluation, training: Sequence[Sequence[Representation]]) -> Hw10Scores:
+        """The homework's numbers for images already evaluated; see `evaluation.hw10`.
+
+        Args:
+            evaluation: of any model.
+            training: `face_model.represent` of the photos trained on.
+        """
         return hw10_scores(
             self.face_model.represent(evaluation.images),
-            self.face_model.represent(training_photos),
+            training,
             [row.clip_score for row in evaluation.rows],
         )
 

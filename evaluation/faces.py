@@ -89,7 +89,8 @@ class FaceModel:
         Raises:
             FaceModelError: DeepFace failed; a missing face is no failure.
         """
-        found = [self._largest_face(self._detect(image)) for image in images]
+        side = self.config.minimum_side
+        found = [self._largest_face(self._detect(image, minimum_side=side)) for image in images]
         embeddings = iter(self._embed_crops([face.crop for face in found if face is not None]))
         return [
             None if face is None else Face(embedding=next(embeddings), confidence=face.confidence, box=face.box)
@@ -99,21 +100,22 @@ class FaceModel:
     def represent(self, images: Sequence[Image.Image]) -> list[list[Representation]]:
         """What `DeepFace.represent(image, enforce_detection=False)` answers for each image, in its order.
 
-        No rule about confidence or size is applied: an image without a face gives its whole-image embedding with
-        confidence 0. The homework's protocol is defined on this; everything else uses `embed`.
+        No rule about confidence or size is applied, and no image is enlarged: an image without a face gives its
+        whole-image embedding with confidence 0. The homework's protocol is defined on this; everything else uses
+        `embed`.
 
         Raises:
             FaceModelError: DeepFace failed.
         """
-        found = [self._detect(image) for image in images]
+        found = [self._detect(image, minimum_side=0) for image in images]
         embeddings = iter(self._embed_crops([face.crop for faces in found for face in faces]))
         return [
             [Representation(embedding=next(embeddings), confidence=face.confidence) for face in faces]
             for faces in found
         ]
 
-    def _detect(self, image: Image.Image) -> list[_Detection]:
-        pixels, enlargement = self._pixels(image)
+    def _detect(self, image: Image.Image, *, minimum_side: int) -> list[_Detection]:
+        pixels, enlargement = _pixels(image, minimum_side)
         faces = self._call(
             "extract_faces", pixels, detector_backend=self.config.detector, enforce_detection=False, color_face="bgr"
         )
@@ -138,15 +140,6 @@ class FaceModel:
         # A list of one image comes back without the outer list.
         entries = answer if len(crops) == 1 else [faces[0] for faces in answer]
         return [_normalised(entry["embedding"]) for entry in entries]
-
-    def _pixels(self, image: Image.Image) -> tuple[NDArray[np.uint8], float]:
-        """BGR pixels [height, width, 3] as DeepFace expects them, enlarged to the minimum side; and the enlargement."""
-        enlargement = max(1.0, self.config.minimum_side / min(image.size))
-        image = image.convert("RGB")
-        if enlargement > 1.0:
-            width, height = (round(side * enlargement) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        return np.ascontiguousarray(np.asarray(image, dtype=np.uint8)[:, :, ::-1]), enlargement
 
     def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
         """Call DeepFace so that no failure can be taken for `no face` (its FaceNotDetected is a ValueError too)."""
@@ -180,6 +173,16 @@ def distances(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDA
     result: NDArray[np.float64] = np.linalg.norm(differences, axis=2)
     # Rounding may put opposite embeddings a hair beyond 2.
     return result.clip(max=2.0)
+
+
+def _pixels(image: Image.Image, minimum_side: int) -> tuple[NDArray[np.uint8], float]:
+    """BGR pixels [height, width, 3] as DeepFace expects them, enlarged to the minimum side; and the enlargement."""
+    enlargement = max(1.0, minimum_side / min(image.size))
+    image = image.convert("RGB")
+    if enlargement > 1.0:
+        width, height = (round(side * enlargement) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8)[:, :, ::-1]), enlargement
 
 
 def _box(area: Mapping[str, Any], enlargement: float) -> Box:

@@ -23,7 +23,8 @@ A LoRA adapter of `$model` that draws the person behind the word `$trigger`.
 $table
 
 Likeness is 0 for the untuned model and 1 for the person's real photos among themselves; fidelity is the CLIP score
-relative to the untuned model's. The final's $images images come from prompts and seeds that steered nothing.
+relative to the untuned model's. The final's $images images come from prompts and seeds that did not steer the search;
+this adapter was the best of $finalists there.
 Against the first trial: $verdict.
 
 ## Files
@@ -62,6 +63,7 @@ VERDICTS = {
     Verdict.BETTER: "better",
     Verdict.TIE: "a tie, the difference is within the noise of these images",
     Verdict.SAME: "it is the first trial",
+    Verdict.NOT_COMPARED: "not compared, for the first trial has no usable candidate",
 }
 
 
@@ -99,6 +101,7 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
         confidence=f"{config.final.confidence:.0%}",
         table="\n".join(rows),
         images=len(champion.final.rows),
+        finalists=len(final.finalists),
         verdict=verdict,
         files="\n".join(files),
         folder=folder,

@@ -1,15 +1,15 @@
-"""The champion: the best candidates once more, on prompts and seeds that steered nothing, and the winner's files."""
+"""The champion: the best candidates once more, on prompts and seeds that did not steer the search, and its files."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from evaluation.config import ObjectiveConfig
-from evaluation.scores import OBJECTIVE, Anchors, ImageRow
+from evaluation.scores import FACELESS_RATE, OBJECTIVE, Anchors, ImageRow
 from evaluation.uncertainty import Interval, bootstrap_interval, image_values, paired_difference_interval
 from search.dispatch import Dispatch
 from search.job import AnchorJob, Job, JobState, JobStatus, PromptSetName, Report, ScoreJob
@@ -31,6 +31,8 @@ class Verdict(StrEnum):
     """It holds 0: the images at hand cannot tell them apart."""
     SAME = "same"
     """The champion IS the first trial."""
+    NOT_COMPARED = "not compared"
+    """The first trial has no candidate: it failed, or draws no face."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ def run_final(
         seed: Of the bootstrap.
 
     Returns:
-        None if no trial has a usable candidate.
+        None if no trial has a usable candidate: none at all, or none that draws a face in the final.
 
     Raises:
         JobFailedError: the final could not be scored; the message says why.
@@ -120,7 +122,11 @@ def run_final(
         )
         for record in entrants
     ]
-    finals = _run(dispatch, jobs)
+    scored = list(zip(entrants, _run(dispatch, jobs), strict=True))
+    with_faces = [(record, final) for record, final in scored if final.metrics[FACELESS_RATE] < 1.0]
+    if not with_faces:
+        return None
+    entrants, finals = [record for record, _ in with_faces], [final for _, final in with_faces]
     values = [image_values([ImageRow(**row) for row in final.rows], anchors, objective) for final in finals]
     finalists = [
         Finalist(
@@ -132,10 +138,10 @@ def run_final(
         for record, final, images in zip(entrants, finals, values, strict=True)
     ]
     best = max(range(len(finalists)), key=lambda index: finals[index].metrics[OBJECTIVE])
-    verdict, difference = Verdict.BETTER, None
+    verdict, difference = Verdict.NOT_COMPARED, None
     if first is entrants[best]:
         verdict = Verdict.SAME
-    elif first is not None:
+    elif first in entrants:
         difference = paired_difference_interval(
             values[best][OBJECTIVE], values[entrants.index(first)][OBJECTIVE], seed=seed, level=confidence
         )
@@ -177,8 +183,3 @@ def _run(dispatch: Dispatch, jobs: Sequence[Job]) -> list[Report]:
             raise JobFailedError(f"job {job.id} {status.state}: {status.reason or 'it reported nothing'}")
         reports.append(status.reports[0])
     return reports
-
-
-def interval_result(interval: Interval) -> dict[str, float]:
-    """An interval's entry in `result.json`."""
-    return asdict(interval)

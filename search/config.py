@@ -1,6 +1,7 @@
 """The configuration of a search: one YAML file, checked here and nowhere else.
 
-Every path in the file is read relative to the file's own folder, so that a search can be started from anywhere.
+Every path in the file is read relative to the file's own folder, so that a search can be started from anywhere; only
+`runs` is relative to where it is started.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig
-from search.space import Dimension, Value, clip
+from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
 
 HOMEWORK: Mapping[str, Value] = {
@@ -27,6 +28,13 @@ HOMEWORK: Mapping[str, Value] = {
     "targets": "attention",
 }
 """The configuration of the homework that this project grew out of (GenAI 2024, HW10): the one to beat."""
+
+
+FIXED: Mapping[str, str] = {
+    "resolution": "the photos are encoded once, at one resolution, for all trials",
+    "seed": "every trial has a seed of its own already",
+}
+"""Training settings that a space may not name, and why."""
 
 
 class _Section(BaseModel):
@@ -50,7 +58,8 @@ class EvaluationConfig(_Section):
     """How a checkpoint is scored."""
 
     protocol: Literal["likeness", "hw10"] = "likeness"
-    """`hw10` scores exactly as the homework did: see `evaluation.hw10` for what that rewards."""
+    """`hw10` makes images in the homework's way (its seed, 30 steps, batches of 4) and reports its three numbers
+    besides; likeness, fidelity and objective steer the search as ever. See `evaluation.hw10`."""
     prompts: Path
     """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
     seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
@@ -64,7 +73,7 @@ class EvaluationConfig(_Section):
 
 
 class FinalConfig(_Section):
-    """The final: the best candidates once more, on prompts and seeds that steered nothing."""
+    """The final: the best candidates once more, on prompts and seeds that did not steer the search."""
 
     prompts: Path
     seeds: tuple[int, ...] = Field(default=(101, 102), min_length=1)
@@ -90,7 +99,7 @@ class SeatsConfig(_Section):
     """Seats. Default: one a GPU of the cluster, or one a CPU core where there is no GPU."""
     workers: int = Field(default=1, ge=1)
     """Training processes a seat (data parallel)."""
-    gpus_per_worker: float = Field(default=1.0, ge=0, le=1)
+    gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """GPUs each worker reserves where the cluster has any; a fraction lets several share one."""
     threads: int = Field(default=1, ge=1)
     """CPU threads a worker computes with, and CPU cores it reserves on a cluster without GPUs."""
@@ -138,10 +147,22 @@ class SearchConfig(_Section):
         for name in space:
             if name not in known:
                 raise ValueError(f"{name!r} is not a training setting{_nearest(name, known)}")
+            if name in FIXED:
+                raise ValueError(f"{name!r} cannot vary: {FIXED[name]}")
         return space
 
     @model_validator(mode="after")
     def _trainable(self) -> SearchConfig:
+        # Every end of every dimension, beside the fewest steps: nothing that the sampler may draw is refused later.
+        fewest = {"steps": extremes(self.space["steps"])[0]} if "steps" in self.space else {}
+        for name, dimension in self.space.items():
+            for value in extremes(dimension):
+                try:
+                    self.training_config({**fewest, name: value}, seed=0)
+                except TypeError as error:
+                    raise ValueError(f"space.{name} may draw {value!r}, which is of the wrong kind") from error
+                except ValueError as error:
+                    raise ValueError(f"space.{name} may draw {value!r}: {error}") from error
         for params in self.first_trials:
             for name in params:
                 if name not in self.space and params != HOMEWORK:
@@ -188,6 +209,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
         document = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - _Loader is a SafeLoader
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
@@ -231,11 +254,14 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
-    def model(value: str) -> str:
+    def model(value: str, needed: str) -> str:
         resolved = (folder / Path(value).expanduser()).resolve()
-        if resolved.exists():
+        if resolved.is_dir():
+            if not (resolved / needed).is_file():
+                raise ConfigurationError(f"{value!r} holds no {needed}; give a model's folder (looked in {resolved})")
             return str(resolved)
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", value) is None or value.startswith("."):
+        # owner/name is a hub name, but not where `owner` is a folder at hand: then the path is mistyped.
+        if re.fullmatch(r"\w[\w.-]*/[\w.-]+", value) is None or resolved.parent.is_dir():
             raise ConfigurationError(
                 f"{value!r} is neither a folder (looked for {resolved}) nor a hub name (owner/name)"
             )
@@ -243,12 +269,15 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
 
     photos = config.photos.model_copy(update={"folder": path(config.photos.folder, "folder")})
     evaluation = config.evaluation.model_copy(
-        update={"prompts": path(config.evaluation.prompts, "file"), "clip": model(config.evaluation.clip)}
+        update={
+            "prompts": path(config.evaluation.prompts, "file"),
+            "clip": model(config.evaluation.clip, "config.json"),
+        }
     )
     final = config.final.model_copy(update={"prompts": path(config.final.prompts, "file")})
     return config.model_copy(
         update={
-            "model": model(config.model),
+            "model": model(config.model, "model_index.json"),
             "photos": photos,
             "evaluation": evaluation,
             "final": final,
@@ -261,9 +290,12 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     """The prompts of a text file: one a line; blank lines and lines that start with `#` are skipped.
 
     Raises:
-        ConfigurationError: the file holds no prompt, or one prompt twice.
+        ConfigurationError: the file is not UTF-8, holds no prompt, or one prompt twice.
     """
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
     prompts = tuple(line for line in lines if line and not line.startswith("#"))
     if not prompts:
         raise ConfigurationError(f"{path} holds no prompt; write one a line")

@@ -60,6 +60,7 @@ class Dispatcher:
         self._records: dict[str, _Record] = {}
         self._queue: deque[str] = deque()
         self._tokens: dict[str, str] = {}
+        self._false_starts: dict[str, int] = {}
         self._closed = False
         self._broken = ""
         self._changed = asyncio.Condition()
@@ -117,24 +118,30 @@ class Dispatcher:
         """A seat's worker begins a new life; a job that its former life held is queued again."""
         async with self._changed:
             self._tokens[seat] = token
+            self._false_starts[seat] = 0
             self._lose(seat, "the worker was started again")
             self._changed.notify_all()
 
     async def seat_lost(self, seat: str, reason: str) -> None:
-        """A seat's worker died: queue its job again now, without waiting for the seat's next life."""
+        """A seat's worker died: queue its job again now, without waiting for the seat's next life.
+
+        A worker that dies again and again before it has started (out of memory, say) makes all jobs fail.
+        """
         async with self._changed:
+            if self._tokens.get(seat):
+                self._false_starts[seat] = 0
+            else:
+                self._false_starts[seat] = self._false_starts.get(seat, 0) + 1
             self._tokens[seat] = ""
             self._lose(seat, reason)
+            if self._false_starts[seat] >= self._tries:
+                self._break(f"seat {seat} died {self._tries} times while it was starting: {reason}")
             self._changed.notify_all()
 
     async def seat_broken(self, seat: str, reason: str) -> None:
         """A seat cannot start, for a reason that every seat shares: all jobs, now and later, have failed."""
         async with self._changed:
-            self._broken = f"seat {seat} could not start: {reason}"
-            for record in self._records.values():
-                if not record.status().ended:
-                    record.state, record.reason = JobState.FAILED, self._broken
-            self._queue.clear()
+            self._break(f"seat {seat} could not start: {reason}")
             self._changed.notify_all()
 
     async def next_job(self, seat: str, token: str, timeout: float) -> Job | None:
@@ -207,6 +214,13 @@ class Dispatcher:
     def _superseded(self, seat: str, token: str) -> bool:
         # A dispatcher that was restarted knows no tokens yet: the caller's is as good as any.
         return self._tokens.setdefault(seat, token) != token
+
+    def _break(self, reason: str) -> None:
+        self._broken = reason
+        for record in self._records.values():
+            if not record.status().ended:
+                record.state, record.reason = JobState.FAILED, reason
+        self._queue.clear()
 
     def _lose(self, seat: str, reason: str) -> None:
         for record in self._records.values():

@@ -63,6 +63,8 @@ class Pool:
         self._gpus = gpus
         self.count = count
         self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._lost = 0
         self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix="seat")
         self.dispatch = Dispatch.start(config.tries)
 
@@ -71,7 +73,8 @@ class Pool:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # On a busy machine the imports of several workers take longer than Ray Train's minute.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
-        self._fits = [self._threads.submit(self._keep, f"seat-{index}") for index in range(self.count)]
+        for index in range(self.count):
+            self._threads.submit(self._keep, f"seat-{index}")
         return self
 
     def __exit__(
@@ -82,17 +85,33 @@ class Pool:
         self._threads.shutdown(wait=True)
 
     def _keep(self, name: str) -> None:
-        """Keep one seat alive until the pool closes."""
+        """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
+        try:
+            reason = self._serve(name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        if not reason:
+            return
+        logger.error("%s is given up: %s", name, reason)
+        self.dispatch.seat_lost(name, reason)
+        with self._lock:
+            self._lost += 1
+            last = self._lost == self.count
+        if last:
+            self.dispatch.seat_broken(name, reason)
+
+    def _serve(self, name: str) -> str:
+        """Run one seat until the pool closes; why it cannot be kept, or an empty text."""
         for _ in range(MAX_CONTROLLER_RESTARTS):
             try:
                 self._trainer(name).fit()
-                return  # The seat's worker left of its own accord: the dispatcher was closed or knows why.
+                return ""  # The seat's worker left of its own accord: the dispatcher was closed or knows why.
             except (RayActorError, ray.train.TrainingFailedError) as error:
                 if self._closing.is_set():
-                    return
+                    return ""
                 logger.warning("%s: its controller died, starting it again (%s)", name, error)
                 self.dispatch.seat_lost(name, "the seat's controller died")
-        self.dispatch.seat_broken(name, f"its controller died {MAX_CONTROLLER_RESTARTS} times")
+        return f"its controller died {MAX_CONTROLLER_RESTARTS} times"
 
     def _trainer(self, name: str) -> TorchTrainer:
         config = self._config

@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from search.job import JobState, Report
@@ -87,17 +88,18 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(f"{self._clock()}  {text}", highlight=False, soft_wrap=True)
+            # No markup: reasons come from anywhere, and many hold brackets.
+            self._console.print(f"{self._clock()}  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _clock(self) -> str:
         elapsed = time.monotonic() - self._began
         share = self.done_share()
         best = f"best {self._best[1].metrics[OBJECTIVE]:.3f} (trial {self._best[0].id})" if self._best else "best -"
         left = f"{_duration(elapsed * (1 - share) / share)} left" if share > 0.02 else "measuring"
-        return f"[{_duration(elapsed)}, {share:4.0%}, {left}, {best}]".replace("[", "\\[")
+        return f"[{_duration(elapsed)}, {share:4.0%}, {left}, {best}]"
 
     def _table(self) -> Table:
-        table = Table(title=self._clock(), title_justify="left", expand=False)
+        table = Table(title=Text(self._clock()), title_justify="left", expand=False)
         for column in ("trial", "step", "objective", "likeness", "fidelity", "faceless", "state"):
             table.add_column(column, justify="left" if column == "state" else "right")
         with self._lock:

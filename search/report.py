@@ -35,7 +35,7 @@ PAGE = """\
 <img src="{{ samples }}" alt="The untuned model above, the champion below, on the same prompts and seeds">
 <p>Above the untuned model, below the champion: the final's prompts, same seeds.</p>
 <table>
-<caption>On prompts and seeds that steered nothing</caption>
+<caption>In the final: on prompts and seeds that did not steer the search</caption>
 <tr><th>metric<th>untuned model<th>champion<th>interval<th class="words">meaning
 {% for name in shown %}
 <tr><td>{{ name }}<td>{{ number(result.base.final[name]) }}<td>{{ number(champion.final[name]) }}

@@ -43,13 +43,18 @@ def serve(setup: SeatSetup) -> None:
 
     leads = ray.train.get_context().get_world_rank() == 0
     token = uuid.uuid4().hex
+    workbench, failure = None, ""
     try:
         workbench = Workbench(setup.workbench)
-    except (ValueError, OSError, ImportError) as error:
-        # A model or a photo that cannot be loaded here can be loaded nowhere: starting again would not help.
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    # All workers of the seat leave together, or those that loaded well would wait for the others for ever.
+    if failure := any_failure(failure):
+        # What cannot be loaded here can be loaded nowhere: starting again would not help.
         if leads:
-            setup.dispatch.seat_broken(setup.name, f"{type(error).__name__}: {error}")
+            setup.dispatch.seat_broken(setup.name, failure)
         return
+    assert workbench is not None
     if leads:
         setup.dispatch.seat_started(setup.name, token)
     while True:
@@ -80,6 +85,17 @@ def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
     return shared
 
 
+def any_failure(failure: str) -> str:
+    """The first failure among the workers of the seat, each of which gives its own; empty if none has one."""
+    import torch.distributed
+
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return failure
+    failures: list[Any] = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(failures, failure)
+    return next((text for text in failures if text), "")
+
+
 def _made(report: Report | None) -> Report:
     assert report is not None, "the leading worker scores every checkpoint"
     return report
@@ -102,8 +118,13 @@ class _Service:
         failure = ""
         try:
             workbench.do(self._job, report=self._report, go_on=self._go_on)
-        except (TrainingDiverged, ValueError) as error:
+        except TrainingDiverged as error:
             # Every worker of the seat computes the same loss, so all of them leave the job here together.
+            failure = f"{type(error).__name__}: {error}"
+        except ValueError as error:
+            # Only the leading worker generates and judges: the others would wait for it. Ray Train starts all again.
+            if ray.train.get_context().get_world_size() > 1:
+                raise
             failure = f"{type(error).__name__}: {error}"
         if self._leads:
             self._dispatch.finish(self._job.id, self._token, failure=failure)

@@ -84,20 +84,27 @@ def run_search(
     console.print(
         f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare with, "
         f"{config.trials} trials, into {folder}",
+        markup=False,
         highlight=False,
     )
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
     setup = WorkbenchSetup.of(config, split, prompt_sets)
     with tracker, _ray(address):
+        count = _seats(config)
         tracker.start(folder.name, _common(config, split), dump_config(config))
-        return _search(config, setup, folder, tracker, console, clock)
+        return _search(config, setup, folder, tracker, console, clock, count)
 
 
 def _search(
-    config: SearchConfig, workbench: WorkbenchSetup, folder: Path, tracker: Tracker, console: Console, clock: _Clock
+    config: SearchConfig,
+    workbench: WorkbenchSetup,
+    folder: Path,
+    tracker: Tracker,
+    console: Console,
+    clock: _Clock,
+    count: int,
 ) -> SearchResult:
-    gpus = ray.cluster_resources().get("GPU", 0) > 0
-    count = config.seats.count or _seats(config, gpus=gpus)
+    gpus = "GPU" in ray.cluster_resources()
     base: Report | None = None
     final: Final | None = None
     watcher: Watcher | None = None
@@ -155,7 +162,8 @@ def _search(
         mlflow=_mlflow(tracker),
     )
     files = [result.write(), write_report(result)]
-    tracker.finish(status, (*files, *((folder / "champion" / "README.md",) if final else ())))
+    card = (folder / "champion" / "README.md",) if final else ()
+    tracker.finish(status, (*files, *card), failed=final is None)
     _say(console, result, final)
     return result
 
@@ -215,7 +223,7 @@ def _ray(address: str | None) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
-        address=address,
+        address=address or "local",  # never join a cluster that the user did not name
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=False if address is None else None,
@@ -226,12 +234,24 @@ def _ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _seats(config: SearchConfig, *, gpus: bool) -> int:
-    resources = ray.cluster_resources()
-    if gpus:
-        share = (config.seats.gpus_per_worker or 1.0) * config.seats.workers
-        return max(1, int(resources["GPU"] / share))
-    return max(1, int(resources.get("CPU", 1) / (config.seats.threads * config.seats.workers)))
+def _seats(config: SearchConfig) -> int:
+    """How many seats there will be.
+
+    Raises:
+        InputError: the cluster cannot hold them; they would be waited for without end.
+    """
+    cluster = ray.cluster_resources()
+    worker = {"GPU": config.seats.gpus_per_worker, "CPU": 1.0} if "GPU" in cluster else {"CPU": config.seats.threads}
+    fitting = min(int(cluster.get(kind, 0) / (share * config.seats.workers)) for kind, share in worker.items())
+    count = config.seats.count or max(1, fitting)
+    if count > fitting:
+        needs = " and ".join(f"{share * config.seats.workers * count:g} {kind}s" for kind, share in worker.items())
+        has = " and ".join(f"{cluster.get(kind, 0):g} {kind}s" for kind in worker)
+        raise InputError(
+            f"{count} seat(s) of {config.seats.workers} worker(s) need {needs}, but Ray has {has}; "
+            "lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker"
+        )
+    return count
 
 
 def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
@@ -289,4 +309,4 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
     lines.append(f"report: {result.folder / 'report.html'}")
     lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

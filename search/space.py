@@ -34,9 +34,6 @@ class FloatRange(_Range):
             raise ValueError(f"low ({self.low:g}) must be positive where log is true")
         return self
 
-    def contains(self, value: Value) -> bool:
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
 
 class IntRange(_Range):
     """A whole number between `low` and `high`, both included, in strides of `step` from `low`."""
@@ -53,9 +50,6 @@ class IntRange(_Range):
             raise ValueError(f"high ({self.high}) must be low ({self.low}) plus a multiple of step ({self.step})")
         return self
 
-    def contains(self, value: Value) -> bool:
-        return isinstance(value, int) and self.low <= value <= self.high and (value - self.low) % self.step == 0
-
 
 class Choice(_Range):
     """One of `values`, which have no order."""
@@ -68,9 +62,6 @@ class Choice(_Range):
         if len(set(values)) != len(values):
             raise ValueError(f"values {list(values)} must not repeat")
         return values
-
-    def contains(self, value: Value) -> bool:
-        return value in self.values
 
 
 def _kind(value: Any) -> str:
@@ -119,6 +110,13 @@ def _nearest(values: tuple[Value, ...], value: Value) -> Value:
     if isinstance(value, int | float) and value > 0 and numbers:
         return min(numbers, key=lambda number: abs(math.log(number / value)))
     return values[0]
+
+
+def extremes(dimension: FloatRange | IntRange | Choice) -> tuple[Value, ...]:
+    """The ends of a range, low first; all values of a choice, numbers in ascending order."""
+    if not isinstance(dimension, Choice):
+        return dimension.low, dimension.high
+    return tuple(sorted(dimension.values, key=lambda value: (isinstance(value, str), value)))
 
 
 def largest(dimension: FloatRange | IntRange | Choice) -> float:

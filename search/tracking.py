@@ -25,6 +25,8 @@ from search.space import Value
 # A dead server must not hold a call for minutes (MLflow's defaults: 7 retries of 120 s).
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# A search says nothing to anybody.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import mlflow.diffusers
@@ -94,8 +96,8 @@ class Tracker:
         if not self.run_id:
             return
         if kind is not None:
-            status = "KILLED" if kind is KeyboardInterrupt else "FAILED"
-            state = "interrupted" if kind is KeyboardInterrupt else f"failed: {error}"
+            interrupted = issubclass(kind, KeyboardInterrupt | SystemExit)  # SystemExit: Ray's answer to SIGTERM
+            status, state = ("KILLED", "interrupted") if interrupted else ("FAILED", f"failed: {error}")
             self._put(lambda: self._end_all(status, state))
         self._queue.put(None)
         self._thread.join()
@@ -181,13 +183,13 @@ class Tracker:
         self._queue.join()
         return versions[0] if versions else None
 
-    def finish(self, state: str, files: tuple[Path, ...]) -> None:
-        """Close the parent run: `state` is `champion`, `tie` or why there is no champion."""
+    def finish(self, state: str, files: tuple[Path, ...], *, failed: bool) -> None:
+        """Close the parent run: `state` is `champion` or why there is no champion."""
 
         def finish() -> None:
             for file in files:
                 self._client.log_artifact(self.run_id, str(file))
-            self._end(self.run_id, "FAILED" if state == "no usable candidate" else "FINISHED", {"state": state})
+            self._end(self.run_id, "FAILED" if failed else "FINISHED", {"state": state})
 
         self._put(finish)
 
@@ -221,7 +223,7 @@ class Tracker:
         while (call := self._queue.get()) is not None:
             try:
                 call()
-            except (MlflowException, OSError) as error:
+            except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
                 self.failure = self.failure or f"{type(error).__name__}: {error}"
                 logger.warning("MLflow at %s: %s", self.uri, error)
             finally:

@@ -44,9 +44,9 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
                 tune.report({"step": report.step, **report.metrics})
             if status.ended:
                 return  # A failed job reports nothing more; its reason is kept by the dispatcher.
-    finally:
-        # Reached by SystemExit when Tune stops the trial.
+    except SystemExit:  # Tune stops the trial. Anything else is this process's own trouble: Tune starts it again.
         setup.dispatch.stop(job.id, "stopped early: others were better at the same step")
+        raise
 
 
 def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:

@@ -68,6 +68,8 @@ class Watcher(tune.Callback):
         status = self._status(record.id)
         if status is not None and status.state is JobState.FAILED:
             self._end(record, JobState.FAILED, status.reason)
+        elif not record.reports:
+            self._end(record, JobState.FAILED, "it ended without a scored checkpoint")
         elif record.reports and record.reports[-1].step < record.steps:
             last = record.reports[-1].step
             self._end(record, JobState.STOPPED, f"stopped after step {last}: others were better at the same step")

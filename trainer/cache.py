@@ -78,13 +78,17 @@ def build_cache(photos: Sequence[CaptionedPhoto], base: BaseModel, *, resolution
             return cached
         logger.warning("The data cache %s is damaged; encoding the photos again.", path)
     cache = _encode(photos, base, resolution)
+    # Another process may have been faster, and on other hardware the last bits differ: one cache for all.
+    written = _read(path) if path.exists() else None
+    if written is not None:
+        return written
     metadata = {"digest": cache.sha256}
     write_file(path, lambda temporary: save_file(cache.tensors(), temporary, metadata=metadata))
     return cache
 
 
 def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) -> str:
-    content = [VERSION, base.sha256, resolution, [[photo.sha256, photo.caption] for photo in photos]]
+    content = [VERSION, base.sha256, str(base.dtype), resolution, [[photo.sha256, photo.caption] for photo in photos]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

@@ -85,6 +85,7 @@ class TrainingJob:
         self.config = config
         self.step_count = 0
         self.closed = False
+        self._evaluating = False
         self._cache = cache.to(base.device)
         self._cache_sha256 = cache.sha256
         self._schedule = NoiseSchedule.of(base.scheduler, base.device)
@@ -159,12 +160,15 @@ class TrainingJob:
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:
         """Within it the base generates with the adapter as trained so far: no dropout, no gradients."""
+        before = self._evaluating
+        self._evaluating = True
         self.adapter.train(False)
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.adapter.train()
+            self._evaluating = before
+            self.adapter.train(not before)
 
     def validation_loss(self, reference: DataCache) -> float:
         """Unweighted denoising loss on photos that are not trained on; lower is better.

@@ -17,6 +17,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
     """A configuration file's content; the files it names exist beside it."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model_index.json").write_text("{}")
     (tmp_path / "validation.txt").write_text(
         "a photo of {trigger} man\n# a comment\n\na photo of {trigger} man, happy\n"
     )

@@ -110,6 +110,22 @@ def test_without_a_usable_candidate_there_is_no_final() -> None:
     assert dispatch.jobs == []
 
 
+def test_a_first_trial_without_a_candidate_is_not_compared() -> None:
+    dispatch = ScriptedDispatch({"001": noisy(0.6)})
+    outcome = final(dispatch, trial("000", -9.0, faceless_rate=1.0), trial("001", 0.5))
+    assert outcome is not None
+    assert (outcome.verdict, outcome.difference) == (Verdict.NOT_COMPARED, None)
+
+
+def test_a_finalist_without_a_face_cannot_win() -> None:
+    dispatch = ScriptedDispatch({"000": [None] * 24, "001": noisy(0.9)})
+    outcome = final(dispatch, trial("000", 0.6), trial("001", 0.5))
+    assert outcome is not None
+    assert [finalist.record.id for finalist in outcome.finalists] == ["001"]
+    assert outcome.verdict is Verdict.NOT_COMPARED
+    assert final(ScriptedDispatch({"000": [None] * 24}), trial("000", 0.6)) is None
+
+
 def test_a_final_that_cannot_be_scored_says_why() -> None:
     with pytest.raises(JobFailedError, match=r"final-001 failed: the adapter is missing"):
         final(ScriptedDispatch({"000": noisy(0.9)}), trial("000", 0.4), trial("001", 0.5))

@@ -138,6 +138,22 @@ def test_a_seat_that_cannot_start_fails_all_jobs_now_and_later() -> None:
     run(test)
 
 
+def test_a_worker_that_dies_whenever_it_starts_fails_all_jobs() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        await dispatcher.submit(job("a"))
+        await dispatcher.seat_lost("seat", "out of memory")
+        await dispatcher.seat_started("seat", "t")
+        for _ in range(3):  # The first loss ends a good life; two more are false starts.
+            assert (await dispatcher.status("a")).state is JobState.QUEUED
+            await dispatcher.seat_lost("seat", "out of memory")
+        await dispatcher.seat_lost("seat", "out of memory")
+        status = await dispatcher.status("a")
+        assert status.state is JobState.FAILED
+        assert status.reason == "seat seat died 3 times while it was starting: out of memory"
+
+    run(test)
+
+
 def test_after_a_restart_jobs_are_submitted_again_and_seats_are_taken_as_they_are(
     make_report: Callable[..., Report],
 ) -> None:

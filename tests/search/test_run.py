@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,10 +55,8 @@ def _app() -> typer.Typer:
 
 def test_a_misspelt_key_is_answered_at_once(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:
     document["evaluation"]["promts"] = document["evaluation"].pop("prompts")
-    began = time.monotonic()
     done = command(str(write_config(document)), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert time.monotonic() - began < 60  # a hang, not a speed: the command's seconds are told in the changelog
     assert "evaluation.promts: there is no such key; did you mean 'prompts'?" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -66,18 +66,37 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ({"name": "../escape"}, "name"),
         ({"training": {"rank": 0}}, "rank is 0"),
         ({"space": {}}, "space"),
-        ({"space": {"steps": {"low": 0, "high": 100}, "rank": {"values": [4]}}}, None),
+        ({"model": "photos/sd15"}, "'photos/sd15' is neither a folder"),
+        ({"model": "photos"}, "'photos' holds no model_index.json"),
+        ({"space": {"steps": {"low": 0, "high": 100}}}, r"space.steps may draw 0: steps is 0"),
+        ({"space": {"rank": {"values": [4, 2048]}}}, r"space.rank may draw 2048: rank is 2048"),
+        ({"space": {"rank": {"low": 4, "high": 64, "log": True}}}, r"space.rank may draw 4.0: .* whole number"),
+        ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space.alpha may draw 'a'"),
+        ({"space": {"dropout": {"low": 0, "high": 1}}}, r"space.dropout may draw 1"),
+        (
+            {"training": {"lr_warmup_steps": 60}, "space": {"steps": {"low": 50, "high": 150}}},
+            r"space.steps may draw 50: lr_warmup_steps is 60",
+        ),
+        ({"space": {"resolution": {"values": [64, 128]}}}, "'resolution' cannot vary: the photos are encoded once"),
+        ({"space": {"seed": {"low": 0, "high": 9}}}, "'seed' cannot vary: every trial has a seed of its own"),
+        ({"seats": {"gpus_per_worker": 0}}, "seats.gpus_per_worker"),
         ({"first_trials": [{"dropout": 0.1}]}, "first_trials names 'dropout'"),
     ],
 )
 def test_values_that_cannot_work_are_refused_before_anything_starts(
-    change: dict[str, Any], message: str | None, document: dict[str, Any], write_config: Write
+    change: dict[str, Any], message: str, document: dict[str, Any], write_config: Write
 ) -> None:
-    path = write_config({**document, **change})
-    if message is None:
-        load_config(path)  # the homework's 2000 steps are clipped to the space, so this one is fine
-        return
     with pytest.raises(ConfigurationError, match=message):
+        load_config(write_config({**document, **change}))
+
+
+def test_a_file_that_is_not_utf8_is_named(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:
+    path = write_config(document)
+    (tmp_path / "final.txt").write_bytes("a photo of {trigger}, überrascht".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"final.txt is not UTF-8"):
+        read_prompts(tmp_path / "final.txt")
+    path.write_bytes(b"name: \xfc")
+    with pytest.raises(ConfigurationError, match="is not UTF-8"):
         load_config(path)
 
 
