@@ -225,8 +225,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
 
 
 def dump_config(config: SearchConfig) -> str:
-    """The resolved configuration as YAML, which `load_config` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved configuration as YAML, which `load_config` reads back to an equal one, but for a password."""
+    values = config.model_dump(mode="json")
+    if config.tracking.uri is not None:
+        values["tracking"]["uri"] = without_password(config.tracking.uri)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown and stored: `scheme://user:password@host` without its password."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", uri)
 
 
 def _override(document: dict[str, Any], override: str) -> None:

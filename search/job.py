@@ -13,6 +13,9 @@ from evaluation.scores import Anchors
 from trainer.config import TrainingConfig
 from trainer.files import write_file
 
+STATE = "state"
+"""Folder within a job's folder that holds what an interrupted training needs to go on."""
+
 PromptSetName: TypeAlias = Literal["validation", "final"]
 """`validation` steers the search; `final` only confirms its outcome."""
 

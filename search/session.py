@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from search.card import write_card
 from search.champion import Final, JobFailedError, export_champion, measure_anchors, run_final
 from search.config import ConfigurationError, SearchConfig, dump_config, read_prompts
-from search.job import PromptSetName, Report
+from search.job import STATE, PromptSetName, Report
 from search.pool import Pool
 from search.progress import Progress
 from search.report import write_report
@@ -133,6 +134,7 @@ def _search(
                 )
         except JobFailedError as error:
             status = str(error)
+    _remove_leftovers(folder / "trials")
     model_uri = None
     if final is not None:
         status = CHAMPION
@@ -254,6 +256,12 @@ def _seats(config: SearchConfig) -> int:
     return count
 
 
+def _remove_leftovers(trials: Path) -> None:
+    """What stopped or killed trainings keep to go on from; the search is over."""
+    for folder in (*trials.glob(f"*/{STATE}"), *trials.glob("*/*.tmp")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
     champion = final.champion
     metadata = {
@@ -282,7 +290,7 @@ def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:
 
 
 def _mlflow(tracker: Tracker) -> dict[str, str]:
-    values = {"tracking_uri": tracker.uri, "experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+    values = {"tracking_uri": tracker.shown_uri, "experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     return {**values, "failure": tracker.failure} if tracker.failure else values
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from search.config import without_password
 from search.job import JobState, Report
 from search.space import Value
 
@@ -76,8 +77,13 @@ class Tracker:
             self._client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment, home)
         except (MlflowException, OSError) as error:
-            raise TrackingError(f"tracking.uri {self.uri!r} cannot be used: {error}") from error
+            raise TrackingError(f"tracking.uri {self.shown_uri!r} cannot be used: {error}") from error
         self.run_id = ""
+
+    @property
+    def shown_uri(self) -> str:
+        """The tracking URI without a password."""
+        return without_password(self.uri)
 
     def start(self, name: str, params: Mapping[str, Any], configuration: str) -> None:
         """Open the parent run. Its parameters are what is the same for all trials."""
@@ -225,6 +231,6 @@ class Tracker:
                 call()
             except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
                 self.failure = self.failure or f"{type(error).__name__}: {error}"
-                logger.warning("MLflow at %s: %s", self.uri, error)
+                logger.warning("MLflow at %s: %s", self.shown_uri, error)
             finally:
                 self._queue.task_done()

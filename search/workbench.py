@@ -17,7 +17,7 @@ from evaluation.faces import FaceModel
 from evaluation.grid import image_grid
 from evaluation.objective import objective
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS
-from search.job import AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.job import STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import load_adapter, save_adapter
 from trainer.cache import build_cache
@@ -30,9 +30,6 @@ Send = Callable[[Report | None], bool]
 """Takes a report (None from a worker that does not score); False: leave the job."""
 GoOn = Callable[[int], bool]
 """Called with the step after every optimizer step; False: leave the job."""
-
-STATE = "state"
-"""Folder within a job's folder that holds what an interrupted training needs to go on."""
 
 
 class Workbench:

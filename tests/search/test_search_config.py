@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, read_prompts
+from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, read_prompts, without_password
 from search.space import clip
 
 Write = Callable[[dict[str, Any]], Path]
@@ -98,6 +98,15 @@ def test_a_file_that_is_not_utf8_is_named(document: dict[str, Any], write_config
     path.write_bytes(b"name: \xfc")
     with pytest.raises(ConfigurationError, match="is not UTF-8"):
         load_config(path)
+
+
+def test_a_password_is_not_written_down(document: dict[str, Any], write_config: Write) -> None:
+    document["tracking"] = {"uri": "postgresql://user:s3cret@host/db"}
+    written = dump_config(load_config(write_config(document)))
+    assert "s3cret" not in written
+    assert "postgresql://user@host/db" in written
+    assert without_password("sqlite:////tmp/a:b@c/mlflow.db") == "sqlite:////tmp/a:b@c/mlflow.db"
+    assert without_password("http://host:5000") == "http://host:5000"
 
 
 def test_numbers_may_be_written_as_people_write_them(

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import SEED, hw10_generation
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
-from search.job import AnchorJob, Job, Report, ScoreJob, TrainJob
-from search.workbench import STATE, Workbench
+from search.job import STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import WEIGHTS_FILE
 from trainer.config import TrainingConfig
