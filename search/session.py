@@ -75,6 +75,9 @@ def run_search(
     """
     console = console or Console()
     clock = _Clock()
+    # These log every event of every seat and trial; the terminal belongs to the search.
+    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         split = _split(config)
         prompt_sets = _prompt_sets(config)
@@ -87,6 +90,7 @@ def run_search(
         f"{config.trials} trials, into {folder}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
     setup = WorkbenchSetup.of(config, split, prompt_sets)
@@ -219,9 +223,6 @@ def run_folder(config: SearchConfig, *, new_name: bool) -> Path:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    # These log every event of every seat and trial; the terminal belongs to the search.
-    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
