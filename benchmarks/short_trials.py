@@ -56,4 +56,4 @@ def short_search(folder: Path, seats: int) -> tuple[SearchConfig, WorkbenchSetup
     photos = load_photos(config.photos.folder, config.photos.trigger)
     split = split_photos(photos, config.photos.reference_share, config.photos.seed)
     prompt_set = PromptSet(prompts=("a photo of {trigger} man, neutral, gray background",), seeds=(1, 2))
-    return config, WorkbenchSetup.of(config, split, {"validation": prompt_set})
+    return config, WorkbenchSetup.of(config, split, {"validation": prompt_set}, {})

@@ -32,7 +32,7 @@ from benchmarks.round import Round, run_round
 from benchmarks.short_trials import STEPS, short_search, short_trials
 from benchmarks.stock_trainer import BEGAN, LOADED, run_stock_trial
 from benchmarks.timeline import Side, TrialTime
-from search.champion import measure_anchors
+from search.anchors import measure_anchors
 from search.job import AnchorJob, JobState, Report
 from search.pool import Pool
 from search.trial import TrialSetup, run_trial, train_job, trial_id

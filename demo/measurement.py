@@ -21,9 +21,10 @@ from demo.dataset import as_source, vary
 from demo.people import EXPRESSIONS, SPARE, SUBJECT
 from evaluation.clip_score import ClipScorer
 from evaluation.config import FaceConfig, GenerationConfig, PromptSet
-from evaluation.evaluate import Evaluator, mean_pairwise_distance
+from evaluation.evaluate import Evaluator, know_person
 from evaluation.faces import FaceModel, distances
 from evaluation.grid import image_grid
+from evaluation.person import mean_pairwise_distance
 from trainer.model import load_base_model
 
 TRIGGER = "sks"
@@ -110,8 +111,9 @@ def measure_kit(kit: Path) -> tuple[dict[str, float], Image.Image]:
     photos = read_photos(kit / "photos")
     prompts = PromptSet(prompts=read_prompts(kit / "prompts" / "validation.txt"), seeds=SEEDS)
     evaluator = Evaluator(prompts, TRIGGER, GENERATION, model, ClipScorer(str(kit / "clip"), "cpu"))
-    baseline = evaluator.measure_anchors(base.pipeline(), evaluator.reference(photos))
-    scores = baseline.evaluation.scores
+    named = {str(number): photo for number, photo in enumerate(photos)}
+    baseline = evaluator.measure_anchors(base.pipeline(), know_person(model, reference=named, training=named))
+    scores = baseline.scores
     clip = CLIPModel.from_pretrained(kit / "clip", use_safetensors=True)
     clip.eval()  # type: ignore[no-untyped-call]
     figures = {
@@ -122,7 +124,7 @@ def measure_kit(kit: Path) -> tuple[dict[str, float], Image.Image]:
         "base_faceless": float(scores.faceless),
         "base_images": float(scores.images),
     }
-    return figures, image_grid(baseline.evaluation.images, len(SEEDS) * 6)
+    return figures, image_grid(baseline.person.images, len(SEEDS) * 6)
 
 
 def write_card(kit: Path) -> None:

@@ -59,8 +59,10 @@ class GenerationConfig:
 class FaceConfig:
     """How faces are found and embedded by DeepFace.
 
-    An image counts as faceless when no face has a confidence above `minimum_confidence`. When several faces do,
-    the one with the largest box is taken: in a portrait of one person the others are background.
+    A face counts when its confidence is above `minimum_confidence` and its box is not tiny (`minimum_face`); an image
+    without a face that counts is faceless. Of several faces that count, the one with the largest box is taken: in a
+    picture of one person the others are background. A profile is a face like any other if the detector finds it;
+    frontal detectors such as `dlib` mostly do not, for the untuned model's images and every candidate's alike.
     """
 
     recognizer: str = "GhostFaceNet"
@@ -70,6 +72,9 @@ class FaceConfig:
     minimum_confidence: float = 0.0
     """Faces count only with a detection confidence ABOVE this, 0 (inclusive) to 1 (exclusive).
     DeepFace rounds confidence to 0.01 and gives 0 to the whole image when it finds no face."""
+    minimum_face: float = 0.05
+    """Faces count only with a box whose longer side is at least this share of the image's shorter side, 0 to 1. An
+    embedding of fewer pixels says little of a person, and a face in the background is not the picture's subject."""
     minimum_side: int = 128
     """Images with a shorter side below this many pixels are enlarged to it (Lanczos) for detection; 0 never enlarges.
     Detectors have a smallest face (about 40 px for DeepFace's `dlib`): of 48 head-and-shoulder photos at 64 px it
@@ -83,6 +88,7 @@ class FaceConfig:
         _finite_number("minimum_confidence", self.minimum_confidence, lower=0.0, upper=1.0)
         if self.minimum_confidence == 1.0:
             raise ValueError("minimum_confidence is 1.0, which no face exceeds; give a number below 1")
+        _finite_number("minimum_face", self.minimum_face, lower=0.0, upper=1.0)
         _whole_number("minimum_side", self.minimum_side, least=0)
 
 
@@ -96,14 +102,38 @@ class ObjectiveConfig:
     """Reward for keeping the base model's CLIP score."""
     faceless: float = 0.2
     """Penalty when every image is without a face; a share of them costs that share."""
+    leakage: float = 0.1
+    """Penalty for one unit of leakage: other people who come nearer to the person. Less than 0 is no reward."""
 
     def __post_init__(self) -> None:
-        for name in ("likeness", "fidelity", "faceless"):
+        for name in ("likeness", "fidelity", "faceless", "leakage"):
             _finite_number(f"weight of {name}", getattr(self, name), lower=0.0, upper=1.0)
         if self.likeness == 0.0 and self.fidelity == 0.0:
             raise ValueError(
                 "the weights of likeness and fidelity are both 0, so all models would tie; raise one of them"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """What a candidate may not exceed; one that does is unfit: it ranks behind all others and cannot win.
+
+    Each limit may be None: the meter is reported, and nothing follows from it.
+    """
+
+    memorisation: float | None = 0.1
+    """Largest share of images that are copies of training photos, 0 to 1."""
+    leakage: float | None = None
+    """Largest leakage, in units of likeness: 0.5 means that other people come half-way to the person."""
+    worst_prompts_likeness: float | None = None
+    """Least likeness on the worst quarter of the prompts: 0 means that there, too, the images are as much like the
+    person as the untuned model's are on average."""
+
+    def __post_init__(self) -> None:
+        for name, lower in (("memorisation", 0.0), ("leakage", -10.0), ("worst_prompts_likeness", -10.0)):
+            value = getattr(self, name)
+            if value is not None:
+                _finite_number(f"limit of {name}", value, lower=lower, upper=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +170,17 @@ class PromptSet:
         if len(set(self.seeds)) < len(self.seeds):
             twice_seed = next(seed for seed in self.seeds if self.seeds.count(seed) > 1)
             raise ValueError(f"the seed {twice_seed} is given twice, so its images would be too; give each once")
+
+    def of_others(self, count: int, seeds: tuple[int, ...]) -> "PromptSet":
+        """The same prompts without the trigger: whom they show is anybody, but not the person.
+
+        Args:
+            count: At most so many prompts, spread evenly over the set; at least 1.
+            seeds: As for any prompt set.
+        """
+        texts = list(dict.fromkeys(without_trigger(prompt) for prompt in self.prompts))
+        count = min(count, len(texts))
+        return PromptSet(prompts=tuple(texts[index * len(texts) // count] for index in range(count)), seeds=seeds)
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """(prompt index, seed) of every image, prompt by prompt."""

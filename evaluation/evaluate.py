@@ -1,9 +1,6 @@
-"""Evaluating a model: the same prompts and seeds for every candidate, measured against the person's reference photos.
+"""Evaluating a model: the same prompts and seeds for every candidate, measured against the person's photos."""
 
-Legend: photos = number of reference photos; dim = length of a face embedding.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,35 +10,56 @@ from PIL import Image
 
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
-from evaluation.faces import FaceModel, Representation, distances
+from evaluation.faces import Face, FaceModel, Representation, distances
 from evaluation.generate import generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
-from evaluation.scores import Anchors, ImageRow, Scores, score_rows
-
-Reference = NDArray[np.float32]
-"""Face embeddings of the reference photos, [photos, dim], each of length 1."""
+from evaluation.leakage import leakage
+from evaluation.memorisation import copy_distance, memorisation
+from evaluation.person import Person
+from evaluation.pictures import picture_distances, thumbnails
+from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
-    """A candidate's images and what was measured on them; rows and images go together."""
+class Measurement:
+    """Images and what was measured on each; rows and images go together."""
 
     rows: tuple[ImageRow, ...]
-    scores: Scores
     images: tuple[Image.Image, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Baseline:
-    """The untuned model on the same prompts and seeds, and the anchors that it sets for a search."""
+class Evaluation:
+    """A candidate's images of the person and of others, and the scores that follow from their rows and nothing else."""
 
+    person: Measurement
+    others: Measurement
+    """Images of other people, without the trigger; empty if none were asked for."""
     anchors: Anchors
-    evaluation: Evaluation
-    """Its likeness is 0 and its fidelity 1, by definition."""
+
+    @property
+    def scores(self) -> Scores:
+        return score_rows(self.person.rows, self.anchors)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Scores and meters by name; what could not be measured is left out."""
+        meters = {LEAKAGE: leakage(self.others.rows, self.anchors)}
+        if self.anchors.copy_distance is not None:
+            meters[MEMORISATION] = memorisation(self.person.rows, self.anchors.copy_distance)
+        return {**self.scores.as_metrics(), **{name: value for name, value in meters.items() if value is not None}}
 
 
 class Evaluator:
-    """Generates and measures; holds the models that stay the same for a whole search."""
+    """Generates and measures; holds the models that stay the same for a whole search.
+
+    Args:
+        prompt_set: What every candidate is asked to draw.
+        others: Prompts of other people, without a trigger; None: leakage is not measured.
+        trigger: The word that names the person.
+        generation: How images are made.
+        face_model: Finds and embeds faces.
+        clip_scorer: Compares images with their prompts.
+    """
 
     def __init__(
         self,
@@ -50,65 +68,47 @@ class Evaluator:
         generation: GenerationConfig,
         face_model: FaceModel,
         clip_scorer: ClipScorer,
+        *,
+        others: PromptSet | None = None,
     ) -> None:
         self.prompt_set = prompt_set
+        self.others = others
         self.trigger = trigger
         self.generation = generation
         self.face_model = face_model
         self.clip_scorer = clip_scorer
 
-    def reference(self, images: Sequence[Image.Image], names: Sequence[str] | None = None) -> Reference:
-        """Embeddings of the reference photos, [photos, dim].
-
-        Args:
-            images: at least 2 photos of the person, none of which is trained on.
-            names: how to call each photo in an error; by default its number, from 1.
-
-        Raises:
-            ValueError: fewer than 2 photos, or photos without a face (all of them are named).
-        """
-        labels = list(names) if names is not None else [f"number {index + 1}" for index in range(len(images))]
-        if len(labels) != len(images):
-            raise ValueError(f"{len(images)} reference photos and {len(labels)} names; give one name for each photo")
-        if len(images) < 2:
-            raise ValueError(
-                f"{len(images)} reference photos; likeness needs at least 2 photos that are not trained on"
-            )
-        faces = self.face_model.embed(images)
-        without = [label for label, face in zip(labels, faces, strict=True) if face is None]
-        if without:
-            raise ValueError(
-                f"no face was found in the reference photos {', '.join(without)}; remove or replace them, or choose "
-                f"another detector than {self.face_model.config.detector}"
-            )
-        return np.stack([face.embedding for face in faces if face is not None])
-
-    def measure_anchors(self, pipeline: StableDiffusionPipeline, reference: Reference) -> Baseline:
-        """Evaluate the untuned model, which sets likeness 0 and fidelity 1; the reference photos set likeness 1.
+    def measure_anchors(self, pipeline: StableDiffusionPipeline, person: Person) -> Evaluation:
+        """Evaluate the untuned model, which sets likeness 0, fidelity 1 and leakage 0; its photos set likeness 1.
 
         Raises:
             ValueError: the base model draws no face at all, or the anchors are too close (see `Anchors`).
         """
-        rows, images = self.measure(pipeline, reference)
-        face_distances = [row.face_distance for row in rows if row.face_distance is not None]
-        if not face_distances:
+        measurement = self._measure(pipeline, self.prompt_set, person)
+        others = self._measure_others(pipeline, person)
+        base_distance = _mean_face_distance(measurement.rows)
+        if base_distance is None:
             raise ValueError(
-                f"the untuned model drew no face in {len(rows)} images, so likeness has no zero; use prompts that show "
-                f"a person's face, more steps, or another detector than {self.face_model.config.detector}"
+                f"the untuned model drew no face in {len(measurement.rows)} images, so likeness has no zero; use "
+                "prompts that show a person's face, more steps, or another detector than "
+                f"{self.face_model.config.detector}"
             )
         anchors = Anchors(
-            base_distance=float(np.mean(face_distances)),
-            real_distance=mean_pairwise_distance(reference),
-            base_clip_score=float(np.mean([row.clip_score for row in rows])),
+            base_distance=base_distance,
+            real_distance=person.real_distance,
+            base_clip_score=float(np.mean([row.clip_score for row in measurement.rows])),
+            copy_distance=person.copy_distance,
+            other_distance=_mean_face_distance(others.rows),
         )
-        return Baseline(
-            anchors=anchors, evaluation=Evaluation(rows=rows, scores=score_rows(rows, anchors), images=images)
-        )
+        return Evaluation(person=measurement, others=others, anchors=anchors)
 
-    def evaluate(self, pipeline: StableDiffusionPipeline, reference: Reference, anchors: Anchors) -> Evaluation:
+    def evaluate(self, pipeline: StableDiffusionPipeline, person: Person, anchors: Anchors) -> Evaluation:
         """Generate and measure one candidate: the pipeline as it is, adapters included."""
-        rows, images = self.measure(pipeline, reference)
-        return Evaluation(rows=rows, scores=score_rows(rows, anchors), images=images)
+        return Evaluation(
+            person=self._measure(pipeline, self.prompt_set, person),
+            others=self._measure_others(pipeline, person),
+            anchors=anchors,
+        )
 
     def hw10(self, evaluation: Evaluation, training: Sequence[Sequence[Representation]]) -> Hw10Scores:
         """The homework's numbers for images already evaluated; see `evaluation.hw10`.
@@ -118,44 +118,108 @@ class Evaluator:
             training: `face_model.represent` of the photos trained on.
         """
         return hw10_scores(
-            self.face_model.represent(evaluation.images),
+            self.face_model.represent(evaluation.person.images),
             training,
-            [row.clip_score for row in evaluation.rows],
+            [row.clip_score for row in evaluation.person.rows],
         )
 
-    def measure(
-        self, pipeline: StableDiffusionPipeline, reference: Reference
-    ) -> tuple[tuple[ImageRow, ...], tuple[Image.Image, ...]]:
-        """Generate and measure without anchors: one row and one image for each prompt and seed, prompt by prompt."""
-        pairs = self.prompt_set.pairs()
-        prompts = [self.prompt_set.prompts[index] for index, _ in pairs]
+    def _measure_others(self, pipeline: StableDiffusionPipeline, person: Person) -> Measurement:
+        return Measurement(rows=(), images=()) if self.others is None else self._measure(pipeline, self.others, person)
+
+    def _measure(self, pipeline: StableDiffusionPipeline, prompt_set: PromptSet, person: Person) -> Measurement:
+        """One row and one image for each prompt and seed, prompt by prompt."""
+        pairs = prompt_set.pairs()
+        prompts = [prompt_set.prompts[index] for index, _ in pairs]
         images = generate_images(
             pipeline,
             [with_trigger(prompt, self.trigger) for prompt in prompts],
             [seed for _, seed in pairs],
             self.generation,
         )
-        clip_scores = self.clip_scorer.score(images, [without_trigger(prompt) for prompt in prompts])
-        rows = []
-        for (prompt_index, seed), face, clip_score in zip(
-            pairs, self.face_model.embed(images), clip_scores, strict=True
-        ):
-            to_reference = None if face is None else distances(face.embedding[None, :], reference)
-            rows.append(
-                ImageRow(
-                    prompt_index=prompt_index,
-                    seed=seed,
-                    face_found=face is not None,
-                    face_distance=None if to_reference is None else float(to_reference.mean()),
-                    nearest_distance=None if to_reference is None else float(to_reference.min()),
-                    face_confidence=None if face is None else face.confidence,
-                    clip_score=float(clip_score),
-                )
+        return self.judge(images, prompt_set, person)
+
+    def judge(self, images: Sequence[Image.Image], prompt_set: PromptSet, person: Person) -> Measurement:
+        """Measure given images, one for each prompt and seed, prompt by prompt.
+
+        Raises:
+            ValueError: there are not as many images as prompts x seeds.
+        """
+        pairs = prompt_set.pairs()
+        if len(images) != len(pairs):
+            raise ValueError(f"{len(images)} images for {len(pairs)} prompts and seeds; give one for each")
+        texts = [without_trigger(prompt_set.prompts[index]) for index, _ in pairs]
+        clip_scores = self.clip_scorer.score(images, texts)
+        faces = self.face_model.embed(images)
+        to_photos = picture_distances(thumbnails(images), person.training_pictures)
+        rows = tuple(
+            _row(prompt_index, seed, face, float(clip_score), pictures, person)
+            for (prompt_index, seed), face, clip_score, pictures in zip(
+                pairs, faces, clip_scores, to_photos, strict=True
             )
-        return tuple(rows), tuple(images)
+        )
+        return Measurement(rows=rows, images=tuple(images))
 
 
-def mean_pairwise_distance(reference: Reference) -> float:
-    """Mean distance between reference photos, each pair once and none with itself; [0, 2]."""
-    first, second = np.triu_indices(len(reference), k=1)
-    return float(distances(reference, reference)[first, second].mean())
+def know_person(
+    face_model: FaceModel,
+    *,
+    reference: Mapping[str, Image.Image],
+    training: Mapping[str, Image.Image],
+) -> Person:
+    """Measure the person's real photos.
+
+    Args:
+        face_model: The judge of likeness.
+        reference: Photos that are never trained on, by name, at least 2, at the size of generated images.
+        training: Photos that are trained on, by name, at least 1.
+
+    Raises:
+        ValueError: too few photos, or reference photos without a face (all of them are named).
+    """
+    if len(reference) < 2:
+        raise ValueError(f"{len(reference)} reference photos; likeness needs at least 2 photos that are not trained on")
+    if not training:
+        raise ValueError("no training photos; give at least one")
+    faces = face_model.embed(list(reference.values()))
+    without = [name for name, face in zip(reference, faces, strict=True) if face is None]
+    if without:
+        raise ValueError(
+            f"no face was found in the reference photos {', '.join(without)}; remove or replace them, or choose "
+            f"another detector than {face_model.config.detector}"
+        )
+    return Person(
+        reference=np.stack([face.embedding for face in faces if face is not None]),
+        reference_names=tuple(reference),
+        training_pictures=thumbnails(list(training.values())),
+        training_names=tuple(training),
+        copy_distance=copy_distance(thumbnails([*training.values(), *reference.values()])),
+    )
+
+
+def _row(
+    prompt_index: int,
+    seed: int,
+    face: Face | None,
+    clip_score: float,
+    to_training_photos: NDArray[np.float64],
+    person: Person,
+) -> ImageRow:
+    to_reference = None if face is None else distances(face.embedding[None, :], person.reference)
+    nearest = int(to_training_photos.argmin())
+    return ImageRow(
+        prompt_index=prompt_index,
+        seed=seed,
+        face_found=face is not None,
+        face_distance=None if to_reference is None else float(to_reference.mean()),
+        nearest_distance=None if to_reference is None else float(to_reference.min()),
+        face_confidence=None if face is None else face.confidence,
+        faces=None if face is None else face.faces,
+        clip_score=clip_score,
+        training_photo=person.training_names[nearest],
+        picture_distance=float(to_training_photos[nearest]),
+    )
+
+
+def _mean_face_distance(rows: Sequence[ImageRow]) -> float | None:
+    found = [row.face_distance for row in rows if row.face_distance is not None]
+    return float(np.mean(found)) if found else None

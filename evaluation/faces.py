@@ -36,6 +36,8 @@ class Face:
     """Of the detection, in (0, 1]."""
     box: Box
     """(x, y, width, height) in pixels of the image that was given."""
+    faces: int = 1
+    """How many faces of the image count, this one included."""
 
     def __post_init__(self) -> None:
         length = float(np.linalg.norm(self.embedding))
@@ -43,6 +45,8 @@ class Face:
             raise ValueError(f"an embedding of shape {self.embedding.shape} and length {length}; give one of length 1")
         if not 0.0 < self.confidence <= 1.0:
             raise ValueError(f"a face with confidence {self.confidence}; it must be above 0 and at most 1")
+        if self.faces < 1:
+            raise ValueError(f"a face out of {self.faces}; give at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +86,7 @@ class FaceModel:
         self._build("face_detector", "detector", config.detector)
 
     def embed(self, images: Sequence[Image.Image]) -> list[Face | None]:
-        """The face of each image: the largest box among the faces above the minimum confidence; None without one.
+        """The face of each image: the largest box among the faces that count (see `FaceConfig`); None without one.
 
         Detection goes image by image, as in DeepFace itself; the faces are then embedded in one batch.
 
@@ -90,11 +94,14 @@ class FaceModel:
             FaceModelError: DeepFace failed; a missing face is no failure.
         """
         side = self.config.minimum_side
-        found = [self._largest_face(self._detect(image, minimum_side=side)) for image in images]
-        embeddings = iter(self._embed_crops([face.crop for face in found if face is not None]))
+        counted = [self._counted(self._detect(image, minimum_side=side), min(image.size)) for image in images]
+        largest = [max(faces, key=lambda face: face.box[2] * face.box[3], default=None) for faces in counted]
+        embeddings = iter(self._embed_crops([face.crop for face in largest if face is not None]))
         return [
-            None if face is None else Face(embedding=next(embeddings), confidence=face.confidence, box=face.box)
-            for face in found
+            None
+            if face is None
+            else Face(embedding=next(embeddings), confidence=face.confidence, box=face.box, faces=len(faces))
+            for face, faces in zip(largest, counted, strict=True)
         ]
 
     def represent(self, images: Sequence[Image.Image]) -> list[list[Representation]]:
@@ -129,9 +136,14 @@ class FaceModel:
             for face in faces
         ]
 
-    def _largest_face(self, faces: list[_Detection]) -> _Detection | None:
-        confident = [face for face in faces if face.confidence > self.config.minimum_confidence]
-        return max(confident, key=lambda face: face.box[2] * face.box[3], default=None)
+    def _counted(self, faces: list[_Detection], shorter_side: int) -> list[_Detection]:
+        """The faces that count; `shorter_side` is the image's, in pixels."""
+        least = self.config.minimum_face * shorter_side
+        return [
+            face
+            for face in faces
+            if face.confidence > self.config.minimum_confidence and max(face.box[2], face.box[3]) >= least
+        ]
 
     def _embed_crops(self, crops: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
         if not crops:

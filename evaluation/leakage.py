@@ -2,32 +2,25 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from evaluation.scores import ImageRow
+from evaluation.scores import Anchors, ImageRow
 
 
-def leakage(base: Sequence[ImageRow], candidate: Sequence[ImageRow]) -> float | None:
-    """How much nearer to the person images of OTHERS come under the candidate than under the base model, [-2, 2].
+def leakage(rows: Sequence[ImageRow], anchors: Anchors) -> float | None:
+    """How much nearer to the person images of OTHERS come than under the base model, in units of likeness.
 
-    Mean of (base distance - candidate distance) to the person's reference photos over the same prompts and seeds, 0
-    for a model that leaves others alone. Images that lack a face on either side say nothing about it; None when
-    no pair is left.
+    (base - d) / (base - real) as for likeness, but with the base model's distance on the same prompts of others: 0 for
+    a model that leaves others alone, 1 for one whose others come as much nearer as it takes from the untuned model to
+    the person's own photos. Images without a face say nothing about it.
 
     Args:
-        base: rows of the untuned model on prompts of other people, without the trigger.
-        candidate: rows of the candidate on the same prompts and seeds.
+        rows: of images of other people, without the trigger.
+        anchors: with `other_distance` on the same prompts and seeds.
 
-    Raises:
-        ValueError: the prompts and seeds differ.
+    Returns:
+        None when there is nothing to compare: no such images, none with a face, or none under the base model.
     """
-    if [(row.prompt_index, row.seed) for row in base] != [(row.prompt_index, row.seed) for row in candidate]:
-        raise ValueError(
-            "leakage compares images of the same prompts and seeds; evaluate both models with one prompt set"
-        )
-    nearer = [
-        before.face_distance - after.face_distance
-        for before, after in zip(base, candidate, strict=True)
-        if before.face_distance is not None and after.face_distance is not None
-    ]
-    return float(np.mean(nearer)) if nearer else None
+    found = [row.face_distance for row in rows if row.face_distance is not None]
+    if not found or anchors.other_distance is None:
+        return None
+    nearer = anchors.other_distance - sum(found) / len(found)
+    return nearer / (anchors.base_distance - anchors.real_distance)

@@ -12,9 +12,11 @@ CLIP_SCORE = "clip_score"
 FIDELITY = "fidelity"
 FACELESS = "faceless"
 FACELESS_RATE = "faceless_rate"
+WORST_PROMPTS_LIKENESS = "worst_prompts_likeness"
 MEMORISATION = "memorisation"
 LEAKAGE = "leakage"
 OBJECTIVE = "objective"
+SEARCH_VALUE = "search_value"
 VALIDATION_LOSS = "validation_loss"
 HW10_FACE_SCORE = "hw10_face_score"
 HW10_CLIP_SCORE = "hw10_clip_score"
@@ -33,6 +35,9 @@ LIKENESS_BOUND = MAXIMUM_DISTANCE / MINIMUM_GAP
 """|base - d| is at most 2 and base - real at least the minimum gap."""
 
 FIDELITY_BOUND = 100.0 / MINIMUM_BASE_CLIP_SCORE
+
+WORST_SHARE = 0.25
+"""Share of the prompts, rounded up, that `worst_prompts_likeness` is the mean of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 upper=1.0,
             ),
             Metric(
+                name=WORST_PROMPTS_LIKENESS,
+                meaning="likeness on the quarter of the prompts where it is least",
+                direction="maximize",
+                lower=-LIKENESS_BOUND,
+                upper=LIKENESS_BOUND,
+            ),
+            Metric(
                 name=MEMORISATION,
                 meaning="share of images nearer to a training photo than 99 % of real photo pairs are to each other",
                 direction="minimize",
@@ -106,17 +118,24 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ),
             Metric(
                 name=LEAKAGE,
-                meaning="how much nearer to the person images of others come than under the base model, distance",
+                meaning="likeness that images of OTHER people gain over the base model's, without the trigger",
                 direction="minimize",
-                lower=-MAXIMUM_DISTANCE,
-                upper=MAXIMUM_DISTANCE,
+                lower=-LIKENESS_BOUND,
+                upper=LIKENESS_BOUND,
             ),
             Metric(
                 name=OBJECTIVE,
-                meaning="weighted sum of likeness, fidelity and faceless_rate; all faceless ranks last",
+                meaning="weighted sum of likeness, fidelity, faceless_rate and leakage; all faceless ranks last",
                 direction="maximize",
                 # Weights are at most 1; a model whose images are all faceless stands 1 below the worst sum.
-                lower=-(LIKENESS_BOUND + FIDELITY_BOUND + 1.0) - 1.0,
+                lower=-(2.0 * LIKENESS_BOUND + FIDELITY_BOUND + 1.0) - 1.0,
+                upper=LIKENESS_BOUND + FIDELITY_BOUND,
+            ),
+            Metric(
+                name=SEARCH_VALUE,
+                meaning="what the search maximises: objective, less 1 and the excess for a candidate beyond a limit",
+                direction="maximize",
+                lower=-math.inf,
                 upper=LIKENESS_BOUND + FIDELITY_BOUND,
             ),
             Metric(
@@ -168,6 +187,12 @@ class ImageRow:
     """Of the detection, (0, 1]; None without a face."""
     nearest_distance: float | None = None
     """Distance to the nearest reference photo, [0, 2]; None without a face."""
+    faces: int | None = None
+    """How many faces count, of which the largest was measured; None without a face."""
+    training_photo: str | None = None
+    """The training photo that this picture is most like; None if that was not measured."""
+    picture_distance: float | None = None
+    """Distance to that photo as a picture (`evaluation.pictures`), [0, 2]."""
 
     def __post_init__(self) -> None:
         METRICS[CLIP_SCORE].check(self.clip_score)
@@ -176,7 +201,7 @@ class ImageRow:
                 f"image {self.prompt_index}/{self.seed}: face_found is {self.face_found} and face_distance "
                 f"{self.face_distance!r}; a distance is given exactly when a face was found"
             )
-        for distance in (self.face_distance, self.nearest_distance):
+        for distance in (self.face_distance, self.nearest_distance, self.picture_distance):
             if distance is not None:
                 METRICS[FACE_DISTANCE].check(distance)
 
@@ -191,11 +216,19 @@ class Anchors:
     """Mean distance of the reference photos to each other, each pair once (likeness 1)."""
     base_clip_score: float
     """Mean CLIP score of the untuned model's images (fidelity 1)."""
+    copy_distance: float | None = None
+    """Picture distance below which an image copies a training photo (`evaluation.memorisation`); None: not measured."""
+    other_distance: float | None = None
+    """Mean face distance of the untuned model's images of OTHER people to the reference photos (leakage 0); None if
+    there are no such images, or none with a face."""
 
     def __post_init__(self) -> None:
         METRICS[FACE_DISTANCE].check(self.base_distance)
         METRICS[FACE_DISTANCE].check(self.real_distance)
         METRICS[CLIP_SCORE].check(self.base_clip_score)
+        for distance in (self.copy_distance, self.other_distance):
+            if distance is not None:
+                METRICS[FACE_DISTANCE].check(distance)
         if self.base_distance - self.real_distance < MINIMUM_GAP:
             raise ValueError(
                 f"the untuned model's faces are {self.base_distance:.3f} from the reference photos, which are "
@@ -208,6 +241,11 @@ class Anchors:
                 f"the untuned model's CLIP score is {self.base_clip_score:.2f}, below {MINIMUM_BASE_CLIP_SCORE}: the "
                 "CLIP model does not recognise what the prompts ask for. Check the CLIP model and the prompts' language"
             )
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, float]) -> "Anchors":
+        """The anchors out of a table of metrics by name; those that were not measured are missing there."""
+        return cls(**{name: metrics[name] for name in cls.__dataclass_fields__ if name in metrics})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +261,8 @@ class Scores:
     faceless_rate: float
     images: int
     """Number of images measured, at least 1."""
+    worst_prompts_likeness: float
+    """Likeness on the worst quarter of the prompts: one prompt alone carries nobody far."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -243,7 +283,15 @@ class Scores:
         """Measures by name, for tracking; `face_distance` is left out when there is none."""
         values = {
             name: getattr(self, name)
-            for name in (FACE_DISTANCE, LIKENESS, CLIP_SCORE, FIDELITY, FACELESS, FACELESS_RATE)
+            for name in (
+                FACE_DISTANCE,
+                LIKENESS,
+                CLIP_SCORE,
+                FIDELITY,
+                FACELESS,
+                FACELESS_RATE,
+                WORST_PROMPTS_LIKENESS,
+            )
         }
         return {name: float(value) for name, value in values.items() if value is not None}
 
@@ -282,7 +330,20 @@ def score_rows(rows: Sequence[ImageRow], anchors: Anchors) -> Scores:
         faceless=faceless,
         faceless_rate=faceless / len(rows),
         images=len(rows),
+        worst_prompts_likeness=worst_prompts_likeness(rows, anchors),
     )
+
+
+def worst_prompts_likeness(rows: Sequence[ImageRow], anchors: Anchors) -> float:
+    """Mean likeness over the worst quarter of the prompts (at least one), each prompt's being the mean over its seeds.
+
+    A candidate that has learnt one prompt, or one outfit, has a fair mean likeness and a poor one here.
+    """
+    by_prompt: dict[int, list[float]] = {}
+    for row in rows:
+        by_prompt.setdefault(row.prompt_index, []).append(image_likeness(row, anchors))
+    means = sorted(_mean(values) for values in by_prompt.values())
+    return _mean(means[: math.ceil(WORST_SHARE * len(means))])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.config import ObjectiveConfig
-from evaluation.objective import image_objective
+from evaluation.objective import image_objective, leakage_cost
 from evaluation.scores import (
     CLIP_SCORE,
     FACE_DISTANCE,
@@ -80,10 +80,19 @@ def paired_difference_interval(
     return _interval(means[0] - means[1], float(np.nanmean(arrays[0]) - np.nanmean(arrays[1])), level)
 
 
-def image_values(rows: Sequence[ImageRow], anchors: Anchors, config: ObjectiveConfig) -> Mapping[str, Values]:
+def image_values(
+    rows: Sequence[ImageRow], anchors: Anchors, config: ObjectiveConfig, *, leakage: float | None
+) -> Mapping[str, Values]:
     """Metric name to [prompts, seeds], whose mean is that metric of the candidate.
 
-    `face_distance` is NaN for images without a face, and is left out when there is no other.
+    `face_distance` is NaN for images without a face, and is left out when there is no other. What leakage costs is the
+    same for every image of the person: it was measured on others.
+
+    Args:
+        rows: of images of the person.
+        anchors: of the search.
+        config: weights of the objective.
+        leakage: of the candidate, None if it was not measured.
 
     Raises:
         ValueError: the rows are not every prompt with every seed, once.
@@ -101,7 +110,7 @@ def image_values(rows: Sequence[ImageRow], anchors: Anchors, config: ObjectiveCo
         CLIP_SCORE: lambda row: row.clip_score,
         FIDELITY: lambda row: image_fidelity(row, anchors),
         FACELESS_RATE: lambda row: 0.0 if row.face_found else 1.0,
-        OBJECTIVE: lambda row: image_objective(row, anchors, config),
+        OBJECTIVE: lambda row: image_objective(row, anchors, config) - leakage_cost(leakage, config),
     }
     tables = {
         name: np.array([[measure(at[prompt, seed]) for seed in seeds] for prompt in prompts], dtype=np.float64)

@@ -6,9 +6,17 @@ import hashlib
 from pathlib import Path
 from string import Template
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
-from search.champion import Final, Verdict
+from evaluation.scores import (
+    FACELESS_RATE,
+    FIDELITY,
+    LEAKAGE,
+    LIKENESS,
+    MEMORISATION,
+    OBJECTIVE,
+    WORST_PROMPTS_LIKENESS,
+)
 from search.config import SearchConfig
+from search.final import Final, Verdict
 from trainer.files import write_file
 
 CARD = Template("""\
@@ -23,8 +31,11 @@ A LoRA adapter of `$model` that draws the person behind the word `$trigger`.
 $table
 
 Likeness is 0 for the untuned model and 1 for the person's real photos among themselves; fidelity is the CLIP score
-relative to the untuned model's. The final's $images images come from prompts and seeds that did not steer the search;
-this adapter was the best of $finalists there.
+relative to the untuned model's. Memorisation is the share of images that copy a training photo; leakage is the likeness
+that images of other people gain. The final's $images images come from prompts and seeds that did not steer the search.
+
+$outcome
+
 Against the first trial: $verdict.
 
 ## Files
@@ -59,6 +70,16 @@ Again: `python -m search.run $folder/../search.yaml --name NEW_NAME`
 It can draw a particular person. Use it only as that person has agreed to, and say that its images are generated.
 """)
 
+SHOWN = (
+    OBJECTIVE,
+    LIKENESS,
+    FIDELITY,
+    FACELESS_RATE,
+    WORST_PROMPTS_LIKENESS,
+    MEMORISATION,
+    LEAKAGE,
+)
+
 VERDICTS = {
     Verdict.BETTER: "better",
     Verdict.TIE: "a tie, the difference is within the noise of these images",
@@ -80,12 +101,14 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
     champion = final.champion
     training = config.training_config(champion.record.params, seed=config.training.seed + int(champion.record.id))
     rows = []
-    for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE):
-        interval = champion.intervals[name]
-        rows.append(
-            f"| {name} | {final.base.metrics[name]:.3f} | {champion.candidate.metrics[name]:.3f} "
-            f"| {champion.final.metrics[name]:.3f} | {interval.lower:.3f} to {interval.upper:.3f} |"
-        )
+    for name in SHOWN:
+        if name not in champion.final.metrics:
+            continue
+        interval = champion.intervals.get(name)
+        reports = (final.base, champion.candidate, champion.final)
+        cells = [f"{report.metrics[name]:.3f}" if name in report.metrics else "-" for report in reports]
+        cells.append(f"{interval.lower:.3f} to {interval.upper:.3f}" if interval is not None else "-")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     verdict = VERDICTS[final.verdict]
     if final.difference is not None:
         difference = final.difference
@@ -101,7 +124,7 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
         confidence=f"{config.final.confidence:.0%}",
         table="\n".join(rows),
         images=len(champion.final.rows),
-        finalists=len(final.finalists),
+        outcome=_outcome(final),
         verdict=verdict,
         files="\n".join(files),
         folder=folder,
@@ -118,3 +141,19 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
     path = folder / "README.md"
     write_file(path, lambda temporary: temporary.write_text(text, "utf-8"))
     return path
+
+
+def _outcome(final: Final) -> str:
+    """How this adapter came to win, in words."""
+    champion, count = final.champion, len(final.finalists)
+    across = champion.across_seeds[OBJECTIVE]
+    trained = 1 + sum(again.report is not None for again in champion.retrained)
+    text = f"Its configuration was trained {trained} times with different seeds: objective {across.mean:.3f} "
+    text += f"({across.lower:.3f} to {across.upper:.3f}). "
+    if not final.decision.tied:
+        return text + f"It was the best of {count} in the final."
+    leader = final.decision.standings[0]
+    text += f"The final's images cannot tell {1 + len(final.decision.tied)} of its {count} candidates apart: "
+    if leader.id == champion.record.id:
+        return text + "of these it is the cheapest, and the one with the highest mean."
+    return text + f"of these it is the cheapest; the highest mean, {leader.objective.mean:.3f}, is trial {leader.id}'s."

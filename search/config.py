@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig
+from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
 
@@ -54,6 +54,17 @@ class PhotosConfig(_Section):
     """Seed of the split into training and reference photos."""
 
 
+class OthersConfig(_Section):
+    """Images of other people, without the trigger: whether they turn into the person."""
+
+    prompts: Path | None = None
+    """Text file, one prompt a line, none with the trigger. Default: the validation's and the final's own prompts
+    without it, so that `a photo of {trigger} man, happy` asks for any man."""
+    count: int = Field(default=6, ge=0)
+    """Prompts at most, spread over the file; 0 turns the meter off. The validation makes one image a prompt, with its
+    first seed, the final one with each of its seeds."""
+
+
 class EvaluationConfig(_Section):
     """How a checkpoint is scored."""
 
@@ -70,15 +81,24 @@ class EvaluationConfig(_Section):
     generation: GenerationConfig
     faces: FaceConfig = FaceConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    limits: LimitsConfig = LimitsConfig()
+    """What makes a candidate unfit to win."""
+    others: OthersConfig = OthersConfig()
 
 
 class FinalConfig(_Section):
-    """The final: the best candidates once more, on prompts and seeds that did not steer the search."""
+    """The final: the best candidates once more, on prompts and seeds that did not steer the search.
+
+    Each is also trained again with other training seeds, for a candidate may be the best of the search by the luck of
+    its own.
+    """
 
     prompts: Path
     seeds: tuple[int, ...] = Field(default=(101, 102), min_length=1)
     candidates: int = Field(default=3, ge=1)
     """How many trials send their best checkpoint into the final. The first trial is scored besides, to compare."""
+    retrain: int = Field(default=2, ge=0)
+    """How often each finalist's configuration is trained again, each time with another training seed."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the bootstrap intervals, a probability."""
 
@@ -282,6 +302,10 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             "clip": model(config.evaluation.clip, "config.json"),
         }
     )
+    others = config.evaluation.others
+    if others.prompts is not None:
+        others = others.model_copy(update={"prompts": path(others.prompts, "file")})
+        evaluation = evaluation.model_copy(update={"others": others})
     final = config.final.model_copy(update={"prompts": path(config.final.prompts, "file")})
     return config.model_copy(
         update={
@@ -292,24 +316,6 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             "runs": config.runs.expanduser().resolve(),
         }
     )
-
-
-def read_prompts(path: Path) -> tuple[str, ...]:
-    """The prompts of a text file: one a line; blank lines and lines that start with `#` are skipped.
-
-    Raises:
-        ConfigurationError: the file is not UTF-8, holds no prompt, or one prompt twice.
-    """
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    prompts = tuple(line for line in lines if line and not line.startswith("#"))
-    if not prompts:
-        raise ConfigurationError(f"{path} holds no prompt; write one a line")
-    if repeated := sorted({prompt for prompt in prompts if prompts.count(prompt) > 1}):
-        raise ConfigurationError(f"{path} holds a prompt twice: {repeated[0]!r}")
-    return prompts
 
 
 def _explain(error: ValidationError) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,16 @@ import ray
 from ray.exceptions import RayTaskError
 
 from search.dispatcher import ClosedError, Dispatcher, UnknownJobError
-from search.job import Job, JobStatus, Report
+from search.job import Job, JobState, JobStatus, Report
+
+POLL_SECONDS = 30.0
+
+ANY_NUMBER = 10**9
+"""More reports than any job hands in: whoever waits for these waits for the job's end."""
+
+
+class JobFailedError(RuntimeError):
+    """A measurement that the search cannot do without has failed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,33 @@ class Dispatch:
     def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
         status: JobStatus = _get(self.handle.status.remote(job_id, reports=reports, timeout=timeout))
         return status
+
+    def wait(self, job: Job) -> JobStatus:
+        """A job's status once it has ended. Submits it, again too if the dispatcher has lost it."""
+        while True:
+            try:
+                status = self.status(job.id, reports=ANY_NUMBER, timeout=POLL_SECONDS)
+            except UnknownJobError:
+                self.submit(job)
+                continue
+            if status.ended:
+                return status
+
+    def run(self, jobs: Sequence[Job]) -> list[Report]:
+        """Have seats do jobs that report once; the reports in the jobs' order.
+
+        Raises:
+            JobFailedError: one of them could not be done.
+        """
+        for job in jobs:
+            self.submit(job)
+        reports = []
+        for job in jobs:
+            status = self.wait(job)
+            if status.state is not JobState.FINISHED or not status.reports:
+                raise JobFailedError(f"job {job.id} {status.state}: {status.reason or 'it reported nothing'}")
+            reports.append(status.reports[0])
+        return reports
 
     def steps(self) -> dict[str, int]:
         steps: dict[str, int] = _get(self.handle.steps.remote())

@@ -16,6 +16,9 @@ from trainer.files import write_file
 STATE = "state"
 """Folder within a job's folder that holds what an interrupted training needs to go on."""
 
+ANCHORS_FILE = "anchors.json"
+"""File in an anchor job's folder: the anchors, and which photos and images they were measured between."""
+
 PromptSetName: TypeAlias = Literal["validation", "final"]
 """`validation` steers the search; `final` only confirms its outcome."""
 
@@ -48,8 +51,10 @@ class TrainJob:
     """Gets one `step-N` folder a scored checkpoint. Shared by driver and seats."""
     config: TrainingConfig
     score_at: tuple[int, ...]
-    """Optimizer steps after which a checkpoint is scored, ascending; the last is `config.steps`."""
+    """Optimizer steps after which a checkpoint is scored, ascending. The job ends after the last, which may come before
+    `config.steps`: the learning rate's schedule is that of the whole length all the same."""
     anchors: Anchors
+    prompt_set: PromptSetName = "validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +81,13 @@ class Report:
     metrics: Mapping[str, float]
     """Finite values under the names of `evaluation.scores.METRICS`."""
     rows: tuple[Mapping[str, Any], ...]
-    """One row an image, see `evaluation.scores.ImageRow`."""
+    """One row an image of the person, see `evaluation.scores.ImageRow`."""
     folder: Path
-    """Holds the adapter (if any), `grid.png` and this report as `report.json`."""
+    """Holds the adapter (if any), the images as `grid.png` and `others.png`, and this report as `report.json`."""
+    other_rows: tuple[Mapping[str, Any], ...] = ()
+    """One row an image of other people."""
+    unfit: tuple[str, ...] = ()
+    """Why the candidate may not win, in words (`evaluation.fitness`); empty for one that is fit."""
     training_seconds: float = 0.0
     """Seconds of training since the report before."""
     scoring_seconds: float = 0.0
@@ -90,7 +99,9 @@ class Report:
             "metrics": dict(self.metrics),
             "training_seconds": self.training_seconds,
             "scoring_seconds": self.scoring_seconds,
+            "unfit": list(self.unfit),
             "rows": list(self.rows),
+            "other_rows": list(self.other_rows),
         }
         text = json.dumps(values, allow_nan=False, indent=1)
         write_file(folder / "report.json", lambda path: path.write_text(text, "utf-8"))
@@ -99,7 +110,8 @@ class Report:
     def read(cls, folder: Path) -> Report:
         """Read the report of a `step-N` folder."""
         values = json.loads((folder / "report.json").read_text("utf-8"))
-        return cls(**{**values, "rows": tuple(values["rows"])}, folder=folder)
+        lists = {name: tuple(values[name]) for name in ("unfit", "rows", "other_rows")}
+        return cls(**{**values, **lists}, folder=folder)
 
 
 @dataclass(frozen=True, kw_only=True)

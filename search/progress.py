@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
 from search.job import JobState, Report
 from search.record import TrialRecord
 
@@ -67,10 +67,11 @@ class Progress:
         """A checkpoint was scored."""
         with self._lock:
             self._steps[record.id] = report.step
-            value = report.metrics[OBJECTIVE]
-            if self._best is None or value > self._best[1].metrics[OBJECTIVE]:
+            value = report.metrics[SEARCH_VALUE]
+            if self._best is None or value > self._best[1].metrics[SEARCH_VALUE]:
                 self._best = (record, report)
-        self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}")
+        unfit = f"  unfit: {'; '.join(report.unfit)}" if report.unfit else ""
+        self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}{unfit}")
 
     def ended(self, record: TrialRecord) -> None:
         """A trial has ended, one way or another."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.scores import FACELESS_RATE, OBJECTIVE
+from evaluation.scores import OBJECTIVE, SEARCH_VALUE
 from search.job import JobState, Report
 from search.space import Value
 
@@ -29,14 +29,13 @@ class TrialRecord:
 
     @property
     def best(self) -> Report | None:
-        """The scored checkpoint with the highest objective, the earlier of equals; None if none was scored."""
-        return max(self.reports, key=lambda report: (report.metrics[OBJECTIVE], -report.step), default=None)
+        """The scored checkpoint with the highest search value, the earlier of equals; None if none was scored."""
+        return _best(self.reports)
 
     @property
     def candidate(self) -> Report | None:
-        """The best checkpoint, unless it draws no face at all: then there is nothing to send into the final."""
-        best = self.best
-        return best if best is not None and best.metrics[FACELESS_RATE] < 1.0 else None
+        """The best of the checkpoints that are fit to win; None if there is nothing to send into the final."""
+        return _best([report for report in self.reports if not report.unfit])
 
     def add(self, report: Report) -> bool:
         """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""
@@ -55,9 +54,14 @@ class TrialRecord:
             "params": dict(self.params),
             "best_step": best.step if best else None,
             "metrics": dict(best.metrics) if best else {},
+            "unfit": list(best.unfit) if best else [],
             "checkpoints": [{"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports],
             "seconds": round(self.seconds, 3),
         }
+
+
+def _best(reports: Sequence[Report]) -> Report | None:
+    return max(reports, key=lambda report: (report.metrics[SEARCH_VALUE], -report.step), default=None)
 
 
 def ranked(records: list[TrialRecord]) -> list[TrialRecord]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, METRICS, OBJECTIVE
+from evaluation.scores import (
+    FACELESS_RATE,
+    FIDELITY,
+    LEAKAGE,
+    LIKENESS,
+    MEMORISATION,
+    METRICS,
+    OBJECTIVE,
+    WORST_PROMPTS_LIKENESS,
+)
 from search.result import SearchResult
 from trainer.files import write_file
 
-SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
+SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, WORST_PROMPTS_LIKENESS, MEMORISATION, LEAKAGE)
 
 PAGE = """\
 <!doctype html>
@@ -31,16 +41,31 @@ PAGE = """\
 <h1>{{ result.name }}</h1>
 {% if champion %}
 <p>The champion is trial {{ champion.trial }} at step {{ champion.step }}; against the first trial:
-<strong>{{ champion.against_first_trial.verdict }}</strong>.</p>
+<strong>{{ champion.against_first_trial.verdict }}</strong>.
+{% if champion.among_finalists.tied %}
+The images cannot tell {{ champion.among_finalists.leader }} from
+{{ champion.among_finalists.tied | join(", ") }}; the cheapest of them won.
+{% endif %}</p>
 <img src="{{ samples }}" alt="The untuned model above, the champion below, on the same prompts and seeds">
 <p>Above the untuned model, below the champion: the final's prompts, same seeds.</p>
 <table>
 <caption>In the final: on prompts and seeds that did not steer the search</caption>
 <tr><th>metric<th>untuned model<th>champion<th>interval<th class="words">meaning
 {% for name in shown %}
-<tr><td>{{ name }}<td>{{ number(result.base.final[name]) }}<td>{{ number(champion.final[name]) }}
-<td>{{ champion.final.intervals[name] | map("float") | map("round", 3) | join(" to ") }}
-<td class="words">{{ meanings[name] }}
+<tr><td>{{ name }}<td>{{ number(result.base.final.get(name)) }}<td>{{ number(champion.final.get(name)) }}
+<td>{{ interval(champion.final.intervals.get(name)) }}<td class="words">{{ meanings[name] }}
+{% endfor %}
+</table>
+<h2>Finalists</h2>
+<table>
+<caption>Each configuration over its own training and those with other seeds; the highest mean leads</caption>
+<tr><th>trial<th>step<th>objective<th>interval<th>behind the leader<th>trainings<th class="words">unfit
+{% for one in result.finalists %}
+<tr{% if one.trial == champion.trial %} class="champion"{% endif %}>
+<td>{{ one.trial }}<td>{{ one.step }}<td>{{ number(one.across_seeds.objective.mean) }}
+<td>{{ interval([one.across_seeds.objective.lower, one.across_seeds.objective.upper]) }}
+<td>{{ interval([one.behind_leader.lower, one.behind_leader.upper]) if one.behind_leader else "-" }}
+<td>{{ 1 + one.retrained | selectattr("metrics") | list | length }}<td class="words">{{ one.unfit | join("; ") }}
 {% endfor %}
 </table>
 {% else %}
@@ -54,7 +79,8 @@ PAGE = """\
 <tr{% if champion and trial.id == champion.trial %} class="champion"{% endif %}>
 <td>{{ trial.id }}<td>{{ trial.state }}<td>{{ trial.best_step if trial.best_step is not none else "-" }}
 {% for name in shown %}<td>{{ number(trial.metrics.get(name)) }}{% endfor %}
-{% for name in params %}<td>{{ number(trial.params[name]) }}{% endfor %}<td class="words">{{ trial.reason }}
+{% for name in params %}<td>{{ number(trial.params[name]) }}{% endfor %}
+<td class="words">{{ ([trial.reason] + trial.unfit) | select | join("; ") }}
 {% endfor %}
 </table>
 <p>{{ result.cost.images }} images scored, {{ result.cost.optimizer_steps }} optimizer steps,
@@ -76,6 +102,7 @@ def write_report(result: SearchResult) -> Path:
         meanings={name: METRICS[name].meaning for name in SHOWN},
         params=list(values["trials"][0]["params"]) if values["trials"] else [],
         number=_number,
+        interval=_interval,
     )
     path = result.folder / "report.html"
     write_file(path, lambda temporary: temporary.write_text(page, "utf-8"))
@@ -90,3 +117,7 @@ def _number(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"

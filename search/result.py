@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.champion import Final, Finalist
+from evaluation.scores import Anchors
 from search.config import SearchConfig
-from search.job import Report
+from search.final import Final, Finalist
+from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
 from trainer.files import write_file
 
@@ -66,25 +67,30 @@ def build_result(
         seats: How many trained side by side.
         mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
     """
-    reports = [report for record in records for report in record.reports]
+    searched = [report for record in records for report in record.reports]
+    retrained = _retrainings(final)
+    reports = [*searched, *retrained, *_scored(base, final)]
     values: dict[str, Any] = {
         "name": config.name,
         "status": status,
         "objective": config.evaluation.objective.__dict__ | {"protocol": config.evaluation.protocol},
+        "limits": asdict(config.evaluation.limits),
         "base": {
             "search": dict(base.metrics) if base else {},
             "final": dict(final.base.metrics) if final else {},
         },
+        "anchors": _anchors(base, final, folder),
         "champion": _champion(final, folder, model_uri) if final else None,
-        "finalists": [_finalist(finalist) for finalist in final.finalists] if final else [],
+        "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
         "trials": [record.as_result() for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {
             "seats": seats,
             "training_seconds": round(sum(report.training_seconds for report in reports), 3),
             "scoring_seconds": round(sum(report.scoring_seconds for report in reports), 3),
-            "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports),
-            "images": sum(len(report.rows) for report in reports),
+            "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports)
+            + sum(report.step for report in retrained),
+            "images": sum(len(report.rows) + len(report.other_rows) for report in reports),
         },
         "mlflow": mlflow,
     }
@@ -99,6 +105,13 @@ def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, An
         "params": dict(champion.record.params),
         "search": dict(champion.candidate.metrics),
         "final": _with_intervals(champion),
+        "retrained": _retrained(champion),
+        "across_seeds": {name: asdict(interval) for name, interval in champion.across_seeds.items()},
+        "among_finalists": {
+            "verdict": "tie" if final.decision.tied else "winner",
+            "leader": final.decision.standings[0].id,
+            "tied": list(final.decision.tied),
+        },
         "against_first_trial": {
             "verdict": str(final.verdict),
             "difference": asdict(final.difference) if final.difference else None,
@@ -108,12 +121,48 @@ def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, An
     }
 
 
-def _finalist(finalist: Finalist) -> dict[str, Any]:
+def _finalist(final: Final, finalist: Finalist) -> dict[str, Any]:
+    behind = {standing.id: standing.behind for standing in final.decision.standings}.get(finalist.record.id)
     return {
         "trial": finalist.record.id,
         "step": finalist.candidate.step,
         "search": dict(finalist.candidate.metrics),
         "final": _with_intervals(finalist),
+        "unfit": list(finalist.unfit),
+        "retrained": _retrained(finalist),
+        "across_seeds": {name: asdict(interval) for name, interval in finalist.across_seeds.items()},
+        "behind_leader": asdict(behind) if behind is not None else None,
+    }
+
+
+def _retrainings(final: Final | None) -> list[Report]:
+    finalists = final.finalists if final else ()
+    return [again.report for finalist in finalists for again in finalist.retrained if again.report is not None]
+
+
+def _scored(base: Report | None, final: Final | None) -> list[Report]:
+    """Reports of what was only scored: the untuned model, and the finalists' adapters in the final."""
+    finals = [final.base, *(finalist.final for finalist in final.finalists)] if final else []
+    return [*([base] if base else []), *finals]
+
+
+def _retrained(finalist: Finalist) -> list[dict[str, Any]]:
+    return [
+        {"seed": again.seed, "metrics": dict(again.report.metrics) if again.report else {}, "reason": again.reason}
+        for again in finalist.retrained
+    ]
+
+
+def _anchors(base: Report | None, final: Final | None, folder: Path) -> dict[str, Any]:
+    """The anchors of likeness by prompt set, and the file that lists what was paired with what."""
+    reports = {"validation": base, "final": final.base if final else None}
+    return {
+        name: {
+            **{key: value for key, value in asdict(Anchors.from_metrics(report.metrics)).items() if value is not None},
+            "pairings": str((report.folder / ANCHORS_FILE).relative_to(folder)),
+        }
+        for name, report in reports.items()
+        if report is not None
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from evaluation.grid import image_grid
-from search.champion import Final
+from search.final import Final
 from search.job import Report
 from trainer.files import write_file
 

@@ -15,15 +15,26 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from evaluation.config import PromptSet
-from evaluation.hw10 import SEED
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from evaluation.scores import (
+    FACELESS_RATE,
+    FIDELITY,
+    LEAKAGE,
+    LIKENESS,
+    MEMORISATION,
+    OBJECTIVE,
+    WORST_PROMPTS_LIKENESS,
+)
+from search.anchors import measure_anchors
 from search.card import write_card
-from search.champion import Final, JobFailedError, export_champion, measure_anchors, run_final
-from search.config import ConfigurationError, SearchConfig, dump_config, read_prompts
-from search.job import STATE, PromptSetName, Report
+from search.champion import export_champion
+from search.config import ConfigurationError, SearchConfig, dump_config
+from search.dispatch import JobFailedError
+from search.final import Final, NoCandidateError, run_final
+from search.images import IMAGES_FILE, write_images
+from search.job import STATE, Report
 from search.pool import Pool
 from search.progress import Progress
+from search.prompts import other_sets, prompt_sets
 from search.report import write_report
 from search.result import CHAMPION, SearchResult, build_result
 from search.samples import write_samples
@@ -80,7 +91,8 @@ def run_search(
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         split = _split(config)
-        prompt_sets = _prompt_sets(config)
+        person = prompt_sets(config)
+        others = other_sets(config, person)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
         folder = run_folder(config, new_name=new_name)
     except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
@@ -93,7 +105,7 @@ def run_search(
         soft_wrap=True,
     )
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
-    setup = WorkbenchSetup.of(config, split, prompt_sets)
+    setup = WorkbenchSetup.of(config, split, person, others)
     with tracker, _ray(address):
         count = _seats(config)
         tracker.start(folder.name, _common(config, split), dump_config(config))
@@ -113,7 +125,7 @@ def _search(
     base: Report | None = None
     final: Final | None = None
     watcher: Watcher | None = None
-    status = "no usable candidate"
+    status = ""
     with Pool(config.seats, workbench, folder / "ray", gpus=gpus, count=count) as pool:
         try:
             console.print(f"starting {count} seat(s)", highlight=False)
@@ -125,20 +137,11 @@ def _search(
             with Progress(config.trials, pool.dispatch.steps, console) as progress, clock.phase("search"):
                 watcher = Watcher(trials, tracker, progress)
                 run_study(config, trials, watcher, seats=count, run_folder=folder)
-            console.print("final: the best candidates on new prompts and seeds", highlight=False)
             with clock.phase("final"):
-                final = run_final(
-                    pool.dispatch,
-                    watcher.records,
-                    folder / "final",
-                    candidates=config.final.candidates,
-                    objective=config.evaluation.objective,
-                    confidence=config.final.confidence,
-                    seed=config.seed,
-                )
-        except JobFailedError as error:
+                final = run_final(pool.dispatch, config, watcher.records, folder / "final", say=console.print)
+        except (JobFailedError, NoCandidateError) as error:
             status = str(error)
-    _remove_leftovers(folder / "trials")
+    _remove_leftovers(folder / "trials", folder / "final")
     model_uri = None
     if final is not None:
         status = CHAMPION
@@ -155,6 +158,7 @@ def _search(
         tracker.metrics(final.champion.final.metrics, prefix="champion_")
         tracker.picture(folder / "champion" / "samples.png", "champion")
         model_uri = _register(config, final, folder, tracker)
+    images = () if base is None else (_write_images(workbench, folder, base, final, watcher),)
     result = build_result(
         config,
         folder,
@@ -167,7 +171,7 @@ def _search(
         seats=count,
         mlflow=_mlflow(tracker),
     )
-    files = [result.write(), write_report(result)]
+    files = [result.write(), write_report(result), *images]
     card = (folder / "champion" / "README.md",) if final else ()
     tracker.finish(status, (*files, *card), failed=final is None)
     _say(console, result, final)
@@ -177,32 +181,6 @@ def _search(
 def _split(config: SearchConfig) -> PhotoSplit:
     photos = load_photos(config.photos.folder, config.photos.trigger)
     return split_photos(photos, config.photos.reference_share, config.photos.seed)
-
-
-def _prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
-    hw10 = config.evaluation.protocol == "hw10"
-    seeds = (
-        {"validation": (SEED,), "final": (SEED,)}
-        if hw10
-        else {
-            "validation": config.evaluation.seeds,
-            "final": config.final.seeds,
-        }
-    )
-    sets: dict[PromptSetName, PromptSet] = {
-        "validation": PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=seeds["validation"]),
-        "final": PromptSet(prompts=read_prompts(config.final.prompts), seeds=seeds["final"]),
-    }
-    validation, final = (
-        {(prompts.prompts[index], seed) for index, seed in prompts.pairs()} for prompts in sets.values()
-    )
-    if shared := sorted(validation & final):
-        prompt, seed = shared[0]
-        raise ConfigurationError(
-            f"the final would repeat the validation's prompt {prompt!r} with seed {seed}; "
-            "give it other prompts or seeds"
-        )
-    return sets
 
 
 def run_folder(config: SearchConfig, *, new_name: bool) -> Path:
@@ -257,10 +235,24 @@ def _seats(config: SearchConfig) -> int:
     return count
 
 
-def _remove_leftovers(trials: Path) -> None:
+def _write_images(
+    workbench: WorkbenchSetup, folder: Path, base: Report, final: Final | None, watcher: Watcher | None
+) -> Path:
+    return write_images(
+        folder / IMAGES_FILE,
+        base=base,
+        records=watcher.records if watcher else [],
+        final=final,
+        prompt_sets=workbench.prompt_sets,
+        other_sets=workbench.other_sets,
+    )
+
+
+def _remove_leftovers(*folders: Path) -> None:
     """What stopped or killed trainings keep to go on from; the search is over."""
-    for folder in (*trials.glob(f"*/{STATE}"), *trials.glob("*/*.tmp")):
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders:
+        for leftover in (*folder.glob(f"*/{STATE}"), *folder.glob("*/*.tmp")):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
@@ -309,10 +301,19 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
             f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})"
             for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
         )
+        meters = "  ".join(
+            f"{name} {champion.final.metrics[name]:.3f}"
+            for name in (WORST_PROMPTS_LIKENESS, MEMORISATION, LEAKAGE)
+            if name in champion.final.metrics
+        )
         lines.append(
             f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}"
         )
         lines.append(f"final: {values}")
+        lines.append(f"meters: {meters}")
+        if tied := final.decision.tied:
+            leader = final.decision.standings[0].id
+            lines.append(f"tie: the images cannot tell {', '.join((leader, *tied))} apart; the cheapest of them won")
         lines.append(f"against the first trial: {final.verdict}")
         lines.append(f"adapter: {result.folder / 'champion'}")
     lines.append(f"report: {result.folder / 'report.html'}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ray import tune
 
-from evaluation.scores import OBJECTIVE
+from evaluation.scores import SEARCH_VALUE
 from search.config import SearchConfig
 from search.sampler import OptunaSampler
 from search.space import clip
@@ -42,7 +42,7 @@ def run_study(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     sampler = OptunaSampler(
         config.space,
-        metric=OBJECTIVE,
+        metric=SEARCH_VALUE,
         journal=run_folder / "journal.log",
         study_name=run_folder.name,
         seed=config.seed,
@@ -55,7 +55,7 @@ def run_study(
         tune_config=tune.TuneConfig(
             search_alg=sampler,
             scheduler=scheduler(config),
-            metric=OBJECTIVE,
+            metric=SEARCH_VALUE,
             mode="max",
             num_samples=config.trials,
             max_concurrent_trials=seats + 1,

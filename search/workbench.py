@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,19 +13,20 @@ import torch.distributed
 from PIL import Image, ImageOps
 
 from evaluation.clip_score import ClipScorer
-from evaluation.evaluate import Evaluation, Evaluator
+from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
 from evaluation.faces import FaceModel
+from evaluation.fitness import excess, unfit_reasons
 from evaluation.grid import image_grid
-from evaluation.objective import objective
-from evaluation.scores import OBJECTIVE, VALIDATION_LOSS
-from search.job import STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
+from evaluation.objective import objective, search_value
+from evaluation.scores import LEAKAGE, OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
+from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import load_adapter, save_adapter
 from trainer.cache import build_cache
 from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
-from trainer.photos import open_photo
+from trainer.photos import CaptionedPhoto, open_photo
 
 Send = Callable[[Report | None], bool]
 """Takes a report (None from a worker that does not score); False: leave the job."""
@@ -56,15 +58,19 @@ class Workbench:
         face_model = FaceModel(setup.faces)
         clip_scorer = ClipScorer(setup.clip, device)
         self._evaluators = {
-            name: Evaluator(prompt_set, setup.trigger, setup.generation, face_model, clip_scorer)
+            name: Evaluator(
+                prompt_set,
+                setup.trigger,
+                setup.generation,
+                face_model,
+                clip_scorer,
+                others=setup.other_sets.get(name),
+            )
             for name, prompt_set in setup.prompt_sets.items()
         }
-        any_evaluator = next(iter(self._evaluators.values()))
-        self._reference = any_evaluator.reference(
-            [open_photo(photo.path, setup.generation.resolution) for photo in setup.split.reference],
-            [photo.path.name for photo in setup.split.reference],
+        self._person = know_person(
+            face_model, reference=self._photos(setup.split.reference), training=self._photos(setup.split.training)
         )
-
         # The homework compares with the photos as they are, not cropped to the model's square.
         self._hw10_training = (
             face_model.represent([_whole(photo.path) for photo in setup.split.training]) if setup.hw10 else []
@@ -109,7 +115,7 @@ class Workbench:
                     if not send(self._checkpoint(job, training, training_seconds)):
                         return
                     began = time.monotonic()
-                if training.finished:
+                if step == job.score_at[-1]:
                     break
                 training.step()
                 if not go_on(training.step_count):
@@ -133,7 +139,7 @@ class Workbench:
             validation_loss = training.validation_loss(self._reference_cache)
             if not self._scores:
                 return None
-            evaluation = self._evaluators["validation"].evaluate(self._pipeline, self._reference, job.anchors)
+            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors)
         with written_folder(folder) as temporary:
             save_adapter(training.adapter, temporary, metadata={"step": str(training.step_count)})
             report = self._report(
@@ -153,7 +159,7 @@ class Workbench:
         began = time.monotonic()
         adapter = load_adapter(self._base, job.adapter)
         try:
-            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._reference, job.anchors)
+            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors)
         finally:
             adapter.detach()
         return self._finished(evaluation, job.folder, began)
@@ -162,8 +168,12 @@ class Workbench:
         if not self._scores:
             return None
         began = time.monotonic()
-        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._reference)
-        return self._finished(baseline.evaluation, job.folder, began, extra=asdict(baseline.anchors))
+        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person)
+        anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
+        report = self._finished(baseline, job.folder, began, extra=anchors)
+        text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
+        write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
+        return report
 
     def _finished(
         self, evaluation: Evaluation, folder: Path, began: float, extra: Mapping[str, float] | None = None
@@ -185,28 +195,41 @@ class Workbench:
         training_seconds: float = 0.0,
         scoring_seconds: float,
     ) -> Report:
-        value = objective(evaluation.scores, self._setup.objective)
+        metrics = evaluation.metrics()
+        value = objective(evaluation.scores, self._setup.objective, leakage=metrics.get(LEAKAGE))
+        unfit = unfit_reasons(metrics, self._setup.limits)
+        steering = search_value(value, fit=not unfit, excess=excess(metrics, self._setup.limits))
         hw10 = {}
         if self._hw10_training:
             evaluator = next(iter(self._evaluators.values()))
             hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
         return Report(
             step=step,
-            metrics={**evaluation.scores.as_metrics(), OBJECTIVE: value, **extra, **hw10},
-            rows=tuple(asdict(row) for row in evaluation.rows),
+            metrics={**metrics, OBJECTIVE: value, SEARCH_VALUE: steering, **extra, **hw10},
+            rows=tuple(asdict(row) for row in evaluation.person.rows),
+            other_rows=tuple(asdict(row) for row in evaluation.others.rows),
+            unfit=unfit,
             folder=folder,
             training_seconds=training_seconds,
             scoring_seconds=scoring_seconds,
         )
 
     def _write(self, report: Report, evaluation: Evaluation, folder: Path) -> None:
-        grid = image_grid(evaluation.images, columns=len(evaluation.images) // self._prompts(evaluation))
-        write_file(folder / "grid.png", lambda path: grid.save(path, "PNG"))
+        _write_sheet(evaluation.person, folder / "grid.png")
+        if evaluation.others.images:
+            _write_sheet(evaluation.others, folder / "others.png")
         report.write(folder)
 
-    @staticmethod
-    def _prompts(evaluation: Evaluation) -> int:
-        return len({row.prompt_index for row in evaluation.rows})
+    def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
+        """Photos by file name, as generated images are: their middle square at the same size."""
+        return {photo.path.name: open_photo(photo.path, self._setup.generation.resolution) for photo in photos}
+
+
+def _write_sheet(measurement: Measurement, path: Path) -> None:
+    """A line a prompt, a column a seed."""
+    prompts = len({row.prompt_index for row in measurement.rows})
+    sheet = image_grid(measurement.images, columns=len(measurement.images) // prompts)
+    write_file(path, lambda temporary: sheet.save(temporary, "PNG"))
 
 
 def _whole(path: Path) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet
+from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import hw10_generation
 from search.config import SearchConfig
 from search.job import PromptSetName
@@ -28,14 +28,21 @@ class WorkbenchSetup:
     faces: FaceConfig
     generation: GenerationConfig
     objective: ObjectiveConfig
+    limits: LimitsConfig
     prompt_sets: Mapping[PromptSetName, PromptSet]
+    other_sets: Mapping[PromptSetName, PromptSet]
+    """Prompts of other people that go with each prompt set; none where leakage is not measured."""
     threads: int
     hw10: bool
     """Report the homework's numbers besides, on images made in the homework's way."""
 
     @classmethod
     def of(
-        cls, config: SearchConfig, split: PhotoSplit, prompt_sets: Mapping[PromptSetName, PromptSet]
+        cls,
+        config: SearchConfig,
+        split: PhotoSplit,
+        prompt_sets: Mapping[PromptSetName, PromptSet],
+        other_sets: Mapping[PromptSetName, PromptSet],
     ) -> WorkbenchSetup:
         """The setup that a configuration asks for. The data cache is shared by all runs beside each other."""
         hw10 = config.evaluation.protocol == "hw10"
@@ -49,7 +56,9 @@ class WorkbenchSetup:
             faces=config.evaluation.faces,
             generation=hw10_generation(config.evaluation.generation) if hw10 else config.evaluation.generation,
             objective=config.evaluation.objective,
+            limits=config.evaluation.limits,
             prompt_sets=prompt_sets,
+            other_sets=other_sets,
             threads=config.seats.threads,
             hw10=hw10,
         )
