@@ -12,13 +12,12 @@ from pathlib import Path
 import torch.distributed
 from PIL import Image, ImageOps
 
+from evaluation.appraisal import appraise
 from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
 from evaluation.faces import FaceModel
-from evaluation.fitness import excess, unfit_reasons
 from evaluation.grid import image_grid
-from evaluation.objective import objective, search_value
-from evaluation.scores import LEAKAGE, OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
+from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import load_adapter, save_adapter
@@ -196,19 +195,23 @@ class Workbench:
         scoring_seconds: float,
     ) -> Report:
         metrics = evaluation.metrics()
-        value = objective(evaluation.scores, self._setup.objective, leakage=metrics.get(LEAKAGE))
-        unfit = unfit_reasons(metrics, self._setup.limits)
-        steering = search_value(value, fit=not unfit, excess=excess(metrics, self._setup.limits))
+        appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
         hw10 = {}
         if self._hw10_training:
             evaluator = next(iter(self._evaluators.values()))
             hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
         return Report(
             step=step,
-            metrics={**metrics, OBJECTIVE: value, SEARCH_VALUE: steering, **extra, **hw10},
+            metrics={
+                **metrics,
+                OBJECTIVE: appraisal.objective,
+                SEARCH_VALUE: appraisal.search_value,
+                **extra,
+                **hw10,
+            },
             rows=tuple(asdict(row) for row in evaluation.person.rows),
             other_rows=tuple(asdict(row) for row in evaluation.others.rows),
-            unfit=unfit,
+            unfit=appraisal.unfit,
             folder=folder,
             training_seconds=training_seconds,
             scoring_seconds=scoring_seconds,

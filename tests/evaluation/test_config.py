@@ -58,9 +58,15 @@ def test_defaults_are_the_published_ones() -> None:
         "recognizer": "GhostFaceNet",
         "detector": "ssd",
         "minimum_confidence": 0.0,
+        "minimum_face": 0.05,
         "minimum_side": 128,
     }
-    assert dataclasses.asdict(ObjectiveConfig()) == {"likeness": 0.5, "fidelity": 0.3, "faceless": 0.2}
+    assert dataclasses.asdict(ObjectiveConfig()) == {
+        "likeness": 0.5,
+        "fidelity": 0.3,
+        "faceless": 0.2,
+        "leakage": 0.1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,7 @@ def test_defaults_are_the_published_ones() -> None:
         ("detector", "skip", "detector is 'skip', which finds no faces"),
         ("minimum_confidence", 1.0, "minimum_confidence is 1.0, which no face exceeds"),
         ("minimum_confidence", -0.1, "minimum_confidence is -0.1"),
+        ("minimum_face", 1.1, "minimum_face is 1.1"),
         ("minimum_side", -1, "minimum_side is -1"),
     ],
 )

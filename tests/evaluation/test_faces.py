@@ -116,6 +116,34 @@ def test_of_two_faces_the_larger_counts(
     assert nearest.tolist() == [0, 1]
 
 
+def test_the_faces_that_count_are_counted(
+    face_model: FaceModel, photos_of_man: list[Image.Image], photos_of_woman: list[Image.Image]
+) -> None:
+    both = side_by_side(photos_of_man[0], photos_of_woman[0], large_first=True)
+    assert [face.faces for face in faces_of(face_model, [both, photos_of_man[0]])] == [2, 1]
+
+
+def test_a_tiny_face_does_not_count(face_model: FaceModel, photos_of_man: list[Image.Image]) -> None:
+    """A face in the background of a picture that is not of it: found by the detector, left out by the rule."""
+    picture = Image.new("RGB", (1600, 1600), "gray")
+    picture.paste(photos_of_man[0], (760, 40))
+    of_any_size = FaceModel(FaceConfig(recognizer="Dlib", detector="dlib", minimum_face=0.0))
+    (face,) = faces_of(of_any_size, [picture])
+    share = max(face.box[2:]) / 1600
+    assert 0.02 < share < face_model.config.minimum_face
+    assert face_model.embed([picture]) == [None]
+    at_the_limit = FaceConfig(recognizer="Dlib", detector="dlib", minimum_face=share)
+    assert FaceModel(at_the_limit).embed([picture])[0] is not None
+
+
+def test_a_profile_that_the_detector_misses_is_faceless(
+    face_model: FaceModel, views_of_head: tuple[Image.Image, Image.Image]
+) -> None:
+    """The demo's detector finds frontal faces; a head seen from the side is no face to it, real or generated."""
+    front, profile = views_of_head
+    assert [face is None for face in face_model.embed([front, profile])] == [False, True]
+
+
 def test_confidence_must_be_above_the_minimum(face_model: FaceModel, photos_of_man: list[Image.Image]) -> None:
     tilted = photos_of_man[0].rotate(45, resample=Image.Resampling.BICUBIC)
     (face,) = faces_of(face_model, [tilted])

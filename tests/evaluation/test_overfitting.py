@@ -1,54 +1,88 @@
-"""Memorisation and leakage."""
+"""Memorisation, leakage and fitness: the meters that a likeness alone would not notice."""
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from evaluation.faces import Face
+from evaluation.config import LimitsConfig
+from evaluation.fitness import excess, unfit_reasons
 from evaluation.leakage import leakage
-from evaluation.memorisation import memorisation
-from evaluation.scores import ImageRow
+from evaluation.memorisation import copy_distance, memorisation
+from evaluation.pictures import SIDE
+from evaluation.scores import Anchors, ImageRow
+
+ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0, copy_distance=0.2, other_distance=0.9)
 
 
-def unit(degrees: float) -> NDArray[np.float32]:
-    angle = np.radians(degrees)
-    return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
-
-
-def face(degrees: float) -> Face:
-    return Face(embedding=unit(degrees), confidence=1.0, box=(0, 0, 1, 1))
-
-
-def test_memorised_images_are_those_nearer_than_real_photos_come() -> None:
-    real = np.stack([unit(0), unit(20), unit(60)])  # 20, 40 and 60 degrees apart: the nearest pairs about 20
-    training = np.stack([unit(100), unit(180)])
-    # 5 degrees from a training photo: a copy; 30 degrees: not; near a real photo only: not; faceless: not
-    assert memorisation([face(105), face(130), face(0), None], training, real) == 0.25
-    assert memorisation([None], training, real) == 0.0
-
-
-def test_memorisation_needs_something_to_compare() -> None:
-    with pytest.raises(ValueError, match="0 images"):
-        memorisation([], np.stack([unit(0)]), np.stack([unit(0), unit(5)]))
-    with pytest.raises(ValueError, match="1 real"):
-        memorisation([None], np.stack([unit(0)]), np.stack([unit(0)]))
-
-
-def row(index: int, distance: float | None) -> ImageRow:
+def row(index: int, distance: float | None, picture_distance: float | None = None) -> ImageRow:
     return ImageRow(
-        prompt_index=index, seed=1, face_found=distance is not None, face_distance=distance, clip_score=20.0
+        prompt_index=index,
+        seed=1,
+        face_found=distance is not None,
+        face_distance=distance,
+        clip_score=20.0,
+        picture_distance=picture_distance,
     )
 
 
-def test_leakage_by_hand() -> None:
-    base = [row(0, 0.9), row(1, 0.8), row(2, None), row(3, 0.7)]
-    candidate = [row(0, 0.6), row(1, 0.7), row(2, 0.1), row(3, None)]
-    # (0.3 + 0.1) / 2: images without a face on either side say nothing
-    assert leakage(base, candidate) == pytest.approx(0.2)
-    assert leakage(base, base) == 0.0
-    assert leakage(base[2:], candidate[2:]) is None
+def test_copies_are_images_nearer_to_a_training_photo_than_real_photos_come() -> None:
+    rows = [row(0, 0.5, 0.19), row(1, 0.5, 0.2), row(2, None, 0.1), row(3, 0.5, 1.2)]
+    assert memorisation(rows, 0.2) == 0.5, "a copy without a face is a copy"
+    assert memorisation([row(0, 0.5)], 0.2) is None
+    with pytest.raises(ValueError, match="no images"):
+        memorisation([], 0.2)
 
 
-def test_leakage_compares_the_same_images() -> None:
-    with pytest.raises(ValueError, match="same prompts and seeds"):
-        leakage([row(0, 0.9)], [row(1, 0.9)])
+def test_real_photos_say_how_near_two_photos_come() -> None:
+    """Unit vectors at 0, 20 and 60 degrees: chords of 20, 40 and 60; the nearest 1 % lies just above the first."""
+    dimensions = 3 * SIDE * SIDE
+    photos = np.zeros((3, dimensions))
+    for photo, degrees in zip(photos, (0, 20, 60), strict=True):
+        # Two channels of the middle column pair, so that mirroring swaps like with like.
+        photo[:2] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    chords = [2 * np.sin(np.radians(angle / 2)) for angle in (20, 40, 60)]
+    assert copy_distance(photos) == pytest.approx(np.quantile(chords, 0.01))
+    with pytest.raises(ValueError, match="1 real photos"):
+        copy_distance(photos[:1])
+
+
+def test_leakage_is_likeness_that_others_gain() -> None:
+    # (0.9 - mean(0.6, 0.8)) / (0.8 - 0.4): images without a face say nothing
+    assert leakage([row(0, 0.6), row(1, 0.8), row(2, None)], ANCHORS) == pytest.approx(0.5)
+    assert leakage([row(0, 0.9)], ANCHORS) == pytest.approx(0.0)
+    assert leakage([row(0, 1.0)], ANCHORS) == pytest.approx(-0.25)
+
+
+def test_leakage_that_cannot_be_measured_is_no_number() -> None:
+    assert leakage([], ANCHORS) is None
+    assert leakage([row(0, None)], ANCHORS) is None
+    without = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0)
+    assert leakage([row(0, 0.6)], without) is None
+
+
+LIMITS = LimitsConfig(memorisation=0.1, leakage=0.5, worst_prompts_likeness=0.0)
+FIT = {"faceless_rate": 0.5, "memorisation": 0.1, "leakage": 0.5, "worst_prompts_likeness": 0.0}
+
+
+def test_a_candidate_at_its_limits_is_fit_and_one_beyond_is_not() -> None:
+    assert unfit_reasons(FIT, LIMITS) == ()
+    assert excess(FIT, LIMITS) == 0.0
+    beyond = {**FIT, "memorisation": 0.35, "leakage": 0.6, "worst_prompts_likeness": -0.15}
+    assert unfit_reasons(beyond, LIMITS) == (
+        "memorisation 0.35 is above 0.1",
+        "leakage 0.60 is above 0.5",
+        "worst_prompts_likeness -0.15 is below 0",
+    )
+    assert excess(beyond, LIMITS) == pytest.approx(0.25 + 0.1 + 0.15)
+
+
+def test_without_a_limit_a_meter_is_only_told() -> None:
+    none = LimitsConfig(memorisation=None, leakage=None, worst_prompts_likeness=None)
+    beyond = {"faceless_rate": 0.0, "memorisation": 1.0, "leakage": 2.0, "worst_prompts_likeness": -2.0}
+    assert unfit_reasons(beyond, none) == ()
+    assert excess(beyond, none) == 0.0
+    assert unfit_reasons({"faceless_rate": 1.0}, none) == ("it draws no face",)
+
+
+def test_what_was_not_measured_makes_nobody_unfit() -> None:
+    assert unfit_reasons({"faceless_rate": 0.0}, LIMITS) == ()
+    assert excess({"faceless_rate": 0.0}, LIMITS) == 0.0

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.scores import METRICS, Anchors, ImageRow, image_likeness, score_rows
+from evaluation.scores import METRICS, Anchors, ImageRow, image_likeness, score_rows, worst_prompts_likeness
 
 ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0)
 
@@ -24,9 +24,11 @@ def test_the_table_holds_exactly_the_measures_and_their_directions() -> None:
         "fidelity": "maximize",
         "faceless": "minimize",
         "faceless_rate": "minimize",
+        "worst_prompts_likeness": "maximize",
         "memorisation": "minimize",
         "leakage": "minimize",
         "objective": "maximize",
+        "search_value": "maximize",
         "validation_loss": "minimize",
         "hw10_face_score": "minimize",
         "hw10_clip_score": "maximize",
@@ -45,14 +47,34 @@ def test_scores_worked_by_hand() -> None:
     assert scores.clip_score == pytest.approx(22.0)  # 88 / 4: the faceless image stays in
     assert scores.fidelity == pytest.approx(0.88)
     assert (scores.faceless, scores.faceless_rate, scores.images) == (1, 0.25, 4)
-    assert scores.as_metrics() == {
+    expected = {
         "face_distance": scores.face_distance,
         "likeness": scores.likeness,
         "clip_score": scores.clip_score,
         "fidelity": scores.fidelity,
         "faceless": 1.0,
         "faceless_rate": 0.25,
+        "worst_prompts_likeness": -0.5,  # one of four prompts
     }
+    assert scores.as_metrics() == pytest.approx(expected)
+
+
+def test_the_worst_quarter_of_the_prompts_each_the_mean_of_its_seeds() -> None:
+    # likeness by prompt: (0.5 + 1.0) / 2, (-0.5 + 0.25) / 2, 0, 0.5, 1.0 of five: the worst two are -0.125 and 0
+    distances = {0: (0.6, 0.4), 1: (1.0, 0.7), 2: (None, None), 3: (0.6, 0.6), 4: (0.4, 0.4)}
+    rows = [
+        dataclasses.replace(row(prompt, distance), seed=seed)
+        for prompt, both in distances.items()
+        for seed, distance in enumerate(both)
+    ]
+    assert worst_prompts_likeness(rows, ANCHORS) == pytest.approx(-0.0625)
+    assert worst_prompts_likeness(rows[:2], ANCHORS) == pytest.approx(0.75), "the only prompt is the worst"
+
+
+def test_anchors_travel_as_metrics() -> None:
+    anchors = dataclasses.replace(ANCHORS, copy_distance=0.2)
+    metrics = {name: value for name, value in dataclasses.asdict(anchors).items() if value is not None}
+    assert Anchors.from_metrics({**metrics, "objective": 0.3}) == anchors
 
 
 def test_the_ends_of_the_scale() -> None:
@@ -135,6 +157,8 @@ def test_impossible_scores_cannot_be_built(changes: dict[str, Any], message: str
         ({"real_distance": -0.1}, "face_distance is -0.1"),
         ({"base_clip_score": 1.0}, "CLIP score is 1.00, below 5.0"),
         ({"base_clip_score": math.nan}, "clip_score is nan"),
+        ({"copy_distance": -0.1}, "face_distance is -0.1"),
+        ({"other_distance": math.nan}, "face_distance is nan"),
     ],
 )
 def test_anchors_that_measure_nothing_are_refused(changes: dict[str, float], message: str) -> None:

@@ -60,8 +60,14 @@ def write_config(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 def make_report(tmp_path: Path) -> Callable[..., Report]:
     """Makes a report with plausible metrics."""
 
-    def make(step: int, objective: float, *, faceless_rate: float = 0.0) -> Report:
-        metrics = {"objective": objective, "likeness": objective, "fidelity": 1.0, "faceless_rate": faceless_rate}
-        return Report(step=step, metrics=metrics, rows=(), folder=tmp_path / f"step-{step}")
+    def make(step: int, objective: float, *, unfit: tuple[str, ...] = ()) -> Report:
+        metrics = {
+            "objective": objective,
+            "search_value": objective - bool(unfit),
+            "likeness": objective,
+            "fidelity": 1.0,
+            "faceless_rate": 0.0,
+        }
+        return Report(step=step, metrics=metrics, rows=(), folder=tmp_path / f"step-{step}", unfit=unfit)
 
     return make

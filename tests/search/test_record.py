@@ -28,12 +28,21 @@ def test_of_equals_the_cheaper_wins(make_report: Make) -> None:
     assert best.step == 50
 
 
-def test_a_trial_whose_images_are_all_faceless_sends_nobody_to_the_final(make_report: Make) -> None:
-    faceless = record("0", make_report(50, -9.0, faceless_rate=1.0))
+def test_a_trial_that_is_unfit_throughout_sends_nobody_to_the_final(make_report: Make) -> None:
+    faceless = record("0", make_report(50, -9.0, unfit=("it draws no face",)))
     assert faceless.best is not None
     assert faceless.candidate is None
-    low = record("1", make_report(50, -3.0, faceless_rate=0.9))
+    assert faceless.as_result()["unfit"] == ["it draws no face"]
+    low = record("1", make_report(50, -3.0))
     assert ranked([faceless, low, record("2")]) == [low]
+
+
+def test_the_best_fit_checkpoint_enters_though_an_unfit_one_has_a_higher_objective(make_report: Make) -> None:
+    """Memorised at step 100: what it had learnt at step 50 may still win."""
+    made = record("0", make_report(50, 0.4), make_report(100, 0.7, unfit=("memorisation 0.50 is above 0.1",)))
+    assert made.candidate is not None
+    assert made.candidate.step == 50
+    assert made.best is made.candidate
 
 
 def test_ranking(make_report: Make) -> None:
@@ -51,6 +60,7 @@ def test_a_failed_trial_is_a_state_with_a_reason_never_a_number() -> None:
         "params": {"rank": 4},
         "best_step": None,
         "metrics": {},
+        "unfit": [],
         "checkpoints": [],
         "seconds": 0.0,
     }

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from evaluation.scores import METRICS
-from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, read_prompts, without_password
+from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
+from search.prompts import read_prompts
 from search.space import clip
 
 Write = Callable[[dict[str, Any]], Path]

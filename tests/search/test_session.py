@@ -14,6 +14,7 @@ import mlflow
 import mlflow.diffusers
 import numpy as np
 import optuna
+import pandas
 import psutil
 import pytest
 import torch
@@ -65,7 +66,8 @@ def configuration(home: Path) -> Path:
     content["training"] |= {"batch_size": 2, "lr_warmup_steps": 5}
     content["stopping"] = {"grace_period": 20}
     content["evaluation"] |= {"prompts": "validation.txt", "seeds": [1, 2], "every": 20, "clip": str(DEMO / "clip")}
-    content["final"] = {"prompts": "final.txt", "seeds": [101, 102], "candidates": 2}
+    content["evaluation"]["others"] = {"count": 2}
+    content["final"] = {"prompts": "final.txt", "seeds": [101, 102], "candidates": 2, "retrain": 1}
     path = home / "search.yaml"
     path.write_text(yaml.safe_dump(content), "utf-8")
     return path
@@ -129,6 +131,7 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
         "journal.log",
         "result.json",
         "report.html",
+        "images.parquet",
         "champion",
         "trials",
     }
@@ -148,6 +151,7 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
                 "pytorch_lora_weights.safetensors",
                 "report.json",
                 "grid.png",
+                "others.png",
             }
 
 
@@ -165,7 +169,9 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "name",
         "status",
         "objective",
+        "limits",
         "base",
+        "anchors",
         "champion",
         "finalists",
         "trials",
@@ -180,6 +186,9 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "params",
         "search",
         "final",
+        "retrained",
+        "across_seeds",
+        "among_finalists",
         "against_first_trial",
         "adapter",
         "model_uri",
@@ -191,6 +200,7 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "params",
         "best_step",
         "metrics",
+        "unfit",
         "checkpoints",
         "seconds",
     }
@@ -218,16 +228,65 @@ def test_the_numbers_agree_with_each_other(run: Run) -> None:
     if final["faceless_rate"] == 0:
         assert final["likeness"] == pytest.approx((base["base_distance"] - final["face_distance"]) / gap)
     assert final["objective"] == pytest.approx(
-        0.5 * final["likeness"] + 0.3 * final["fidelity"] - 0.2 * final["faceless_rate"]
+        0.5 * final["likeness"]
+        + 0.3 * final["fidelity"]
+        - 0.2 * final["faceless_rate"]
+        - 0.1 * max(final.get("leakage", 0.0), 0.0)
     )
     trial = next(trial for trial in result["trials"] if trial["id"] == champion["trial"])
     assert champion["search"] == trial["metrics"]
     assert max(checkpoint["objective"] for checkpoint in trial["checkpoints"]) == trial["metrics"]["objective"]
-    best = max(finalist["final"]["objective"] for finalist in result["finalists"])
-    assert final["objective"] == best
     lower, upper = final["intervals"]["objective"]
     assert lower <= final["objective"] <= upper
-    assert result["cost"]["images"] == 4 * sum(len(trial["checkpoints"]) for trial in result["trials"])
+    across = [finalist["across_seeds"]["objective"]["mean"] for finalist in result["finalists"]]
+    assert across == sorted(across, reverse=True)
+    for finalist in result["finalists"]:
+        runs = [finalist["final"], *(again["metrics"] for again in finalist["retrained"])]
+        assert len(runs) == 2
+        assert finalist["across_seeds"]["objective"]["mean"] == pytest.approx(np.mean([r["objective"] for r in runs]))
+    assert champion["among_finalists"]["leader"] == result["finalists"][0]["trial"]
+    assert champion["trial"] in (champion["among_finalists"]["leader"], *champion["among_finalists"]["tied"])
+    # 4 images of the person and 2 of others a checkpoint; in the final 4 of others, for both seeds.
+    checkpoints = sum(len(trial["checkpoints"]) for trial in result["trials"])
+    assert result["cost"]["images"] == 6 * (1 + checkpoints) + 8 * (1 + 2 * len(result["finalists"]))
+
+
+def test_every_figure_follows_from_the_table_of_images(run: Run) -> None:
+    result = run.result
+    table = pandas.read_parquet(run.folder / "images.parquet")
+    assert len(table) == result["cost"]["images"]
+    person = table[table["shows"] == "person"]
+    own = person[person["training_seed"].isna()]
+
+    def check(rows: pandas.DataFrame, metrics: dict[str, float]) -> None:
+        assert rows["likeness"].mean() == pytest.approx(metrics["likeness"])
+        assert rows["fidelity"].mean() == pytest.approx(metrics["fidelity"])
+        assert rows["face_distance"].mean() == pytest.approx(metrics["face_distance"])
+        assert (~rows["face_found"]).sum() == metrics["faceless"]
+        copies = result["anchors"]["validation"]["copy_distance"]
+        assert (rows["picture_distance"] < copies).mean() == metrics["memorisation"]
+
+    for trial in result["trials"]:
+        best = own[(own["candidate"] == trial["id"]) & (own["step"] == trial["best_step"])]
+        check(best[best["prompt_set"] == "validation"], trial["metrics"])
+    for finalist in result["finalists"]:
+        rows = person[(person["prompt_set"] == "final") & (person["candidate"] == finalist["trial"])]
+        check(rows[rows["training_seed"].isna()], finalist["final"])
+        for again in finalist["retrained"]:
+            check(rows[rows["training_seed"] == again["seed"]], again["metrics"])
+    others = table[(table["shows"] == "others") & (table["candidate"] == "base")]
+    for name, anchors in result["anchors"].items():
+        rows = others[others["prompt_set"] == name]
+        assert rows["face_distance"].mean() == pytest.approx(anchors["other_distance"])
+        assert set(rows["prompt"].str.contains("trigger")) == {False}
+        photos = json.loads((run.folder / anchors["pairings"]).read_text("utf-8"))
+        assert set(table["training_photo"]) <= set(photos["copies"]["training_photos"])
+        assert not set(photos["copies"]["training_photos"]) & set(photos["generated"]["reference_photos"])
+
+
+def test_mlflow_keeps_the_table_of_images(run: Run, tmp_path: Path) -> None:
+    kept = run.client.download_artifacts(run.result["mlflow"]["run_id"], "images.parquet", str(tmp_path))
+    assert Path(kept).read_bytes() == (run.folder / "images.parquet").read_bytes()
 
 
 def test_optunas_journal_tells_the_same_story(run: Run) -> None:

@@ -1,16 +1,19 @@
 """The workbench does its jobs with the demo's real models: interrupted and taken up again, by either protocol."""
 
+import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet
+from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import SEED, hw10_generation
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
-from search.job import STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
 from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import WEIGHTS_FILE
@@ -32,10 +35,12 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchSetup:
         faces=FaceConfig(recognizer="Dlib", detector="dlib"),
         generation=GenerationConfig(steps=6, guidance_scale=3.0, resolution=64, batch_size=4),
         objective=ObjectiveConfig(),
+        limits=LimitsConfig(),
         prompt_sets={
             "validation": PromptSet(prompts=("a photo of {trigger} man, blue background",), seeds=(1, 2)),
             "final": PromptSet(prompts=("a photo of {trigger} man, sad",), seeds=(101,)),
         },
+        other_sets={"validation": PromptSet(prompts=("a photo of a woman, happy",), seeds=(1,))},
         threads=1,
         hw10=False,
     )
@@ -64,12 +69,31 @@ def anchors(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> A
     (report,) = do(workbench, AnchorJob(id="base", folder=folder / "base", prompt_set="validation"))
     assert report.metrics["likeness"] == pytest.approx(0, abs=1e-9)
     assert report.metrics["fidelity"] == pytest.approx(1)
-    assert (folder / "base" / "grid.png").is_file()
-    return Anchors(
-        base_distance=report.metrics["base_distance"],
-        real_distance=report.metrics["real_distance"],
-        base_clip_score=report.metrics["base_clip_score"],
+    assert report.metrics["leakage"] == pytest.approx(0, abs=1e-9)
+    assert {path.name for path in (folder / "base").iterdir()} == {
+        "grid.png",
+        "others.png",
+        "report.json",
+        "anchors.json",
+    }
+    return Anchors.from_metrics(report.metrics)
+
+
+def test_the_pairings_of_the_anchors_are_written_down(
+    setup: WorkbenchSetup, workbench: Workbench, tmp_path: Path
+) -> None:
+    (report,) = do(workbench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="final"))
+    pairings = json.loads((tmp_path / "base" / ANCHORS_FILE).read_text("utf-8"))
+    reference = [photo.path.name for photo in setup.split.reference]
+    assert pairings["generated"]["reference_photos"] == reference
+    assert {frozenset(pair[:2]) for pair in pairings["real"]["pairs"]} == {
+        frozenset(pair) for pair in itertools.combinations(reference, 2)
+    }
+    assert np.mean([pair[2] for pair in pairings["real"]["pairs"]]) == pytest.approx(
+        report.metrics["real_distance"], abs=1e-6
     )
+    assert pairings["copies"]["training_photos"] == [photo.path.name for photo in setup.split.training]
+    assert pairings["anchors"]["base_distance"] == report.metrics["base_distance"]
 
 
 @pytest.fixture
@@ -97,6 +121,21 @@ def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
     expected, found = (load_file(folder / "step-8" / WEIGHTS_FILE) for folder in (job.folder, again.folder))
     assert expected.keys() == found.keys()
     assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(
+    workbench: Workbench, job: TrainJob, tmp_path: Path
+) -> None:
+    """As a finalist is trained again: up to the candidate's step, on the final's prompts, exactly as far as before."""
+    whole = do(workbench, job)
+    again = replace(job, folder=tmp_path / "again", score_at=(4,), prompt_set="final")
+    (report,) = do(workbench, again)
+    assert report.step == 4
+    assert [row["seed"] for row in report.rows] == [101]
+    assert not (again.folder / STATE).exists()
+    expected, found = (load_file(folder / "step-4" / WEIGHTS_FILE) for folder in (job.folder, again.folder))
+    assert all((expected[name] == found[name]).all() for name in expected)
+    assert report.metrics[VALIDATION_LOSS] == whole[0].metrics[VALIDATION_LOSS]
 
 
 def test_a_worker_lost_while_scoring_costs_no_training(
