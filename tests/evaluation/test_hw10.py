@@ -1,8 +1,19 @@
+import importlib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from evaluation.faces import Representation
+from evaluation.clip_score import ClipScorer
+from evaluation.faces import FaceModel, Representation
 from evaluation.hw10 import Hw10Scores, hw10_scores
+
+FACE_SCORE, CLIP_SCORE = 0.4340, 20.556
+"""Of the fixed pictures below, with the demo's face model and CLIP."""
 
 
 def face(x: float, y: float, confidence: float = 0.9) -> Representation:
@@ -44,3 +55,48 @@ def test_impossible_requests_are_refused() -> None:
         hw10_scores([[face(1.0, 0.0)]], [[face(1.0, 0.0)]], [30.0, 31.0])
     with pytest.raises(ValueError, match="no training photo"):
         hw10_scores([[face(1.0, 0.0)]], [[]], [30.0])
+
+
+def test_fixed_pictures_against_deepface_and_clip_called_as_the_homework_calls_them(
+    face_model: FaceModel, clip_scorer: ClipScorer, clip_folder: Path
+) -> None:
+    """Two photos and a blank as generated, a photo and a blank as training: worked out in the homework's own way."""
+    photos = Path(__file__).parents[2] / "demo" / "photos"
+    blank = Image.new("RGB", (128, 128), "gray")
+    generated = [Image.open(photos / "happy.png").convert("RGB"), Image.open(photos / "sad.png").convert("RGB"), blank]
+    training = [Image.open(photos / "front.png").convert("RGB"), blank]
+    prompts = ["a photo of a man, happy, gray background", "a photo of a man, happy", "a photo of a man"]
+
+    deepface: Any = importlib.import_module("deepface.DeepFace")
+
+    def embed(image: Image.Image) -> tuple[Any, float]:
+        (first, *_) = deepface.represent(
+            np.asarray(image)[:, :, ::-1], model_name="Dlib", detector_backend="dlib", enforce_detection=False
+        )
+        vector = np.array(first["embedding"])
+        return vector / np.linalg.norm(vector), first["face_confidence"]
+
+    clip: Any = CLIPModel.from_pretrained(clip_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
+    processor: Any = CLIPImageProcessorPil.from_pretrained(clip_folder)
+    kept_distances, kept_clip, faceless = [], [], 0
+    for image, prompt in zip(generated, prompts, strict=True):
+        embedding, confidence = embed(image)
+        if confidence == 0:
+            faceless += 1
+            continue
+        kept_distances.append(np.mean([np.linalg.norm(embedding - embed(photo)[0]) for photo in training]))
+        with torch.no_grad():
+            picture = clip.get_image_features(**processor([image], return_tensors="pt")).pooler_output[0]
+            text = clip.get_text_features(**tokenizer([prompt], return_tensors="pt")).pooler_output[0]
+        kept_clip.append(100 * float(torch.nn.functional.cosine_similarity(picture, text, dim=0)))
+
+    scores = hw10_scores(
+        face_model.represent(generated), face_model.represent(training), list(clip_scorer.score(generated, prompts))
+    )
+    assert scores.face_score == pytest.approx(np.mean(kept_distances), abs=1e-5)
+    assert scores.clip_score == pytest.approx(np.mean(kept_clip), abs=1e-3)
+    assert scores.faceless == faceless == 1
+    # As it was when this was written: a change of DeepFace's or CLIP's numbers would change every published score.
+    assert scores.face_score == pytest.approx(FACE_SCORE, abs=2e-3)
+    assert scores.clip_score == pytest.approx(CLIP_SCORE, abs=0.05)
