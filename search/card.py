@@ -62,6 +62,7 @@ It can draw a particular person. Use it only as that person has agreed to, and s
 VERDICTS = {
     Verdict.BETTER: "better",
     Verdict.TIE: "a tie, the difference is within the noise of these images",
+    Verdict.WORSE: "worse by the weighted objective, which did not choose",
     Verdict.SAME: "it is the first trial",
     Verdict.NOT_COMPARED: "not compared, for the first trial has no usable candidate",
 }

@@ -12,8 +12,9 @@ from evaluation.config import ObjectiveConfig
 from evaluation.scores import FACELESS_RATE, OBJECTIVE, Anchors, ImageRow
 from evaluation.uncertainty import Interval, bootstrap_interval, image_values, paired_difference_interval
 from search.dispatch import Dispatch
+from search.front import entrants, own_entrant, standing
 from search.job import AnchorJob, Job, JobState, JobStatus, PromptSetName, Report, ScoreJob
-from search.record import TrialRecord, ranked
+from search.record import TrialRecord
 
 POLL_SECONDS = 30.0
 
@@ -29,6 +30,8 @@ class Verdict(StrEnum):
     """The interval of the paired difference of objectives lies above 0."""
     TIE = "tie"
     """It holds 0: the images at hand cannot tell them apart."""
+    WORSE = "worse"
+    """It lies below 0: the rule of mode `pareto` may prefer what the weights do not."""
     SAME = "same"
     """The champion IS the first trial."""
     NOT_COMPARED = "not compared"
@@ -59,6 +62,8 @@ class Final:
     verdict: Verdict
     difference: Interval | None
     """Champion minus first trial, objective, paired image by image; None where the first trial has no candidate."""
+    choice: str
+    """Why the champion is the champion, in words: the rule, and where something asked for could not be had."""
 
     @property
     def champion(self) -> Finalist:
@@ -89,12 +94,14 @@ def run_final(
 ) -> Final | None:
     """Score the best `candidates` trials, and the first trial, on the final prompts and seeds; the best wins.
 
+    Who enters and who wins is decided in `search.front`.
+
     Args:
         dispatch: Hands the scoring to the seats.
         records: All trials.
         folder: Gets one folder a finalist.
         candidates: How many trials enter by their rank.
-        objective: Weights of the objective.
+        objective: Weights of the objective, and the rule.
         confidence: Level of the intervals, a probability.
         seed: Of the bootstrap.
 
@@ -104,50 +111,55 @@ def run_final(
     Raises:
         JobFailedError: the final could not be scored; the message says why.
     """
-    order = ranked(list(records))
-    if not order:
+    entering = entrants(records, objective, candidates)
+    if not entering:
         return None
-    entrants = order[:candidates]
-    first = next((record for record in order if record.id == records[0].id), None)
-    if first is not None and first not in entrants:
-        entrants.append(first)
+    first = own_entrant(records[0], objective)
+    if first is not None and all(record is not records[0] for record, _ in entering):
+        entering.append((records[0], first))
     base, anchors = measure_anchors(dispatch, folder, "final")
     jobs = [
         ScoreJob(
             id=f"final-{record.id}",
             folder=folder / record.id,
-            adapter=_candidate(record).folder,
+            adapter=report.folder,
             prompt_set="final",
             anchors=anchors,
         )
-        for record in entrants
+        for record, report in entering
     ]
-    scored = list(zip(entrants, _run(dispatch, jobs), strict=True))
-    with_faces = [(record, final) for record, final in scored if final.metrics[FACELESS_RATE] < 1.0]
+    scored = zip(entering, _run(dispatch, jobs), strict=True)
+    with_faces = [(entrant, final) for entrant, final in scored if final.metrics[FACELESS_RATE] < 1.0]
     if not with_faces:
         return None
-    entrants, finals = [record for record, _ in with_faces], [final for _, final in with_faces]
+    entering, finals = [entrant for entrant, _ in with_faces], [final for _, final in with_faces]
     values = [image_values([ImageRow(**row) for row in final.rows], anchors, objective) for final in finals]
     finalists = [
         Finalist(
             record=record,
-            candidate=_candidate(record),
+            candidate=report,
             final=final,
             intervals={name: bootstrap_interval(value, seed=seed, level=confidence) for name, value in images.items()},
         )
-        for record, final, images in zip(entrants, finals, values, strict=True)
+        for (record, report), final, images in zip(entering, finals, values, strict=True)
     ]
-    best = max(range(len(finalists)), key=lambda index: finals[index].metrics[OBJECTIVE])
+    order, choice = standing(finals, objective)
+    champion, compared = order[0], next((n for n, (record, _) in enumerate(entering) if record is records[0]), None)
     verdict, difference = Verdict.NOT_COMPARED, None
-    if first is entrants[best]:
+    if champion == compared:
         verdict = Verdict.SAME
-    elif first in entrants:
+    elif compared is not None:
         difference = paired_difference_interval(
-            values[best][OBJECTIVE], values[entrants.index(first)][OBJECTIVE], seed=seed, level=confidence
+            values[champion][OBJECTIVE], values[compared][OBJECTIVE], seed=seed, level=confidence
         )
-        verdict = Verdict.BETTER if difference.lower > 0 else Verdict.TIE
-    finalists.sort(key=lambda finalist: -finalist.final.metrics[OBJECTIVE])
-    return Final(base=base, finalists=tuple(finalists), verdict=verdict, difference=difference)
+        verdict = Verdict.BETTER if difference.lower > 0 else Verdict.WORSE if difference.upper < 0 else Verdict.TIE
+    return Final(
+        base=base,
+        finalists=tuple(finalists[place] for place in order),
+        verdict=verdict,
+        difference=difference,
+        choice=choice,
+    )
 
 
 def export_champion(final: Final, folder: Path, name: str) -> Path:
@@ -163,11 +175,6 @@ def export_champion(final: Final, folder: Path, name: str) -> Path:
     shutil.copyfile(source / WEIGHTS_FILE, target)
     export_kohya(folder, folder / f"{name}.safetensors")
     return target
-
-
-def _candidate(record: TrialRecord) -> Report:
-    assert record.candidate is not None, f"trial {record.id} entered the final without a candidate"
-    return record.candidate
 
 
 def _run(dispatch: Dispatch, jobs: Sequence[Job]) -> list[Report]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from search.champion import Final, Finalist
 from search.config import SearchConfig
+from search.front import front_as_result
 from search.job import Report
 from search.record import TrialRecord
 from trainer.files import write_file
@@ -77,6 +78,7 @@ def build_result(
         },
         "champion": _champion(final, folder, model_uri) if final else None,
         "finalists": [_finalist(finalist) for finalist in final.finalists] if final else [],
+        "front": front_as_result(records, config.evaluation.objective),
         "trials": [record.as_result() for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {
@@ -99,6 +101,7 @@ def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, An
         "params": dict(champion.record.params),
         "search": dict(champion.candidate.metrics),
         "final": _with_intervals(champion),
+        "choice": final.choice,
         "against_first_trial": {
             "verdict": str(final.verdict),
             "difference": asdict(final.difference) if final.difference else None,

@@ -313,6 +313,7 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
             f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}"
         )
         lines.append(f"final: {values}")
+        lines.append(f"choice: {final.choice}")
         lines.append(f"against the first trial: {final.verdict}")
         lines.append(f"adapter: {result.folder / 'champion'}")
     lines.append(f"report: {result.folder / 'report.html'}")

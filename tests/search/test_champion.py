@@ -21,10 +21,16 @@ WEIGHTS = ObjectiveConfig()
 
 
 class ScriptedDispatch:
-    """Stands for the dispatcher and its seats: answers each job with images at given face distances."""
+    """Stands for the dispatcher and its seats: answers each job with images at given face distances.
 
-    def __init__(self, distances: Mapping[str, Sequence[float | None]]) -> None:
+    Their CLIP score is the base model's, 30, unless `clip_scores` has another for the trial.
+    """
+
+    def __init__(
+        self, distances: Mapping[str, Sequence[float | None]], clip_scores: Mapping[str, float] | None = None
+    ) -> None:
         self.distances = distances
+        self.clip_scores = clip_scores or {}
         self.jobs: list[Job] = []
 
     def submit(self, job: Job) -> None:
@@ -34,10 +40,11 @@ class ScriptedDispatch:
         job = next(job for job in self.jobs if job.id == job_id)
         if isinstance(job, AnchorJob):
             report = Report(step=0, metrics=asdict(ANCHORS) | {"objective": 0.3}, rows=(), folder=job.folder)
-        elif job.id.removeprefix("final-") in self.distances:
+        elif (name := job.id.removeprefix("final-")) in self.distances:
+            clip_score = self.clip_scores.get(name, 30.0)
             rows = [
-                ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=30.0)
-                for n, d in enumerate(self.distances[job.id.removeprefix("final-")])
+                ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=clip_score)
+                for n, d in enumerate(self.distances[name])
             ]
             scores = score_rows(rows, ANCHORS)
             metrics = {**scores.as_metrics(), "objective": objective(scores, WEIGHTS)}
@@ -49,18 +56,20 @@ class ScriptedDispatch:
 
 def trial(name: str, value: float, *, faceless_rate: float = 0.0) -> TrialRecord:
     record = TrialRecord(id=name, params={}, steps=100)
-    metrics = {"objective": value, "faceless_rate": faceless_rate}
+    metrics = {"objective": value, "likeness": value, "fidelity": 1.0 - value, "faceless_rate": faceless_rate}
     record.add(Report(step=100, metrics=metrics, rows=(), folder=Path(name) / "step-100"))
     return record
 
 
-def final(dispatch: ScriptedDispatch, *records: TrialRecord, candidates: int = 2) -> Final | None:
+def final(
+    dispatch: ScriptedDispatch, *records: TrialRecord, candidates: int = 2, rule: ObjectiveConfig = WEIGHTS
+) -> Final | None:
     return run_final(
         cast(Dispatch, dispatch),
         records,
         Path("final"),
         candidates=candidates,
-        objective=WEIGHTS,
+        objective=rule,
         confidence=0.95,
         seed=0,
     )
@@ -78,6 +87,7 @@ def test_the_best_of_the_search_and_the_first_trial_enter_and_the_finals_best_wi
     assert {job.prompt_set for job in dispatch.jobs if isinstance(job, AnchorJob | ScoreJob)} == {"final"}
     assert [finalist.record.id for finalist in outcome.finalists] == ["003", "002", "000"]
     assert outcome.verdict is Verdict.BETTER
+    assert outcome.choice == "the highest objective"
     assert outcome.difference is not None
     assert outcome.difference.mean == pytest.approx(
         outcome.champion.final.metrics["objective"] - outcome.finalists[2].final.metrics["objective"]
@@ -129,3 +139,17 @@ def test_a_finalist_without_a_face_cannot_win() -> None:
 def test_a_final_that_cannot_be_scored_says_why() -> None:
     with pytest.raises(JobFailedError, match=r"final-001 failed: the adapter is missing"):
         final(ScriptedDispatch({"000": noisy(0.9)}), trial("000", 0.4), trial("001", 0.5))
+
+
+def test_in_mode_pareto_the_rule_chooses_whatever_the_weights_say() -> None:
+    # Objectives about 0.5 x 0.9 + 0.3 x 0.6 = 0.63 and 0.5 x 0.5 + 0.3 x 1 = 0.55.
+    dispatch = ScriptedDispatch({"000": noisy(0.55), "001": noisy(0.75)}, {"000": 18.0})
+    rule = ObjectiveConfig(mode="pareto", minimum_likeness=0.4)
+    outcome = final(dispatch, trial("000", 0.9), trial("001", 0.5), trial("002", 0.3), candidates=1, rule=rule)
+    assert outcome is not None
+    assert [job.id for job in dispatch.jobs] == ["base-final", "final-001", "final-000"], "002 is not like enough"
+    assert [finalist.record.id for finalist in outcome.finalists] == ["001", "000"]
+    assert outcome.choice == "the highest fidelity at a likeness of 0.4 or more"
+    assert outcome.verdict is Verdict.WORSE
+    assert outcome.difference is not None
+    assert outcome.difference.upper < 0
