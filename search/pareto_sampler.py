@@ -49,7 +49,7 @@ class ParetoSampler(StudySampler):
         self.study.set_user_attr("objectives", list(OBJECTIVES))
 
     @property
-    def read(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         return (*OBJECTIVES, FACELESS_RATE, OBJECTIVE)
 
     def _note(self, trial: optuna.Trial, step: int, checkpoint: Checkpoint) -> None:

@@ -96,7 +96,7 @@ class StudySampler(Searcher, ABC):
             self.study.enqueue_trial(dict(params))
 
     @property
-    def read(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         """Names of the values that are read from every result."""
         return (self.metric,)
 
@@ -119,9 +119,9 @@ class StudySampler(Searcher, ABC):
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Note a checkpoint in the journal. A replayed step (after a trial's actor died) is noted once."""
-        if any(name not in result for name in self.read):
+        if any(name not in result for name in self.metrics):
             return
-        step, checkpoint = int(result["step"]), {name: float(result[name]) for name in self.read}
+        step, checkpoint = int(result["step"]), {name: float(result[name]) for name in self.metrics}
         for name, value in checkpoint.items():
             assert math.isfinite(value), f"trial {trial_id} reported {value} at step {step} as {name}"
         if step not in self._checkpoints[trial_id]:
