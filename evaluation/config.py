@@ -106,7 +106,8 @@ class ObjectiveConfig:
     a rule takes the champion from it (`evaluation.front`)."""
     minimum_likeness: float | None = None
     """In mode `pareto`: the champion is the most faithful point of the front with at least this likeness, 0 to 1.
-    None: the front's knee."""
+    None: the front's knee, which measures both by the front's own ranges: where fidelity hardly varies over the front,
+    little of it counts as much as much likeness, and a minimum says better what is wanted."""
     maximum_faceless_rate: float = 0.1
     """The front's constraint: largest share of faceless images, 0 (inclusive) to 1 (exclusive). A candidate above it is
     beaten by every one that keeps it."""
