@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 SamplerName = Literal["dpmsolver++", "ddim", "as-is"]
+ObjectiveMode = Literal["weighted", "pareto"]
 
 TRIGGER_FIELD = "{trigger}"
 """Stands in a prompt for the word that names the person."""
@@ -94,7 +95,11 @@ class FaceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Weights of the one number that a search maximises; each from 0 to 1, likeness and fidelity not both 0."""
+    """What a search maximises: one number, or likeness and fidelity at once.
+
+    The number is a weighted sum, each weight from 0 to 1, those of likeness and fidelity not both 0. It is reported for
+    every candidate in either mode.
+    """
 
     likeness: float = 0.5
     """Reward for one unit of likeness (from the base model to the person's own photos)."""
@@ -104,6 +109,16 @@ class ObjectiveConfig:
     """Penalty when every image is without a face; a share of them costs that share."""
     leakage: float = 0.1
     """Penalty for one unit of leakage: other people who come nearer to the person. Less than 0 is no reward."""
+    mode: ObjectiveMode = "weighted"
+    """`weighted`: the highest weighted sum wins. `pareto`: the search looks for the front of likeness and fidelity, and
+    a rule takes the champion from it (`evaluation.front`)."""
+    minimum_likeness: float | None = None
+    """In mode `pareto`: the champion is the most faithful point of the front with at least this likeness, 0 to 1.
+    None: the front's knee, which measures both by the front's own ranges: where fidelity hardly varies over the front,
+    little of it counts as much as much likeness, and a minimum says better what is wanted."""
+    maximum_faceless_rate: float = 0.1
+    """The front's constraint: largest share of faceless images, 0 (inclusive) to 1 (exclusive). A candidate above it is
+    beaten by every one that keeps it."""
 
     def __post_init__(self) -> None:
         for name in ("likeness", "fidelity", "faceless", "leakage"):
@@ -112,6 +127,18 @@ class ObjectiveConfig:
             raise ValueError(
                 "the weights of likeness and fidelity are both 0, so all models would tie; raise one of them"
             )
+        if self.mode not in get_args(ObjectiveMode):
+            raise ValueError(f"mode is {self.mode!r}; give one of {', '.join(get_args(ObjectiveMode))}")
+        if self.minimum_likeness is not None:
+            _finite_number("minimum_likeness", self.minimum_likeness, lower=0.0, upper=1.0)
+            if self.mode != "pareto":
+                raise ValueError(
+                    f"minimum_likeness is {self.minimum_likeness}, but mode is {self.mode!r}, which knows no minimum; "
+                    "set mode to pareto or leave minimum_likeness out"
+                )
+        _finite_number("maximum_faceless_rate", self.maximum_faceless_rate, lower=0.0, upper=1.0)
+        if self.maximum_faceless_rate == 1.0:
+            raise ValueError("maximum_faceless_rate is 1.0, which no model exceeds; give a number below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

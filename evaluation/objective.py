@@ -28,12 +28,12 @@ def objective(scores: Scores, config: ObjectiveConfig, *, leakage: float | None)
     """
     if scores.faceless == scores.images:
         return objective_floor(config)
-    return _weighted_sum(scores.likeness, scores.fidelity, scores.faceless_rate, config) - leakage_cost(leakage, config)
+    return weighted_sum(scores.likeness, scores.fidelity, scores.faceless_rate, config) - leakage_cost(leakage, config)
 
 
 def objective_floor(config: ObjectiveConfig) -> float:
     """The objective of an all-faceless candidate: 1 below the least sum that the measures' bounds allow."""
-    least = _weighted_sum(METRICS[LIKENESS].lower, METRICS[FIDELITY].lower, 1.0, config)
+    least = weighted_sum(METRICS[LIKENESS].lower, METRICS[FIDELITY].lower, 1.0, config)
     return least - leakage_cost(METRICS[LEAKAGE].upper, config) - 1.0
 
 
@@ -47,7 +47,7 @@ def image_objective(row: ImageRow, anchors: Anchors, config: ObjectiveConfig) ->
 
     This is what makes intervals simple: the objective is itself a mean over images.
     """
-    return _weighted_sum(
+    return weighted_sum(
         image_likeness(row, anchors), image_fidelity(row, anchors), 0.0 if row.face_found else 1.0, config
     )
 
@@ -65,5 +65,6 @@ def search_value(value: float, *, fit: bool, excess: float) -> float:
     return value if fit else value - 1.0 - excess
 
 
-def _weighted_sum(likeness: float, fidelity: float, faceless_rate: float, config: ObjectiveConfig) -> float:
+def weighted_sum(likeness: float, fidelity: float, faceless_rate: float, config: ObjectiveConfig) -> float:
+    """What `objective` and `image_objective` share: the sum without the rule about all-faceless candidates."""
     return config.likeness * likeness + config.fidelity * fidelity - config.faceless * faceless_rate

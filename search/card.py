@@ -83,6 +83,7 @@ SHOWN = (
 VERDICTS = {
     Verdict.BETTER: "better",
     Verdict.TIE: "a tie, the difference is within the noise of these images",
+    Verdict.WORSE: "worse by the weighted objective, which did not choose",
     Verdict.SAME: "it is the first trial",
     Verdict.NOT_COMPARED: "not compared, for the first trial has no usable candidate",
 }
@@ -148,12 +149,7 @@ def _outcome(final: Final) -> str:
     champion, count = final.champion, len(final.finalists)
     across = champion.across_seeds[OBJECTIVE]
     trained = 1 + sum(again.report is not None for again in champion.retrained)
-    text = f"Its configuration was trained {trained} times with different seeds: objective {across.mean:.3f} "
-    text += f"({across.lower:.3f} to {across.upper:.3f}). "
-    if not final.decision.tied:
-        return text + f"It was the best of {count} in the final."
-    leader = final.decision.standings[0]
-    text += f"The final's images cannot tell {1 + len(final.decision.tied)} of its {count} candidates apart: "
-    if leader.id == champion.record.id:
-        return text + "of these it is the cheapest, and the one with the highest mean."
-    return text + f"of these it is the cheapest; the highest mean, {leader.objective.mean:.3f}, is trial {leader.id}'s."
+    return (
+        f"Its configuration was trained {trained} times with different seeds: objective {across.mean:.3f} "
+        f"({across.lower:.3f} to {across.upper:.3f}). Of {count} in the final it won: {final.decision.reason}."
+    )

@@ -104,7 +104,11 @@ class FinalConfig(_Section):
 
 
 class StoppingConfig(_Section):
-    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials go on."""
+    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials go on.
+
+    With `evaluation.objective.mode: pareto` a trial is stopped at a rung that all but 1/reduction_factor of the others
+    dominate there (`search.domination`).
+    """
 
     enabled: bool = True
     grace_period: int = Field(default=100, ge=1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.config import ObjectiveConfig
+from evaluation.front import Point, choose, ranking
 from evaluation.uncertainty import Interval, bootstrap_interval, paired_difference_interval
 
 
@@ -45,6 +47,8 @@ class Decision:
     """Every entrant, the highest mean objective first; that one is the leader."""
     tied: tuple[str, ...]
     """Entrants that the images cannot tell from the leader, which is not among them. Empty: the leader wins alone."""
+    reason: str
+    """Why the winner is the winner, in words; also where something asked for could not be had."""
 
 
 def decide(entrants: Sequence[Entrant], *, confidence: float, seed: int) -> Decision:
@@ -82,4 +86,53 @@ def decide(entrants: Sequence[Entrant], *, confidence: float, seed: int) -> Deci
             for entrant in order
         ),
         tied=tuple(entrant.id for entrant in tied),
+        reason=_reason(leader.id, winner.id, tied),
     )
+
+
+def decide_by_front(
+    entrants: Sequence[Entrant],
+    points: Sequence[Point],
+    rule: ObjectiveConfig,
+    *,
+    confidence: float,
+    seed: int,
+) -> Decision:
+    """The winner is the point of the entrants' own front that the rule of mode `pareto` takes (`evaluation.front`).
+
+    Args:
+        entrants: as for `decide`.
+        points: of each entrant, over its training runs, prompts and seeds.
+        rule: of mode `pareto`.
+        confidence: level of the intervals of the objective, which are told and decide nothing.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: no entrants.
+    """
+    order = [entrants[place] for place in ranking(points, rule)]
+    choice = choose(points, rule)
+    leader = entrants[choice.index]
+    return Decision(
+        winner=leader.id,
+        standings=tuple(
+            Standing(
+                id=entrant.id,
+                objective=bootstrap_interval(entrant.objective, seed=seed, level=confidence),
+                behind=None
+                if entrant is leader
+                else paired_difference_interval(leader.objective, entrant.objective, seed=seed, level=confidence),
+            )
+            for entrant in order
+        ),
+        tied=(),
+        reason=choice.reason,
+    )
+
+
+def _reason(leader: str, winner: str, tied: Sequence[Entrant]) -> str:
+    if not tied:
+        return "the highest objective"
+    names = ", ".join(sorted((leader, *(entrant.id for entrant in tied))))
+    place = "and the highest objective" if winner == leader else f"the highest objective is {leader}'s"
+    return f"a tie, the images cannot tell {names} apart: the cheapest of these, {place}"

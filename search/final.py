@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.scores import LEAKAGE, OBJECTIVE, Anchors, ImageRow
+from evaluation.front import Point
+from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, OBJECTIVE, Anchors, ImageRow
 from evaluation.uncertainty import Interval, Values, bootstrap_interval, image_values, paired_difference_interval
 from search.anchors import measure_anchors
 from search.config import SearchConfig
-from search.decision import Decision, Entrant, decide
+from search.decision import Decision, Entrant, decide, decide_by_front
 from search.dispatch import Dispatch
+from search.front import Candidate, own_entrant
+from search.front import entrants as choose_entrants
 from search.job import Job, JobState, JobStatus, Report, ScoreJob, TrainJob
-from search.record import TrialRecord, ranked
+from search.record import TrialRecord
 
 RETRAINING_SEED_STRIDE = 1_000_000
 """Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
@@ -33,6 +36,8 @@ class Verdict(StrEnum):
     """The interval of the paired difference of objectives lies above 0."""
     TIE = "tie"
     """It holds 0: the images at hand cannot tell them apart."""
+    WORSE = "worse"
+    """It lies below 0: the rule of mode `pareto` may prefer what the weights do not."""
     SAME = "same"
     """The champion IS the first trial."""
     NOT_COMPARED = "not compared"
@@ -106,13 +111,13 @@ def run_final(
         NoCandidateError: no trial has a candidate that is fit to win, in the search or in the final.
         JobFailedError: the final could not be scored; the message says why.
     """
-    order = ranked(list(records))
-    if not order:
+    rule = config.evaluation.objective
+    entrants = choose_entrants(records, rule, config.final.candidates)
+    if not entrants:
         raise NoCandidateError(_why_none(records))
-    entrants = order[: config.final.candidates]
-    first = next((record for record in order if record.id == records[0].id), None)
-    if first is not None and first not in entrants:
-        entrants.append(first)
+    first = own_entrant(records[0], rule)
+    if first is not None and all(record is not records[0] for record, _ in entrants):
+        entrants.append((records[0], first))
     say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
     base, anchors = measure_anchors(dispatch, folder, "final")
     finalists = _score(dispatch, config, entrants, anchors, folder, say)
@@ -121,29 +126,17 @@ def run_final(
         reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
         raise NoCandidateError(f"no usable candidate in the final: {reasons}")
     values = {one.record.id: _values(one, anchors, config)[OBJECTIVE] for one in fit}
-    decision = decide(
-        [
-            Entrant(
-                id=one.record.id,
-                rank=_rank(config, one.record),
-                steps=one.candidate.step,
-                objective=values[one.record.id],
-            )
-            for one in fit
-        ],
-        confidence=config.final.confidence,
-        seed=config.seed,
-    )
+    decision = _decide(config, fit, values)
     places = {standing.id: place for place, standing in enumerate(decision.standings)}
     finalists.sort(key=lambda one: places.get(one.record.id, len(places)))
     verdict, difference = Verdict.NOT_COMPARED, None
-    if first is not None and first.id == decision.winner:
+    if records[0].id == decision.winner:
         verdict = Verdict.SAME
-    elif first is not None and first.id in values:
+    elif records[0].id in values:
         difference = paired_difference_interval(
-            values[decision.winner], values[first.id], seed=config.seed, level=config.final.confidence
+            values[decision.winner], values[records[0].id], seed=config.seed, level=config.final.confidence
         )
-        verdict = Verdict.BETTER if difference.lower > 0 else Verdict.TIE
+        verdict = Verdict.BETTER if difference.lower > 0 else Verdict.WORSE if difference.upper < 0 else Verdict.TIE
     return Final(
         base=base,
         finalists=tuple(finalists),
@@ -154,10 +147,34 @@ def run_final(
     )
 
 
+def _decide(config: SearchConfig, finalists: Sequence[Finalist], values: Mapping[str, Values]) -> Decision:
+    entrants = [
+        Entrant(
+            id=one.record.id,
+            rank=_rank(config, one.record),
+            steps=one.candidate.step,
+            objective=values[one.record.id],
+        )
+        for one in finalists
+    ]
+    rule, confidence = config.evaluation.objective, config.final.confidence
+    if rule.mode == "weighted":
+        return decide(entrants, confidence=confidence, seed=config.seed)
+    points = [
+        Point(
+            likeness=one.across_seeds[LIKENESS].mean,
+            fidelity=one.across_seeds[FIDELITY].mean,
+            faceless_rate=one.across_seeds[FACELESS_RATE].mean,
+        )
+        for one in finalists
+    ]
+    return decide_by_front(entrants, points, rule, confidence=confidence, seed=config.seed)
+
+
 def _score(
     dispatch: Dispatch,
     config: SearchConfig,
-    entrants: Sequence[TrialRecord],
+    entrants: Sequence[Candidate],
     anchors: Anchors,
     folder: Path,
     say: Callable[[str], None],
@@ -166,15 +183,15 @@ def _score(
         ScoreJob(
             id=f"final-{record.id}",
             folder=folder / record.id,
-            adapter=_candidate(record).folder,
+            adapter=candidate.folder,
             prompt_set="final",
             anchors=anchors,
         )
-        for record in entrants
+        for record, candidate in entrants
     ]
     training = [
-        _retraining(config, record, number + 1, anchors, folder)
-        for record in entrants
+        _retraining(config, entrant, number + 1, anchors, folder)
+        for entrant in entrants
         for number in range(config.final.retrain)
     ]
     # All at once, so that no seat idles; what cannot be scored is known before the long trainings.
@@ -188,18 +205,19 @@ def _score(
         say(f"final: {number} of {len(training)} trainings with other seeds done")
     times = config.final.retrain
     return [
-        _finalist(config, record, report, tuple(outcomes[place * times : (place + 1) * times]), anchors)
-        for place, (record, report) in enumerate(zip(entrants, reports, strict=True))
+        _finalist(config, entrant, report, tuple(outcomes[place * times : (place + 1) * times]), anchors)
+        for place, (entrant, report) in enumerate(zip(entrants, reports, strict=True))
     ]
 
 
-def _retraining(config: SearchConfig, record: TrialRecord, number: int, anchors: Anchors, folder: Path) -> TrainJob:
+def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, folder: Path) -> TrainJob:
+    record, candidate = entrant
     seed = config.training.seed + int(record.id) + number * RETRAINING_SEED_STRIDE
     return TrainJob(
         id=f"final-{record.id}-seed-{seed}",
         folder=folder / f"{record.id}-seed-{seed}",
         config=config.training_config(record.params, seed=seed),
-        score_at=(_candidate(record).step,),
+        score_at=(candidate.step,),
         anchors=anchors,
         prompt_set="final",
     )
@@ -212,7 +230,7 @@ def _outcome(seed: int, status: JobStatus) -> Retraining:
 
 
 def _finalist(
-    config: SearchConfig, record: TrialRecord, report: Report, retrained: tuple[Retraining, ...], anchors: Anchors
+    config: SearchConfig, entrant: Candidate, report: Report, retrained: tuple[Retraining, ...], anchors: Anchors
 ) -> Finalist:
     def intervals(values: Mapping[str, Values]) -> dict[str, Interval]:
         return {
@@ -221,8 +239,8 @@ def _finalist(
         }
 
     finalist = Finalist(
-        record=record,
-        candidate=_candidate(record),
+        record=entrant[0],
+        candidate=entrant[1],
         final=report,
         retrained=retrained,
         intervals=intervals(_report_values(report, anchors, config)),
@@ -247,11 +265,6 @@ def _report_values(report: Report, anchors: Anchors, config: SearchConfig) -> Ma
 
 def _rank(config: SearchConfig, record: TrialRecord) -> int:
     return config.training_config(record.params, seed=0).rank
-
-
-def _candidate(record: TrialRecord) -> Report:
-    assert record.candidate is not None, f"trial {record.id} entered the final without a candidate"
-    return record.candidate
 
 
 def _why_none(records: Sequence[TrialRecord]) -> str:

@@ -41,11 +41,7 @@ PAGE = """\
 <h1>{{ result.name }}</h1>
 {% if champion %}
 <p>The champion is trial {{ champion.trial }} at step {{ champion.step }}; against the first trial:
-<strong>{{ champion.against_first_trial.verdict }}</strong>.
-{% if champion.among_finalists.tied %}
-The images cannot tell {{ champion.among_finalists.leader }} from
-{{ champion.among_finalists.tied | join(", ") }}; the cheapest of them won.
-{% endif %}</p>
+<strong>{{ champion.against_first_trial.verdict }}</strong>. It won the final: {{ champion.choice }}.</p>
 <img src="{{ samples }}" alt="The untuned model above, the champion below, on the same prompts and seeds">
 <p>Above the untuned model, below the champion: the final's prompts, same seeds.</p>
 <table>

@@ -11,6 +11,7 @@ from typing import Any
 from evaluation.scores import Anchors
 from search.config import SearchConfig
 from search.final import Final, Finalist
+from search.front import front_as_result
 from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
 from trainer.files import write_file
@@ -82,6 +83,7 @@ def build_result(
         "anchors": _anchors(base, final, folder),
         "champion": _champion(final, folder, model_uri) if final else None,
         "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
+        "front": front_as_result(records, config.evaluation.objective),
         "trials": [record.as_result() for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {
@@ -112,6 +114,7 @@ def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, An
             "leader": final.decision.standings[0].id,
             "tied": list(final.decision.tied),
         },
+        "choice": final.decision.reason,
         "against_first_trial": {
             "verdict": str(final.verdict),
             "difference": asdict(final.difference) if final.difference else None,

@@ -1,17 +1,17 @@
 """The sampler: Optuna proposes, told as Tune's trials go on. The Optuna journal in the run folder is the truth.
 
 Ray's own `OptunaSearch` tells Optuna a stopped trial as if it had run to its end, so that TPE would compare values of
-different budgets. Here a stopped trial is told as pruned, with its value at every step: TPE ranks pruned trials by how
-far they came first (Optuna's `TPESampler`), and never as equals of complete ones.
+different budgets. Here a stopped trial is told as pruned, which TPE never ranks as an equal of complete ones.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NotRequired, TypeAlias, TypedDict
 
 import optuna
 from optuna.distributions import (
@@ -30,13 +30,27 @@ from search.space import Choice, FloatRange, IntRange, Space, Value
 STARTUP_TRIALS = 5
 """Random trials before TPE models anything; with fewer results its model is noise."""
 
+Checkpoint: TypeAlias = Mapping[str, float]
+"""A scored checkpoint's values by name."""
 
-class OptunaSampler(Searcher):
-    """Tune's searcher over an Optuna study.
+
+class StudySettings(TypedDict):
+    """What every sampler is made with, as `StudySampler` explains it."""
+
+    journal: Path
+    study_name: str
+    seed: int
+    first_trials: NotRequired[Sequence[Mapping[str, Value]]]
+    trials: int
+    steps: int
+
+
+class StudySampler(Searcher, ABC):
+    """Tune's searcher over an Optuna study; a subclass says what is maximised and how a trial is told.
 
     Args:
         space: What varies.
-        metric: Name of the value to maximise in every result.
+        metric: Name of the value in every result that Tune knows the search by.
         journal: File of the Optuna journal; appended and fsynced at every event.
         study_name: Name of the study within the journal.
         seed: Seed of TPE.
@@ -44,6 +58,9 @@ class OptunaSampler(Searcher):
         trials: How many trials to propose in all.
         steps: Optimizer steps of a trial whose configuration does not say.
     """
+
+    objectives: ClassVar[int] = 1
+    """How many values the study maximises."""
 
     def __init__(
         self,
@@ -62,21 +79,34 @@ class OptunaSampler(Searcher):
         self._limit = trials
         self._default_steps = steps
         self._trials: dict[str, optuna.Trial] = {}
-        self._values: dict[str, dict[int, float]] = {}
+        self._checkpoints: dict[str, dict[int, Checkpoint]] = {}
         self.study = optuna.create_study(
             study_name=study_name,
-            direction="maximize",
+            directions=["maximize"] * self.objectives,
             sampler=optuna.samplers.TPESampler(
                 seed=seed,
                 n_startup_trials=STARTUP_TRIALS,
                 multivariate=True,  # rank, alpha and learning rate act together
                 constant_liar=True,  # several trials run at once: do not propose the same place twice
             ),
-            pruner=optuna.pruners.NopPruner(),  # ASHA stops, not Optuna
+            pruner=optuna.pruners.NopPruner(),  # Tune's scheduler stops, not Optuna
             storage=JournalStorage(JournalFileBackend(str(journal))),
         )
         for params in first_trials:
             self.study.enqueue_trial(dict(params))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the values that are read from every result."""
+        return (self.metric,)
+
+    @abstractmethod
+    def _note(self, trial: optuna.Trial, step: int, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint into the journal."""
+
+    @abstractmethod
+    def _tell(self, trial: optuna.Trial, checkpoints: Mapping[int, Checkpoint], *, stopped: bool) -> None:
+        """Tell how a trial with at least one checkpoint ended: at its last step, or stopped before."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration as `{"number", "params"}`, or Tune's word for "no more"."""
@@ -84,35 +114,52 @@ class OptunaSampler(Searcher):
             return Searcher.FINISHED  # type: ignore[return-value] # Tune's own protocol: a word or a dict
         trial = self.study.ask(self._distributions)
         self._trials[trial_id] = trial
-        self._values[trial_id] = {}
+        self._checkpoints[trial_id] = {}
         return {"number": trial.number, "params": dict(trial.params)}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Note a checkpoint's value in the journal. A replayed step (after a trial's actor died) is noted once."""
-        if self.metric not in result:
+        """Note a checkpoint in the journal. A replayed step (after a trial's actor died) is noted once."""
+        if any(name not in result for name in self.metrics):
             return
-        step, value = int(result["step"]), float(result[self.metric])
-        assert math.isfinite(value), f"trial {trial_id} reported {value} at step {step}"
-        if step not in self._values[trial_id]:
-            self._values[trial_id][step] = value
-            self._trials[trial_id].report(value, step)
+        step, checkpoint = int(result["step"]), {name: float(result[name]) for name in self.metrics}
+        for name, value in checkpoint.items():
+            assert math.isfinite(value), f"trial {trial_id} reported {value} at step {step} as {name}"
+        if step not in self._checkpoints[trial_id]:
+            self._checkpoints[trial_id][step] = checkpoint
+            self._note(self._trials[trial_id], step, checkpoint)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how the trial ended: by its best checkpoint, as pruned, or as failed."""
+        """Tell Optuna how the trial ended: by a checkpoint, as pruned, or as failed."""
         if result is not None:
             self.on_trial_result(trial_id, result)
-        trial, values = self._trials[trial_id], self._values[trial_id]
-        if error or not values:
+        trial, checkpoints = self._trials[trial_id], self._checkpoints[trial_id]
+        if error or not checkpoints:
             self.study.tell(trial, state=TrialState.FAIL)
-        elif max(values) < trial.params.get("steps", self._default_steps):
-            self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, max(values.values()))
+            planned = trial.params.get("steps", self._default_steps)
+            self._tell(trial, checkpoints, stopped=max(checkpoints) < planned)
 
     def save(self, checkpoint_path: str) -> None:
         """Tune's own snapshot holds no more than who is who; the study lives in the journal."""
         numbers = {trial_id: trial.number for trial_id, trial in self._trials.items()}
         Path(checkpoint_path).write_text(json.dumps(numbers), "utf-8")
+
+
+class OptunaSampler(StudySampler):
+    """Maximises `metric`: a trial counts with its best checkpoint.
+
+    Every value is reported at its step, so that TPE ranks pruned trials by how far they came first (Optuna's
+    `TPESampler`).
+    """
+
+    def _note(self, trial: optuna.Trial, step: int, checkpoint: Checkpoint) -> None:
+        trial.report(checkpoint[self.metric], step)
+
+    def _tell(self, trial: optuna.Trial, checkpoints: Mapping[int, Checkpoint], *, stopped: bool) -> None:
+        if stopped:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, max(checkpoint[self.metric] for checkpoint in checkpoints.values()))
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

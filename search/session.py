@@ -311,9 +311,7 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
         )
         lines.append(f"final: {values}")
         lines.append(f"meters: {meters}")
-        if tied := final.decision.tied:
-            leader = final.decision.standings[0].id
-            lines.append(f"tie: the images cannot tell {', '.join((leader, *tied))} apart; the cheapest of them won")
+        lines.append(f"choice: {final.decision.reason}")
         lines.append(f"against the first trial: {final.verdict}")
         lines.append(f"adapter: {result.folder / 'champion'}")
     lines.append(f"report: {result.folder / 'report.html'}")

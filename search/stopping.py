@@ -1,4 +1,4 @@
-"""Which trials are stopped early: ASHA on our own count of optimizer steps."""
+"""Which trials are stopped early: ASHA on our own count of optimizer steps, or domination in mode `pareto`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from search.config import SearchConfig
+from search.domination import StopDominated
 from search.space import largest
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ def scheduler(config: SearchConfig) -> TrialScheduler:
     longest = config.training.steps if steps is None else int(largest(steps))
     if not stopping.enabled or stopping.grace_period >= longest:
         return FIFOScheduler()
+    objective = config.evaluation.objective
+    if objective.mode == "pareto":
+        return StopDominated(
+            spared=len(config.first_trials),
+            grace_period=stopping.grace_period,
+            reduction_factor=stopping.reduction_factor,
+            longest=longest,
+            steps=config.training.steps,
+            maximum_faceless_rate=objective.maximum_faceless_rate,
+        )
     return SparingAsha(
         spared=len(config.first_trials),
         # Tune's own count of reports starts again at 1 when a trial's process does; ours goes on.

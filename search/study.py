@@ -1,4 +1,4 @@
-"""The study: Tune runs the trials, Optuna proposes them, ASHA stops the hopeless ones."""
+"""The study: Tune runs the trials, Optuna proposes them, the scheduler stops the hopeless ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ray import tune
 
 from evaluation.scores import SEARCH_VALUE
 from search.config import SearchConfig
-from search.sampler import OptunaSampler
+from search.pareto_sampler import ParetoSampler
+from search.sampler import OptunaSampler, StudySampler, StudySettings
 from search.space import clip
 from search.stopping import scheduler
 from search.trial import TrialSetup, run_trial
@@ -26,7 +27,7 @@ TRIAL_RESTARTS = 2
 
 def run_study(
     config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seats: int, run_folder: Path
-) -> OptunaSampler:
+) -> StudySampler:
     """Run all trials to their ends; the outcome is in `watcher.records`.
 
     Args:
@@ -40,22 +41,13 @@ def run_study(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # The terminal belongs to the search's own progress; Tune's newer output engine prints even when told not to.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    sampler = OptunaSampler(
-        config.space,
-        metric=SEARCH_VALUE,
-        journal=run_folder / "journal.log",
-        study_name=run_folder.name,
-        seed=config.seed,
-        first_trials=[clip(config.space, params) for params in config.first_trials],
-        trials=config.trials,
-        steps=config.training.steps,
-    )
+    sampler = make_sampler(config, run_folder)
     tuner = tune.Tuner(
         tune.with_resources(partial(run_trial, setup=setup), {"memory": TRIAL_MEMORY}),
         tune_config=tune.TuneConfig(
             search_alg=sampler,
             scheduler=scheduler(config),
-            metric=SEARCH_VALUE,
+            metric=SEARCH_VALUE,  # in every mode: Tune wants one number, sampler and scheduler read what they need
             mode="max",
             num_samples=config.trials,
             max_concurrent_trials=seats + 1,
@@ -71,3 +63,19 @@ def run_study(
     )
     tuner.fit()
     return sampler
+
+
+def make_sampler(config: SearchConfig, run_folder: Path) -> StudySampler:
+    """The sampler of the configured mode; its journal is `journal.log` in the run folder."""
+    settings: StudySettings = {
+        "journal": run_folder / "journal.log",
+        "study_name": run_folder.name,
+        "seed": config.seed,
+        "first_trials": [clip(config.space, params) for params in config.first_trials],
+        "trials": config.trials,
+        "steps": config.training.steps,
+    }
+    objective = config.evaluation.objective
+    if objective.mode == "pareto":
+        return ParetoSampler(config.space, maximum_faceless_rate=objective.maximum_faceless_rate, **settings)
+    return OptunaSampler(config.space, metric=SEARCH_VALUE, **settings)

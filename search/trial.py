@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 30.0
 
+BEATEN = "others were better at the same step"
+"""Why a trial was stopped, in either mode: better is a higher objective, or domination (`evaluation.front`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSetup:
@@ -45,7 +48,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
             if status.ended:
                 return  # A failed job reports nothing more; its reason is kept by the dispatcher.
     except SystemExit:  # Tune stops the trial. Anything else is this process's own trouble: Tune starts it again.
-        setup.dispatch.stop(job.id, "stopped early: others were better at the same step")
+        setup.dispatch.stop(job.id, f"stopped early: {BEATEN}")
         raise
 
 

@@ -10,7 +10,7 @@ from ray import tune
 from search.dispatcher import UnknownJobError
 from search.job import JobState, JobStatus, Report
 from search.record import TrialRecord
-from search.trial import TrialSetup, trial_id
+from search.trial import BEATEN, TrialSetup, trial_id
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -72,7 +72,7 @@ class Watcher(tune.Callback):
             self._end(record, JobState.FAILED, "it ended without a scored checkpoint")
         elif record.reports and record.reports[-1].step < record.steps:
             last = record.reports[-1].step
-            self._end(record, JobState.STOPPED, f"stopped after step {last}: others were better at the same step")
+            self._end(record, JobState.STOPPED, f"stopped after step {last}: {BEATEN}")
         else:
             self._end(record, JobState.FINISHED, "")
 

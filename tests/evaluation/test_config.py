@@ -66,6 +66,9 @@ def test_defaults_are_the_published_ones() -> None:
         "fidelity": 0.3,
         "faceless": 0.2,
         "leakage": 0.1,
+        "mode": "weighted",
+        "minimum_likeness": None,
+        "maximum_faceless_rate": 0.1,
     }
 
 
@@ -94,9 +97,31 @@ def test_face_config_names_the_bad_value(field: str, value: Any, message: str) -
         ({"likeness": 0.0, "fidelity": 0.0}, "both 0"),
     ],
 )
-def test_objective_config_names_the_bad_weight(weights: dict[str, float], message: str) -> None:
+def test_objective_config_names_the_bad_weight(weights: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ObjectiveConfig(**weights)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "both"}, "mode is 'both'; give one of weighted, pareto"),
+        ({"minimum_likeness": 0.5}, r"minimum_likeness is 0.5, but mode is 'weighted'.*; set mode to pareto"),
+        ({"mode": "pareto", "minimum_likeness": 1.5}, "minimum_likeness is 1.5; give a number from 0.0 to 1.0"),
+        ({"mode": "pareto", "minimum_likeness": float("nan")}, "minimum_likeness is nan"),
+        ({"mode": "pareto", "maximum_faceless_rate": -0.1}, "maximum_faceless_rate is -0.1"),
+        ({"maximum_faceless_rate": 1.0}, "maximum_faceless_rate is 1.0, which no model exceeds"),
+    ],
+)
+def test_what_the_front_asks_for_is_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObjectiveConfig(**settings)
+
+
+def test_the_bounds_themselves_may_be_asked_for() -> None:
+    for minimum in (0.0, 1.0, 1):
+        assert ObjectiveConfig(mode="pareto", minimum_likeness=minimum).minimum_likeness == minimum
+    assert ObjectiveConfig(maximum_faceless_rate=0.0).maximum_faceless_rate == 0.0
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from evaluation.config import ObjectiveConfig
+from evaluation.front import Point
 from evaluation.uncertainty import bootstrap_interval, paired_difference_interval
-from search.decision import Entrant, decide
+from search.decision import Entrant, decide, decide_by_front
 
 
 def entrant(
@@ -23,6 +25,7 @@ def test_a_clear_lead_wins_whatever_it_costs() -> None:
     )
     assert (decision.winner, decision.tied) == ("dear", ())
     assert [standing.id for standing in decision.standings] == ["dear", "cheap"]
+    assert decision.reason == "the highest objective"
 
 
 def test_of_the_tied_the_cheapest_wins_by_rank_then_steps_then_mean() -> None:
@@ -34,6 +37,10 @@ def test_of_the_tied_the_cheapest_wins_by_rank_then_steps_then_mean() -> None:
     assert decision.winner == "cheapest"
     assert decision.tied == ("dearer", "cheapest"), "what is far behind is not tied, however cheap"
     assert [standing.id for standing in decision.standings] == ["leader", "dearer", "cheapest", "far"]
+    assert decision.reason == (
+        "a tie, the images cannot tell cheapest, dearer, leader apart: the cheapest of these, "
+        "the highest objective is leader's"
+    )
     same_cost = decide([entrant("worse", 0.6, seed=5), entrant("better", 0.601, seed=6)], confidence=0.95, seed=0)
     assert same_cost.winner == "better"
 
@@ -67,3 +74,41 @@ def test_entrants_may_have_been_trained_differently_often() -> None:
 def test_a_final_needs_somebody() -> None:
     with pytest.raises(ValueError, match="at least one entrant"):
         decide([], confidence=0.95, seed=0)
+
+
+POINTS = {"a": (0.5, 0.9), "b": (0.8, 0.85), "c": (1.0, 0.5), "d": (0.7, 0.8)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "order", "reason"),
+    [
+        (ObjectiveConfig(mode="pareto"), "bacd", "the knee of the front"),
+        (
+            ObjectiveConfig(mode="pareto", minimum_likeness=0.9),
+            "cbad",
+            "the highest fidelity at a likeness of 0.9 or more",
+        ),
+    ],
+)
+def test_in_mode_pareto_the_rule_takes_the_winner_from_the_finals_front(
+    rule: ObjectiveConfig, order: str, reason: str
+) -> None:
+    entrants = [entrant(name, 0.5 * like + 0.3 * fidelity) for name, (like, fidelity) in POINTS.items()]
+    points = [Point(likeness=like, fidelity=fidelity, faceless_rate=0.0) for like, fidelity in POINTS.values()]
+    decision = decide_by_front(entrants, points, rule, confidence=0.95, seed=0)
+    assert "".join(standing.id for standing in decision.standings) == order
+    assert (decision.winner, decision.tied, decision.reason) == (order[0], (), reason)
+    winner = next(one for one in entrants if one.id == order[0])
+    last = next(one for one in entrants if one.id == order[-1])
+    assert decision.standings[-1].behind == paired_difference_interval(
+        winner.objective, last.objective, seed=0, level=0.95
+    )
+
+
+def test_a_final_of_mode_pareto_that_misses_the_minimum_says_so() -> None:
+    rule = ObjectiveConfig(mode="pareto", minimum_likeness=0.9)
+    entrants = [entrant("a", 0.5), entrant("d", 0.6)]
+    points = [Point(likeness=POINTS[one.id][0], fidelity=POINTS[one.id][1], faceless_rate=0.0) for one in entrants]
+    decision = decide_by_front(entrants, points, rule, confidence=0.95, seed=0)
+    assert decision.winner == "d"
+    assert decision.reason == "the highest likeness, for none on the front reaches a likeness of 0.9"

@@ -132,6 +132,25 @@ def test_overrides(document: dict[str, Any], write_config: Write) -> None:
         load_config(path, ["trias=7"])
 
 
+def test_the_mode_of_the_objective_can_be_set_from_the_command_line(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    path = write_config(document)
+    place = "evaluation.objective"
+    config = load_config(path, [f"{place}.mode=pareto", f"{place}.minimum_likeness=0.6"])
+    assert (config.evaluation.objective.mode, config.evaluation.objective.minimum_likeness) == ("pareto", 0.6)
+    (tmp_path / "again.yaml").write_text(dump_config(config), "utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+    for override, message in (
+        ("minimum_likeness=0.6", f"{place}: minimum_likeness is 0.6, but mode is 'weighted'.*set mode to pareto"),
+        ("mode=pareot", f"{place}.mode: .*'weighted' or 'pareto'"),
+        ("maximum_faceless_rate=2", f"{place}: maximum_faceless_rate is 2.0; give a number from 0.0 to 1.0"),
+        ("minimum_likness=0.6", f"{place}.minimum_likness: there is no such key; did you mean 'minimum_likeness'"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            load_config(path, [f"{place}.{override}"])
+
+
 def test_the_first_trial_is_the_homeworks_within_the_space(document: dict[str, Any], write_config: Write) -> None:
     config = load_config(write_config(document))
     assert config.first_trials == (HOMEWORK,)

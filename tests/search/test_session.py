@@ -1,4 +1,7 @@
-"""Whole searches with real parts, through the command a user types: one as it should go, one with a killed worker."""
+"""Whole searches with real parts, through the command a user types.
+
+One as it should go, by weights; one in mode `pareto` whose worker is killed; one interrupted.
+"""
 
 import json
 import os
@@ -6,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,9 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from safetensors import safe_open
+
+from evaluation.config import ObjectiveConfig
+from evaluation.front import Point, choose
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "demo"
@@ -73,9 +79,9 @@ def configuration(home: Path) -> Path:
     return path
 
 
-def start(home: Path) -> subprocess.Popen[str]:
+def start(home: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "search.run", str(configuration(home))],
+        [sys.executable, "-m", "search.run", str(configuration(home)), *options],
         cwd=home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -174,6 +180,7 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "anchors",
         "champion",
         "finalists",
+        "front",
         "trials",
         "seconds",
         "cost",
@@ -189,6 +196,7 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "retrained",
         "across_seeds",
         "among_finalists",
+        "choice",
         "against_first_trial",
         "adapter",
         "model_uri",
@@ -357,12 +365,20 @@ def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(run: Run, tmp_pa
         run_folder(config, new_name=False)
 
 
-def test_a_killed_training_worker_costs_nothing_but_time(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pareto(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
+    """A search in mode `pareto`, and the number of the training worker that was killed in the middle of a trial."""
+    home = tmp_path_factory.mktemp("pareto")
+    process = start(home, "--set", "evaluation.objective.mode=pareto")
+    killed = kill_a_worker(process, home)
+    ended = finish(process, home)
+    assert ended.code == 0, ended.output
+    return ended, killed
+
+
+def test_a_killed_training_worker_costs_nothing_but_time(pareto: tuple[Run, int]) -> None:
     """SIGKILL of a seat's worker in the middle of a trial: every trial is accounted for and there is a champion."""
-    process = start(tmp_path)
-    killed = kill_a_worker(process, tmp_path)
-    run = finish(process, tmp_path)
-    assert run.code == 0, run.output
+    run, killed = pareto
     assert not psutil.pid_exists(killed)
     result = run.result
     assert [trial["id"] for trial in result["trials"]] == ["000", "001", "002"]
@@ -375,6 +391,87 @@ def test_a_killed_training_worker_costs_nothing_but_time(tmp_path: Path) -> None
         [result["mlflow"]["experiment_id"]], f"tags.`mlflow.parentRunId` = '{result['mlflow']['run_id']}'"
     )
     assert len(children) == TRIALS
+
+
+def test_the_front_in_the_result_is_that_of_all_checkpoints(pareto: tuple[Run, int]) -> None:
+    run, _ = pareto
+    expected = front_of(checkpoints(run))
+    assert run.result["front"] == expected
+    assert expected
+
+
+def test_the_front_is_in_the_result_by_weights_too(run: Run) -> None:
+    assert run.result["front"] == front_of(checkpoints(run))
+
+
+def test_in_mode_pareto_the_rule_picks_who_enters_the_final_and_who_wins_it(pareto: tuple[Run, int]) -> None:
+    run, _ = pareto
+    result, config = run.result, ObjectiveConfig(mode="pareto")
+    assert result["objective"] == {**asdict(config), "protocol": "likeness"}
+    scored = [each for each in checkpoints(run) if each["faceless_rate"] < 1]
+    chosen = scored[choose([Point.of(each) for each in scored], config).index]
+    entered = [(finalist["trial"], finalist["step"]) for finalist in result["finalists"]]
+    assert (chosen["trial"], chosen["step"]) in entered
+    assert 2 <= len(entered) <= 3, "two by their rank, and the first trial"
+    assert "000" in [trial for trial, _ in entered]
+    finals = [
+        Point(**{name: finalist["across_seeds"][name]["mean"] for name in ("likeness", "fidelity", "faceless_rate")})
+        for finalist in result["finalists"]
+    ]
+    choice = choose(finals, config)
+    assert (choice.index, choice.reason) == (0, result["champion"]["choice"])
+    assert (result["champion"]["trial"], result["champion"]["step"]) == entered[0]
+    assert f"choice: {choice.reason}" in run.output
+    with safe_open(run.folder / "champion" / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == str(entered[0][1]), "not the checkpoint with the trial's best weighted sum"
+
+
+def test_the_journal_of_mode_pareto_holds_every_checkpoint(pareto: tuple[Run, int]) -> None:
+    run, _ = pareto
+    storage = JournalStorage(JournalFileBackend(str(run.folder / "journal.log")))
+    study = optuna.load_study(study_name="anna", storage=storage)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MAXIMIZE"]
+    told = {"finished": "COMPLETE", "stopped": "PRUNED"}
+    for frozen, trial in zip(study.trials, run.result["trials"], strict=True):
+        assert frozen.params == trial["params"]
+        assert frozen.state.name == told[trial["state"]]
+        mine = {each["step"]: each for each in checkpoints(run, trial["id"])}
+        noted = {name: value for name, value in frozen.user_attrs.items() if name.startswith("step-")}
+        names = ("likeness", "fidelity", "faceless_rate", "objective", "search_value")
+        assert noted == {f"step-{step}": {name: each[name] for name in names} for step, each in mine.items()}
+        one = mine[frozen.user_attrs["told_step"]]
+        limits = one["objective"] - one["search_value"]
+        assert frozen.constraints == {"faceless_rate": one["faceless_rate"] - 0.1, "limits": limits}
+        assert frozen.values == ([one["likeness"], one["fidelity"]] if trial["state"] == "finished" else None)
+
+
+def checkpoints(run: Run, trial: str = "*") -> list[dict[str, Any]]:
+    """Metrics of every scored checkpoint, with `trial` and `step`, from the files in `trials/`."""
+    scored = []
+    for path in run.folder.glob(f"trials/{trial}/step-*/report.json"):
+        values = json.loads(path.read_text("utf-8"))
+        scored.append({"trial": path.parts[-3], "step": values["step"], **values["metrics"]})
+    assert scored
+    return sorted(scored, key=lambda each: (each["trial"], each["step"]))
+
+
+def front_of(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those with a face that no other beats: by the constraint first, then in likeness and fidelity at once."""
+    scored = [each for each in scored if each["faceless_rate"] < 1]
+    breaches = [max(0.0, each["faceless_rate"] - 0.1) for each in scored]
+    least = [each for each, breach in zip(scored, breaches, strict=True) if breach == min(breaches)]
+    unbeaten = [
+        one
+        for one in least
+        if not any(
+            other["likeness"] >= one["likeness"]
+            and other["fidelity"] >= one["fidelity"]
+            and (other["likeness"], other["fidelity"]) != (one["likeness"], one["fidelity"])
+            for other in least
+        )
+    ]
+    names = ("trial", "step", "likeness", "fidelity", "faceless_rate")
+    return [{name: one[name] for name in names} for one in sorted(unbeaten, key=lambda each: each["likeness"])]
 
 
 def test_ctrl_c_ends_the_search_and_all_its_processes(tmp_path: Path) -> None:
