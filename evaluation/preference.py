@@ -5,7 +5,7 @@ is better in each; outcomes are 1 where the first of two won, 0 where the second
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def as_objective(decisions: Vector, configured: ObjectiveConfig) -> ObjectiveCon
     """
     weights = _normalised(decisions, configured)
     likeness, fidelity, faceless = (min(1.0, float(weight)) for weight in weights / max(1.0, weights.max()))
-    return ObjectiveConfig(likeness=likeness, fidelity=fidelity, faceless=faceless)
+    return replace(configured, likeness=likeness, fidelity=fidelity, faceless=faceless)
 
 
 def weight_intervals(

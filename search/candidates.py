@@ -15,7 +15,6 @@ from evaluation.preference import Vector, image_measures
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow
 from search.config import SearchConfig, read_prompts
 from search.job import Report
-from search.record import TrialRecord
 from search.votes import CandidateName
 from trainer.photos import load_photos, open_photo, split_photos
 
@@ -45,7 +44,7 @@ class Candidate:
 
     @property
     def mean_measures(self) -> Vector:
-        """[measures]; their product with the configured weights is the objective."""
+        """[measures]; their product with the weights is what the pictures of the person add to the objective."""
         total: Vector = sum(self.measures.values(), start=0.0 * next(iter(self.measures.values())))
         return total / len(self.measures)
 
@@ -124,7 +123,7 @@ def read_run(folder: Path) -> Run:
     if not (folder / "base-validation" / "report.json").is_file():
         raise RunFolderError(f"{folder} holds no measurement of the untuned model yet; let the search go on for longer")
     base = _report(folder / "base-validation")
-    anchors = Anchors(**{name: base.metrics[name] for name in Anchors.__dataclass_fields__})
+    anchors = _anchors(base)
     checkpoints = {}
     for path in sorted(folder.glob("trials/*/step-*/report.json")):
         if (step := STEP_FOLDER.fullmatch(path.parent.name)) is not None:
@@ -158,14 +157,20 @@ def _report(folder: Path) -> Report:
         raise RunFolderError(f"{folder / 'report.json'} is damaged ({error}); remove the folder {folder}") from error
 
 
+def _anchors(base: Report) -> Anchors:
+    known = {name: base.metrics[name] for name in Anchors.__dataclass_fields__ if name in base.metrics}
+    try:
+        return Anchors(**known)
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{base.folder / 'report.json'} holds no usable anchors: {error}") from error
+
+
 def _candidate(name: CandidateName, report: Report, anchors: Anchors) -> Candidate:
     rows = [ImageRow(**row) for row in report.rows]
-    # The one place that says what the best checkpoint is and when it may compete.
-    competes = TrialRecord(id=name.trial, params={}, steps=name.step, reports=[report]).candidate is not None
     return Candidate(
         name=name,
         objective=report.metrics[OBJECTIVE],
-        faces=competes,
+        faces=any(row.face_found for row in rows),
         measures={(row.prompt_index, row.seed): image_measures(row, anchors) for row in rows},
         sheet=report.folder / "grid.png",
     )

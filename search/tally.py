@@ -43,7 +43,7 @@ class Agreement:
     images: Estimate
     """By the objective of the two images that were shown."""
     candidates: Estimate
-    """By the objective of the two candidates over all of their images."""
+    """By the objective of the two candidates: likeness, fidelity and faceless over all of their images."""
 
 
 @dataclass(frozen=True, kw_only=True)

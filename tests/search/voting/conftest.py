@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from evaluation.config import ObjectiveConfig
 from evaluation.grid import image_grid
-from evaluation.objective import objective
+from evaluation.objective import image_objective, objective_floor
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow, score_rows
 from search.booth import Booth
 from search.candidates import read_run
@@ -96,8 +97,13 @@ def _write(
         )
         for (prompt, seed), (distance, clip) in zip(PAIRS, measured, strict=True)
     ]
-    scores = score_rows(rows, ANCHORS)
-    metrics = {**scores.as_metrics(), OBJECTIVE: objective(scores, weights), **(asdict(ANCHORS) if anchors else {})}
+    objective = fmean(image_objective(row, ANCHORS, weights) for row in rows)
+    measured_anchors = {name: value for name, value in asdict(ANCHORS).items() if value is not None}
+    metrics = {
+        **score_rows(rows, ANCHORS).as_metrics(),
+        OBJECTIVE: objective if any(row.face_found for row in rows) else objective_floor(weights),
+        **(measured_anchors if anchors else {}),
+    }
     Report(step=step, metrics=metrics, rows=tuple(asdict(row) for row in rows), folder=folder).write(folder)
     tiles = [Image.new("RGB", (SIDE, SIDE), _colour(number, image)) for image in range(len(PAIRS))]
     image_grid(tiles, columns=2).save(folder / "grid.png")

@@ -105,6 +105,15 @@ def test_what_cannot_be_used_is_named(run_folder: Path, tmp_path: Path) -> None:
         read_run(run_folder)
 
 
+def test_anchors_that_are_gone_are_named(run_folder: Path) -> None:
+    report = run_folder / "base-validation" / "report.json"
+    values = json.loads(report.read_text())
+    del values["metrics"]["base_distance"]
+    report.write_text(json.dumps(values))
+    with pytest.raises(RunFolderError, match=r"base-validation/report\.json holds no usable anchors: .*base_distance"):
+        read_run(run_folder)
+
+
 def test_a_choice_needs_two(make_run: MakeRun) -> None:
     folder = make_run({"000": {100: GOOD, 200: GOOD}, "001": {100: NOBODY}})
     with pytest.raises(RunFolderError, match=r"has 1 candidate\(s\)"):
