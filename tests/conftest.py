@@ -1,0 +1,50 @@
+"""A real browser, for tests of pages."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+
+@pytest.fixture
+def browser(chromium: webdriver.Chrome) -> webdriver.Chrome:
+    """Headless Chromium, 1280 x 900 pixels, on an empty page and without cookies."""
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    chromium.get("about:blank")
+    return chromium
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[webdriver.Chrome]:
+    """One browser for the tests of a file: it takes longer to start than a test.
+
+    Skipped where there is none, but not in continuous integration: there a page must not go untested.
+    """
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        reason = "no browser: install the Debian packages chromium and chromium-driver"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    options = Options()
+    options.binary_location = program
+    for argument in (
+        "--headless=new",
+        "--window-size=1280,900",
+        "--no-sandbox",  # Chromium refuses to run as root otherwise
+        "--disable-dev-shm-usage",  # containers have a small /dev/shm
+        "--disable-gpu",
+        "--disable-background-networking",
+    ):
+        options.add_argument(argument)
+    service = Service(executable_path=driver)
+    window = webdriver.Chrome(options=options, service=service)
+    try:
+        yield window
+    finally:
+        window.quit()
