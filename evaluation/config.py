@@ -151,16 +151,18 @@ class LimitsConfig:
     memorisation: float | None = 0.1
     """Largest share of images that are copies of training photos, 0 to 1."""
     leakage: float | None = None
-    """Largest leakage, in units of likeness: 0.5 means that other people come half-way to the person."""
-    worst_prompts_likeness: float | None = None
-    """Least likeness on the worst quarter of the prompts: 0 means that there, too, the images are as much like the
-    person as the untuned model's are on average."""
+    """Largest leakage, in units of likeness: 0.5 means that other people come half-way to the person. None by default:
+    without pictures of others in the training every adapter that knows the person well leaks (in the demo all with a
+    likeness above 0.5 leaked 0.7 or more), so that a limit would refuse the best; its weight in the objective
+    (`ObjectiveConfig.leakage`) prefers the least of them."""
+    likeness_spread: float | None = 0.5
+    """Largest likeness on the best quarter of the prompts less that on the worst, beyond the untuned model's own."""
 
     def __post_init__(self) -> None:
-        for name, lower in (("memorisation", 0.0), ("leakage", -10.0), ("worst_prompts_likeness", -10.0)):
+        for name, upper in (("memorisation", 1.0), ("leakage", 10.0), ("likeness_spread", 10.0)):
             value = getattr(self, name)
             if value is not None:
-                _finite_number(f"limit of {name}", value, lower=lower, upper=1.0)
+                _finite_number(f"limit of {name}", value, lower=0.0, upper=upper)
 
 
 @dataclass(frozen=True, kw_only=True)

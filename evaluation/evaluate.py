@@ -1,7 +1,7 @@
 """Evaluating a model: the same prompts and seeds for every candidate, measured against the person's photos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from diffusers import StableDiffusionPipeline
@@ -17,7 +17,7 @@ from evaluation.leakage import leakage
 from evaluation.memorisation import copy_distance, memorisation
 from evaluation.person import Person
 from evaluation.pictures import picture_distances, thumbnails
-from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows
+from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows, spread_over_prompts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,13 +93,14 @@ class Evaluator:
                 "prompts that show a person's face, more steps, or another detector than "
                 f"{self.face_model.config.detector}"
             )
-        anchors = Anchors(
+        ends = Anchors(
             base_distance=base_distance,
             real_distance=person.real_distance,
             base_clip_score=float(np.mean([row.clip_score for row in measurement.rows])),
             copy_distance=person.copy_distance,
             other_distance=_mean_face_distance(others.rows),
         )
+        anchors = replace(ends, base_spread=spread_over_prompts(measurement.rows, ends))
         return Evaluation(person=measurement, others=others, anchors=anchors)
 
     def evaluate(self, pipeline: StableDiffusionPipeline, person: Person, anchors: Anchors) -> Evaluation:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 from evaluation.config import LimitsConfig
-from evaluation.scores import FACELESS_RATE, LEAKAGE, MEMORISATION, WORST_PROMPTS_LIKENESS
+from evaluation.scores import FACELESS_RATE, LEAKAGE, LIKENESS_SPREAD, MEMORISATION
+
+METERS = (MEMORISATION, LEAKAGE, LIKENESS_SPREAD)
+"""What can be limited, each under its own name in `LimitsConfig`; less is better in all of them."""
 
 
 def unfit_reasons(metrics: Mapping[str, float], limits: LimitsConfig) -> tuple[str, ...]:
@@ -13,23 +16,21 @@ def unfit_reasons(metrics: Mapping[str, float], limits: LimitsConfig) -> tuple[s
     `metrics`) makes nobody unfit.
     """
     reasons = ["it draws no face"] if metrics[FACELESS_RATE] == 1.0 else []
-    for name in (MEMORISATION, LEAKAGE):
-        limit: float | None = getattr(limits, name)
-        if limit is not None and metrics.get(name, limit) > limit:
-            reasons.append(f"{name} {metrics[name]:.2f} is above {limit:g}")
-    least = limits.worst_prompts_likeness
-    if least is not None and metrics.get(WORST_PROMPTS_LIKENESS, least) < least:
-        reasons.append(f"{WORST_PROMPTS_LIKENESS} {metrics[WORST_PROMPTS_LIKENESS]:.2f} is below {least:g}")
+    beyond = _beyond(metrics, limits)
+    reasons += [f"{name} {metrics[name]:.2f} is above {getattr(limits, name):g}" for name in beyond]
     return tuple(reasons)
 
 
 def excess(metrics: Mapping[str, float], limits: LimitsConfig) -> float:
     """By how much a candidate exceeds its limits, all meters together; 0 for one within them."""
-    total = 0.0
-    for name in (MEMORISATION, LEAKAGE):
-        limit: float | None = getattr(limits, name)
-        if limit is not None and name in metrics:
-            total += max(0.0, metrics[name] - limit)
-    if limits.worst_prompts_likeness is not None and WORST_PROMPTS_LIKENESS in metrics:
-        total += max(0.0, limits.worst_prompts_likeness - metrics[WORST_PROMPTS_LIKENESS])
-    return total
+    return sum(_beyond(metrics, limits).values())
+
+
+def _beyond(metrics: Mapping[str, float], limits: LimitsConfig) -> dict[str, float]:
+    """By how much each limit that is exceeded is exceeded."""
+    given = {name: getattr(limits, name) for name in METERS}
+    return {
+        name: metrics[name] - limit
+        for name, limit in given.items()
+        if limit is not None and metrics.get(name, limit) > limit
+    }

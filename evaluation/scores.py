@@ -12,7 +12,7 @@ CLIP_SCORE = "clip_score"
 FIDELITY = "fidelity"
 FACELESS = "faceless"
 FACELESS_RATE = "faceless_rate"
-WORST_PROMPTS_LIKENESS = "worst_prompts_likeness"
+LIKENESS_SPREAD = "likeness_spread"
 MEMORISATION = "memorisation"
 LEAKAGE = "leakage"
 OBJECTIVE = "objective"
@@ -36,8 +36,8 @@ LIKENESS_BOUND = MAXIMUM_DISTANCE / MINIMUM_GAP
 
 FIDELITY_BOUND = 100.0 / MINIMUM_BASE_CLIP_SCORE
 
-WORST_SHARE = 0.25
-"""Share of the prompts, rounded up, that `worst_prompts_likeness` is the mean of."""
+SPREAD_SHARE = 0.25
+"""Share of the prompts, rounded up, at either end of `likeness_spread`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +103,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 upper=1.0,
             ),
             Metric(
-                name=WORST_PROMPTS_LIKENESS,
-                meaning="likeness on the quarter of the prompts where it is least",
-                direction="maximize",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
+                name=LIKENESS_SPREAD,
+                meaning="likeness on the best quarter of the prompts less the worst, beyond the base model's own",
+                direction="minimize",
+                lower=-2.0 * LIKENESS_BOUND,
+                upper=2.0 * LIKENESS_BOUND,
             ),
             Metric(
                 name=MEMORISATION,
@@ -221,6 +221,9 @@ class Anchors:
     other_distance: float | None = None
     """Mean face distance of the untuned model's images of OTHER people to the reference photos (leakage 0); None if
     there are no such images, or none with a face."""
+    base_spread: float | None = None
+    """The untuned model's own `spread_over_prompts` (likeness_spread 0), what prompts and luck do without any
+    training; None: not measured, taken as 0."""
 
     def __post_init__(self) -> None:
         METRICS[FACE_DISTANCE].check(self.base_distance)
@@ -229,6 +232,8 @@ class Anchors:
         for distance in (self.copy_distance, self.other_distance):
             if distance is not None:
                 METRICS[FACE_DISTANCE].check(distance)
+        if self.base_spread is not None:
+            METRICS[LIKENESS_SPREAD].check(self.base_spread)
         if self.base_distance - self.real_distance < MINIMUM_GAP:
             raise ValueError(
                 f"the untuned model's faces are {self.base_distance:.3f} from the reference photos, which are "
@@ -261,8 +266,9 @@ class Scores:
     faceless_rate: float
     images: int
     """Number of images measured, at least 1."""
-    worst_prompts_likeness: float
-    """Likeness on the worst quarter of the prompts: one prompt alone carries nobody far."""
+    likeness_spread: float
+    """Likeness on the best quarter of the prompts less that on the worst, beyond the untuned model's: a few prompts
+    must not carry it all."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -290,7 +296,7 @@ class Scores:
                 FIDELITY,
                 FACELESS,
                 FACELESS_RATE,
-                WORST_PROMPTS_LIKENESS,
+                LIKENESS_SPREAD,
             )
         }
         return {name: float(value) for name, value in values.items() if value is not None}
@@ -330,20 +336,23 @@ def score_rows(rows: Sequence[ImageRow], anchors: Anchors) -> Scores:
         faceless=faceless,
         faceless_rate=faceless / len(rows),
         images=len(rows),
-        worst_prompts_likeness=worst_prompts_likeness(rows, anchors),
+        likeness_spread=spread_over_prompts(rows, anchors) - (anchors.base_spread or 0.0),
     )
 
 
-def worst_prompts_likeness(rows: Sequence[ImageRow], anchors: Anchors) -> float:
-    """Mean likeness over the worst quarter of the prompts (at least one), each prompt's being the mean over its seeds.
+def spread_over_prompts(rows: Sequence[ImageRow], anchors: Anchors) -> float:
+    """Mean likeness over the best quarter of the prompts less that over the worst, each at least one prompt.
 
-    A candidate that has learnt one prompt, or one outfit, has a fair mean likeness and a poor one here.
+    A prompt's likeness is the mean over its seeds. A candidate that has learnt one prompt, or one outfit, may have a
+    fair mean; here it stands out. (Twelve prompts with two seeds: 0.25 for the demo's untuned model, 0.2 to 0.6 for 32
+    of its configurations, whatever their mean.)
     """
     by_prompt: dict[int, list[float]] = {}
     for row in rows:
         by_prompt.setdefault(row.prompt_index, []).append(image_likeness(row, anchors))
     means = sorted(_mean(values) for values in by_prompt.values())
-    return _mean(means[: math.ceil(WORST_SHARE * len(means))])
+    quarter = math.ceil(SPREAD_SHARE * len(means))
+    return _mean(means[-quarter:]) - _mean(means[:quarter])
 
 
 def _mean(values: Sequence[float]) -> float:

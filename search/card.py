@@ -11,9 +11,9 @@ from evaluation.scores import (
     FIDELITY,
     LEAKAGE,
     LIKENESS,
+    LIKENESS_SPREAD,
     MEMORISATION,
     OBJECTIVE,
-    WORST_PROMPTS_LIKENESS,
 )
 from search.config import SearchConfig
 from search.final import Final, Verdict
@@ -75,7 +75,7 @@ SHOWN = (
     LIKENESS,
     FIDELITY,
     FACELESS_RATE,
-    WORST_PROMPTS_LIKENESS,
+    LIKENESS_SPREAD,
     MEMORISATION,
     LEAKAGE,
 )

@@ -13,15 +13,15 @@ from evaluation.scores import (
     FIDELITY,
     LEAKAGE,
     LIKENESS,
+    LIKENESS_SPREAD,
     MEMORISATION,
     METRICS,
     OBJECTIVE,
-    WORST_PROMPTS_LIKENESS,
 )
 from search.result import SearchResult
 from trainer.files import write_file
 
-SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, WORST_PROMPTS_LIKENESS, MEMORISATION, LEAKAGE)
+SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
 
 PAGE = """\
 <!doctype html>

@@ -20,9 +20,9 @@ from evaluation.scores import (
     FIDELITY,
     LEAKAGE,
     LIKENESS,
+    LIKENESS_SPREAD,
     MEMORISATION,
     OBJECTIVE,
-    WORST_PROMPTS_LIKENESS,
 )
 from search.anchors import measure_anchors
 from search.card import write_card
@@ -303,7 +303,7 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
         )
         meters = "  ".join(
             f"{name} {champion.final.metrics[name]:.3f}"
-            for name in (WORST_PROMPTS_LIKENESS, MEMORISATION, LEAKAGE)
+            for name in (LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
             if name in champion.final.metrics
         )
         lines.append(

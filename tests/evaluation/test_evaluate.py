@@ -87,6 +87,7 @@ def test_baseline_then_candidate(
     assert baseline.scores.fidelity == pytest.approx(1.0)
     assert baseline.metrics()["leakage"] == pytest.approx(0.0, abs=1e-12)
     assert baseline.metrics()["memorisation"] == 0.0
+    assert baseline.metrics()["likeness_spread"] == pytest.approx(0.0, abs=1e-12)
     assert baseline.anchors.real_distance == person.real_distance
     assert baseline.anchors.copy_distance == person.copy_distance
     assert [(row.prompt_index, row.seed) for row in baseline.person.rows] == [(0, 3), (0, 4), (1, 3), (1, 4)]

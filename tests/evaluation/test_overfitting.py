@@ -59,25 +59,25 @@ def test_leakage_that_cannot_be_measured_is_no_number() -> None:
     assert leakage([row(0, 0.6)], without) is None
 
 
-LIMITS = LimitsConfig(memorisation=0.1, leakage=0.5, worst_prompts_likeness=0.0)
-FIT = {"faceless_rate": 0.5, "memorisation": 0.1, "leakage": 0.5, "worst_prompts_likeness": 0.0}
+LIMITS = LimitsConfig(memorisation=0.1, leakage=0.5, likeness_spread=0.8)
+FIT = {"faceless_rate": 0.5, "memorisation": 0.1, "leakage": 0.5, "likeness_spread": 0.8}
 
 
 def test_a_candidate_at_its_limits_is_fit_and_one_beyond_is_not() -> None:
     assert unfit_reasons(FIT, LIMITS) == ()
     assert excess(FIT, LIMITS) == 0.0
-    beyond = {**FIT, "memorisation": 0.35, "leakage": 0.6, "worst_prompts_likeness": -0.15}
+    beyond = {**FIT, "memorisation": 0.35, "leakage": 0.6, "likeness_spread": 0.95}
     assert unfit_reasons(beyond, LIMITS) == (
         "memorisation 0.35 is above 0.1",
         "leakage 0.60 is above 0.5",
-        "worst_prompts_likeness -0.15 is below 0",
+        "likeness_spread 0.95 is above 0.8",
     )
     assert excess(beyond, LIMITS) == pytest.approx(0.25 + 0.1 + 0.15)
 
 
 def test_without_a_limit_a_meter_is_only_told() -> None:
-    none = LimitsConfig(memorisation=None, leakage=None, worst_prompts_likeness=None)
-    beyond = {"faceless_rate": 0.0, "memorisation": 1.0, "leakage": 2.0, "worst_prompts_likeness": -2.0}
+    none = LimitsConfig(memorisation=None, leakage=None, likeness_spread=None)
+    beyond = {"faceless_rate": 0.0, "memorisation": 1.0, "leakage": 2.0, "likeness_spread": 2.0}
     assert unfit_reasons(beyond, none) == ()
     assert excess(beyond, none) == 0.0
     assert unfit_reasons({"faceless_rate": 1.0}, none) == ("it draws no face",)

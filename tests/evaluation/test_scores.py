@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.scores import METRICS, Anchors, ImageRow, image_likeness, score_rows, worst_prompts_likeness
+from evaluation.scores import METRICS, Anchors, ImageRow, image_likeness, score_rows, spread_over_prompts
 
 ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0)
 
@@ -24,7 +24,7 @@ def test_the_table_holds_exactly_the_measures_and_their_directions() -> None:
         "fidelity": "maximize",
         "faceless": "minimize",
         "faceless_rate": "minimize",
-        "worst_prompts_likeness": "maximize",
+        "likeness_spread": "minimize",
         "memorisation": "minimize",
         "leakage": "minimize",
         "objective": "maximize",
@@ -54,21 +54,24 @@ def test_scores_worked_by_hand() -> None:
         "fidelity": scores.fidelity,
         "faceless": 1.0,
         "faceless_rate": 0.25,
-        "worst_prompts_likeness": -0.5,  # one of four prompts
+        "likeness_spread": 1.25,  # 0.75 less -0.5, one of four prompts at either end
     }
     assert scores.as_metrics() == pytest.approx(expected)
 
 
-def test_the_worst_quarter_of_the_prompts_each_the_mean_of_its_seeds() -> None:
-    # likeness by prompt: (0.5 + 1.0) / 2, (-0.5 + 0.25) / 2, 0, 0.5, 1.0 of five: the worst two are -0.125 and 0
+def test_the_spread_over_prompts_each_the_mean_of_its_seeds() -> None:
+    # likeness by prompt: (0.5 + 1.0) / 2, (-0.5 + 0.25) / 2, 0, 0.5, 1.0; of five the best two and the worst two
     distances = {0: (0.6, 0.4), 1: (1.0, 0.7), 2: (None, None), 3: (0.6, 0.6), 4: (0.4, 0.4)}
     rows = [
         dataclasses.replace(row(prompt, distance), seed=seed)
         for prompt, both in distances.items()
         for seed, distance in enumerate(both)
     ]
-    assert worst_prompts_likeness(rows, ANCHORS) == pytest.approx(-0.0625)
-    assert worst_prompts_likeness(rows[:2], ANCHORS) == pytest.approx(0.75), "the only prompt is the worst"
+    spread = (1.0 + 0.75) / 2 - (-0.125 + 0.0) / 2
+    assert spread_over_prompts(rows, ANCHORS) == pytest.approx(spread)
+    assert spread_over_prompts(rows[:2], ANCHORS) == 0.0, "the only prompt is best and worst"
+    beyond = score_rows(rows, dataclasses.replace(ANCHORS, base_spread=0.25)).likeness_spread
+    assert beyond == pytest.approx(spread - 0.25)
 
 
 def test_anchors_travel_as_metrics() -> None:
@@ -159,6 +162,7 @@ def test_impossible_scores_cannot_be_built(changes: dict[str, Any], message: str
         ({"base_clip_score": math.nan}, "clip_score is nan"),
         ({"copy_distance": -0.1}, "face_distance is -0.1"),
         ({"other_distance": math.nan}, "face_distance is nan"),
+        ({"base_spread": math.inf}, "likeness_spread is inf"),
     ],
 )
 def test_anchors_that_measure_nothing_are_refused(changes: dict[str, float], message: str) -> None:

@@ -100,7 +100,7 @@ def test_image_values_have_the_scores_as_their_means() -> None:
     values = image_values(rows, anchors, ObjectiveConfig(), leakage=0.5)
     scores = score_rows(rows, anchors)
     expected = scores.as_metrics() | {"objective": objective(scores, ObjectiveConfig(), leakage=0.5)}
-    del expected["faceless"], expected["worst_prompts_likeness"]  # no means over images
+    del expected["faceless"], expected["likeness_spread"]  # no means over images
     assert {name: np.nanmean(array) for name, array in values.items()} == pytest.approx(expected)
     assert {array.shape for array in values.values()} == {(3, 1)}
     assert np.isnan(values["face_distance"][:, 0]).tolist() == [False, True, False]
