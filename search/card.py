@@ -26,6 +26,7 @@ Likeness is 0 for the untuned model and 1 for the person's real photos among the
 relative to the untuned model's. The final's $images images come from prompts and seeds that did not steer the search;
 this adapter was the best of $finalists there.
 Against the first trial: $verdict.
+$second_judge
 
 ## Files
 
@@ -67,7 +68,15 @@ VERDICTS = {
 }
 
 
-def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tuple[int, int], prompt: str) -> Path:
+def write_card(
+    config: SearchConfig,
+    final: Final,
+    folder: Path,
+    *,
+    photos: tuple[int, int],
+    prompt: str,
+    second_judge: str,
+) -> Path:
     """Write `README.md` beside the champion's weights.
 
     Args:
@@ -76,6 +85,7 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
         folder: Holds the weights already.
         photos: Numbers of training and of reference photos.
         prompt: An example, the trigger filled in.
+        second_judge: What the second judge says, in a line; empty without one.
     """
     champion = final.champion
     training = config.training_config(champion.record.params, seed=config.training.seed + int(champion.record.id))
@@ -103,6 +113,7 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
         images=len(champion.final.rows),
         finalists=len(final.finalists),
         verdict=verdict,
+        second_judge=f"{second_judge[:1].upper()}{second_judge[1:]}." if second_judge else "",
         files="\n".join(files),
         folder=folder,
         prompt=prompt,

@@ -12,6 +12,7 @@ from search.champion import Final, Finalist
 from search.config import SearchConfig
 from search.job import Report
 from search.record import TrialRecord
+from search.second_opinion import NoOpinion, SecondOpinion
 from trainer.files import write_file
 
 CHAMPION = "champion"
@@ -46,6 +47,7 @@ def build_result(
     status: str,
     base: Report | None,
     final: Final | None,
+    opinion: SecondOpinion | NoOpinion | None,
     records: Sequence[TrialRecord],
     model_uri: str | None,
     seconds: dict[str, float],
@@ -60,6 +62,7 @@ def build_result(
         status: `champion`, or why there is none.
         base: The untuned model on the validation prompts; None if that could not be measured.
         final: None if there was no candidate.
+        opinion: The second judge's; None if there is no second judge, or no champion to judge.
         records: All trials.
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
@@ -77,6 +80,7 @@ def build_result(
         },
         "champion": _champion(final, folder, model_uri) if final else None,
         "finalists": [_finalist(finalist) for finalist in final.finalists] if final else [],
+        "second_judge": opinion.as_result() if opinion else None,
         "trials": [record.as_result() for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {

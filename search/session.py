@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +17,19 @@ from rich.console import Console
 
 from evaluation.config import PromptSet
 from evaluation.hw10 import SEED
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SECOND_LIKENESS
 from search.card import write_card
 from search.champion import Final, JobFailedError, export_champion, measure_anchors, run_final
 from search.config import ConfigurationError, SearchConfig, dump_config, read_prompts
 from search.job import STATE, PromptSetName, Report
 from search.pool import Pool
 from search.progress import Progress
+from search.record import TrialRecord
 from search.report import write_report
 from search.result import CHAMPION, SearchResult, build_result
 from search.samples import write_samples
+from search.second_judging import SecondJudging
+from search.second_opinion import NoOpinion, SecondOpinion
 from search.study import run_study
 from search.tracking import Tracker, TrackingError
 from search.trial import TrialSetup
@@ -112,6 +115,7 @@ def _search(
     gpus = "GPU" in ray.cluster_resources()
     base: Report | None = None
     final: Final | None = None
+    opinion: SecondOpinion | NoOpinion | None = None
     watcher: Watcher | None = None
     status = "no usable candidate"
     with Pool(config.seats, workbench, folder / "ray", gpus=gpus, count=count) as pool:
@@ -119,6 +123,7 @@ def _search(
             console.print(f"starting {count} seat(s)", highlight=False)
             with clock.phase("start"):
                 base, anchors = measure_anchors(pool.dispatch, folder, "validation")
+                second_judging = SecondJudging.begin(pool.dispatch, config, base)
             tracker.metrics(base.metrics, prefix="base_")
             tracker.picture(base.folder / "grid.png", "base")
             trials = TrialSetup(config=config, dispatch=pool.dispatch, anchors=anchors, folder=folder / "trials")
@@ -136,6 +141,8 @@ def _search(
                     confidence=config.final.confidence,
                     seed=config.seed,
                 )
+                if second_judging is not None and final is not None:
+                    opinion = second_judging.opinion(watcher.records, final)
         except JobFailedError as error:
             status = str(error)
     _remove_leftovers(folder / "trials")
@@ -151,9 +158,12 @@ def _search(
             folder / "champion",
             photos=(len(workbench.split.training), len(workbench.split.reference)),
             prompt=workbench.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
+            second_judge=opinion.line if opinion else "",
         )
         tracker.metrics(final.champion.final.metrics, prefix="champion_")
         tracker.picture(folder / "champion" / "samples.png", "champion")
+        if isinstance(opinion, SecondOpinion) and watcher is not None:
+            _track(opinion, watcher.records, tracker)
         model_uri = _register(config, final, folder, tracker)
     result = build_result(
         config,
@@ -161,6 +171,7 @@ def _search(
         status=status,
         base=base,
         final=final,
+        opinion=opinion,
         records=watcher.records if watcher else [],
         model_uri=model_uri,
         seconds=clock.total(),
@@ -275,6 +286,14 @@ def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker
     return version.uri if version else None
 
 
+def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:
+    """The second judge's likeness with each trial's run, its agreement with the search's."""
+    for record in records:
+        if record.best is not None and record.id in opinion.trials:
+            tracker.trial_metrics(record.id, {SECOND_LIKENESS: opinion.trials[record.id]}, record.best.step)
+    tracker.metrics(opinion.as_metrics())
+
+
 def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:
     varying = set(config.space)
     fixed = {name: value for name, value in vars(config.training).items() if name not in varying}
@@ -314,6 +333,8 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
         )
         lines.append(f"final: {values}")
         lines.append(f"against the first trial: {final.verdict}")
+        if result.values["second_judge"]:
+            lines.append(result.values["second_judge"]["summary"])
         lines.append(f"adapter: {result.folder / 'champion'}")
     lines.append(f"report: {result.folder / 'report.html'}")
     lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")

@@ -26,6 +26,8 @@ class WorkbenchSetup:
     cache: Path
     """Folder of the data caches."""
     faces: FaceConfig
+    second_judge: FaceConfig | None = None
+    """Loaded when its first job comes."""
     generation: GenerationConfig
     objective: ObjectiveConfig
     prompt_sets: Mapping[PromptSetName, PromptSet]
@@ -47,6 +49,7 @@ class WorkbenchSetup:
             resolution=config.training.resolution,
             cache=config.runs / ".cache",
             faces=config.evaluation.faces,
+            second_judge=config.evaluation.second_judge,
             generation=hw10_generation(config.evaluation.generation) if hw10 else config.evaluation.generation,
             objective=config.evaluation.objective,
             prompt_sets=prompt_sets,
