@@ -81,6 +81,11 @@ class FaceConfig:
     Detectors have a smallest face (about 40 px for DeepFace's `dlib`): of 48 head-and-shoulder photos at 64 px it
     found 13, and all 48 when shown at 128 px. Real and generated images go through the same rule."""
 
+    @property
+    def name(self) -> str:
+        """Both models, as a person calls them."""
+        return f"{self.recognizer} with {self.detector}"
+
     def __post_init__(self) -> None:
         if not self.recognizer:
             raise ValueError("recognizer is empty; give a DeepFace recognition model, such as GhostFaceNet")

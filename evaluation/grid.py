@@ -25,3 +25,21 @@ def image_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:
     for index, image in enumerate(images):
         sheet.paste(image.convert("RGB"), (index % columns * width, index // columns * height))
     return sheet
+
+
+def grid_images(sheet: Image.Image, *, rows: int, columns: int) -> list[Image.Image]:
+    """The images of a full sheet that `image_grid` made, row by row; pixel for pixel if the file was lossless.
+
+    Raises:
+        ValueError: the sheet cannot have so many rows and columns of equal images.
+    """
+    if rows < 1 or columns < 1 or sheet.width % columns or sheet.height % rows:
+        raise ValueError(
+            f"a sheet of {sheet.width} x {sheet.height} pixels has no {columns} x {rows} images of one size"
+        )
+    width, height = sheet.width // columns, sheet.height // rows
+    return [
+        sheet.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+        for row in range(rows)
+        for column in range(columns)
+    ]

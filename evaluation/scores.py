@@ -8,6 +8,7 @@ from typing import Literal
 
 FACE_DISTANCE = "face_distance"
 LIKENESS = "likeness"
+SECOND_LIKENESS = "second_likeness"
 CLIP_SCORE = "clip_score"
 FIDELITY = "fidelity"
 FACELESS = "faceless"
@@ -70,6 +71,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 name=LIKENESS,
                 meaning="(base - d) / (base - real): 0 the untuned model, 1 the person's own photos; faceless counts 0",
+                direction="maximize",
+                lower=-LIKENESS_BOUND,
+                upper=LIKENESS_BOUND,
+            ),
+            Metric(
+                name=SECOND_LIKENESS,
+                meaning="likeness in the eyes of the second judge, which steers nothing, between its own anchors",
                 direction="maximize",
                 lower=-LIKENESS_BOUND,
                 upper=LIKENESS_BOUND,

@@ -37,6 +37,7 @@ that images of other people gain. The final's $images images come from prompts a
 $outcome
 
 Against the first trial: $verdict.
+$second_judge
 
 ## Files
 
@@ -89,7 +90,15 @@ VERDICTS = {
 }
 
 
-def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tuple[int, int], prompt: str) -> Path:
+def write_card(
+    config: SearchConfig,
+    final: Final,
+    folder: Path,
+    *,
+    photos: tuple[int, int],
+    prompt: str,
+    second_judge: str,
+) -> Path:
     """Write `README.md` beside the champion's weights.
 
     Args:
@@ -98,6 +107,7 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
         folder: Holds the weights already.
         photos: Numbers of training and of reference photos.
         prompt: An example, the trigger filled in.
+        second_judge: What the second judge says, in a line; empty without one.
     """
     champion = final.champion
     training = config.training_config(champion.record.params, seed=config.training.seed + int(champion.record.id))
@@ -127,6 +137,7 @@ def write_card(config: SearchConfig, final: Final, folder: Path, *, photos: tupl
         images=len(champion.final.rows),
         outcome=_outcome(final),
         verdict=verdict,
+        second_judge=f"{second_judge[:1].upper()}{second_judge[1:]}." if second_judge else "",
         files="\n".join(files),
         folder=folder,
         prompt=prompt,

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args
 
 import yaml
@@ -80,10 +81,22 @@ class EvaluationConfig(_Section):
     """CLIP model of the CLIP score: a folder or a hub name."""
     generation: GenerationConfig
     faces: FaceConfig = FaceConfig()
+    second_judge: FaceConfig | None = None
+    """Another face model, which steers nothing: when the search is over it looks at the same images and says whether it
+    would have chosen the same champion. Default: none."""
     objective: ObjectiveConfig = ObjectiveConfig()
     limits: LimitsConfig = LimitsConfig()
     """What makes a candidate unfit to win."""
     others: OthersConfig = OthersConfig()
+
+    @model_validator(mode="after")
+    def _two_judges(self) -> EvaluationConfig:
+        if self.second_judge == self.faces:
+            raise ValueError(
+                f"second_judge is the same as faces ({self.faces.name}) and could only agree with it; give it another "
+                "recognizer or detector, or leave it out"
+            )
+        return self
 
 
 class FinalConfig(_Section):
@@ -346,6 +359,8 @@ def _fields(place: Sequence[Any]) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(part))
             model = field.annotation if field else None
+            if NoneType in get_args(model):  # a section that may be left out
+                model = next(kind for kind in get_args(model) if kind is not NoneType)
         elif model == dict[str, Dimension]:
             kinds = get_args(get_args(Dimension)[0])
             return [name for kind in kinds for name in get_args(kind)[0].model_fields]

@@ -69,7 +69,16 @@ class ScoreJob:
     anchors: Anchors
 
 
-Job: TypeAlias = AnchorJob | TrainJob | ScoreJob
+@dataclass(frozen=True, kw_only=True)
+class JudgeJob:
+    """Have the second judge look at images that were scored before."""
+
+    id: str
+    folder: Path
+    """Of a report: its `grid.png` is judged. Nothing is written into it."""
+
+
+Job: TypeAlias = AnchorJob | TrainJob | ScoreJob | JudgeJob
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,9 @@ PAGE = """\
 {% if champion %}
 <p>The champion is trial {{ champion.trial }} at step {{ champion.step }}; against the first trial:
 <strong>{{ champion.against_first_trial.verdict }}</strong>. It won the final: {{ champion.choice }}.</p>
+{% if result.second_judge %}
+<p>{{ result.second_judge.summary[0] | upper }}{{ result.second_judge.summary[1:] }}.</p>
+{% endif %}
 <img src="{{ samples }}" alt="The untuned model above, the champion below, on the same prompts and seeds">
 <p>Above the untuned model, below the champion: the final's prompts, same seeds.</p>
 <table>

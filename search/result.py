@@ -14,6 +14,7 @@ from search.final import Final, Finalist
 from search.front import front_as_result
 from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
+from search.second_opinion import NoOpinion, SecondOpinion
 from trainer.files import write_file
 
 CHAMPION = "champion"
@@ -48,6 +49,7 @@ def build_result(
     status: str,
     base: Report | None,
     final: Final | None,
+    opinion: SecondOpinion | NoOpinion | None,
     records: Sequence[TrialRecord],
     model_uri: str | None,
     seconds: dict[str, float],
@@ -62,6 +64,7 @@ def build_result(
         status: `champion`, or why there is none.
         base: The untuned model on the validation prompts; None if that could not be measured.
         final: None if there was no candidate.
+        opinion: The second judge's; None if there is no second judge, or no champion to judge.
         records: All trials.
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
@@ -83,6 +86,7 @@ def build_result(
         "anchors": _anchors(base, final, folder),
         "champion": _champion(final, folder, model_uri) if final else None,
         "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
+        "second_judge": opinion.as_result() if opinion else None,
         "front": front_as_result(records, config.evaluation.objective),
         "trials": [record.as_result() for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},

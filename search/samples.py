@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation.grid import image_grid
+from evaluation.grid import grid_images, image_grid
 from search.final import Final
 from search.job import Report
 from trainer.files import write_file
@@ -26,6 +26,6 @@ def write_samples(final: Final, path: Path) -> Path:
 def _first_of_each_prompt(report: Report) -> list[Image.Image]:
     """The sheet of a report has a line a prompt and a column a seed."""
     prompts = len({row["prompt_index"] for row in report.rows})
+    seeds = len(report.rows) // prompts
     with Image.open(report.folder / "grid.png") as grid:
-        side = grid.height // prompts
-        return [grid.crop((0, line * side, side, (line + 1) * side)) for line in range(prompts)]
+        return grid_images(grid, rows=prompts, columns=seeds)[::seeds]

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from evaluation.scores import (
     LIKENESS_SPREAD,
     MEMORISATION,
     OBJECTIVE,
+    SECOND_LIKENESS,
 )
 from search.anchors import measure_anchors
 from search.card import write_card
@@ -35,9 +36,12 @@ from search.job import STATE, Report
 from search.pool import Pool
 from search.progress import Progress
 from search.prompts import other_sets, prompt_sets
+from search.record import TrialRecord
 from search.report import write_report
 from search.result import CHAMPION, SearchResult, build_result
 from search.samples import write_samples
+from search.second_judging import SecondJudging
+from search.second_opinion import NoOpinion, SecondOpinion
 from search.study import run_study
 from search.tracking import Tracker, TrackingError
 from search.trial import TrialSetup
@@ -124,6 +128,7 @@ def _search(
     gpus = "GPU" in ray.cluster_resources()
     base: Report | None = None
     final: Final | None = None
+    opinion: SecondOpinion | NoOpinion | None = None
     watcher: Watcher | None = None
     status = ""
     with Pool(config.seats, workbench, folder / "ray", gpus=gpus, count=count) as pool:
@@ -131,6 +136,7 @@ def _search(
             console.print(f"starting {count} seat(s)", highlight=False)
             with clock.phase("start"):
                 base, anchors = measure_anchors(pool.dispatch, folder, "validation")
+                second_judging = SecondJudging.begin(pool.dispatch, config, base)
             tracker.metrics(base.metrics, prefix="base_")
             tracker.picture(base.folder / "grid.png", "base")
             trials = TrialSetup(config=config, dispatch=pool.dispatch, anchors=anchors, folder=folder / "trials")
@@ -139,6 +145,8 @@ def _search(
                 run_study(config, trials, watcher, seats=count, run_folder=folder)
             with clock.phase("final"):
                 final = run_final(pool.dispatch, config, watcher.records, folder / "final", say=console.print)
+                if second_judging is not None:
+                    opinion = second_judging.opinion(watcher.records, final)
         except (JobFailedError, NoCandidateError) as error:
             status = str(error)
     _remove_leftovers(folder / "trials", folder / "final")
@@ -154,9 +162,12 @@ def _search(
             folder / "champion",
             photos=(len(workbench.split.training), len(workbench.split.reference)),
             prompt=workbench.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
+            second_judge=opinion.line if opinion else "",
         )
         tracker.metrics(final.champion.final.metrics, prefix="champion_")
         tracker.picture(folder / "champion" / "samples.png", "champion")
+        if isinstance(opinion, SecondOpinion) and watcher is not None:
+            _track(opinion, watcher.records, tracker)
         model_uri = _register(config, final, folder, tracker)
     images = () if base is None else (_write_images(workbench, folder, base, final, watcher),)
     result = build_result(
@@ -165,6 +176,7 @@ def _search(
         status=status,
         base=base,
         final=final,
+        opinion=opinion,
         records=watcher.records if watcher else [],
         model_uri=model_uri,
         seconds=clock.total(),
@@ -267,6 +279,14 @@ def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker
     return version.uri if version else None
 
 
+def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:
+    """The second judge's likeness with each trial's run, its agreement with the search's."""
+    for record in records:
+        if record.best is not None and record.id in opinion.trials:
+            tracker.trial_metrics(record.id, {SECOND_LIKENESS: opinion.trials[record.id]}, record.best.step)
+    tracker.metrics(opinion.as_metrics())
+
+
 def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:
     varying = set(config.space)
     fixed = {name: value for name, value in vars(config.training).items() if name not in varying}
@@ -313,6 +333,8 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
         lines.append(f"meters: {meters}")
         lines.append(f"choice: {final.decision.reason}")
         lines.append(f"against the first trial: {final.verdict}")
+        if result.values["second_judge"]:
+            lines.append(result.values["second_judge"]["summary"])
         lines.append(f"adapter: {result.folder / 'champion'}")
     lines.append(f"report: {result.folder / 'report.html'}")
     lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")

@@ -71,6 +71,7 @@ class Tracker:
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
         self._children: dict[str, str] = {}
+        self._ended: dict[str, str] = {}
         self._logged: set[tuple[str, int]] = set()
         try:
             mlflow.set_tracking_uri(self.uri)
@@ -153,6 +154,7 @@ class Tracker:
             run_id = self._children.pop(trial, "")
             if not run_id:
                 return
+            self._ended[trial] = run_id
             if best is not None:
                 self._client.log_artifact(run_id, str(best.folder / "pytorch_lora_weights.safetensors"), "adapter")
                 best_metrics = {f"best_{name}": value for name, value in best.metrics.items()}
@@ -160,6 +162,15 @@ class Tracker:
             self._end(run_id, RUN_STATUS[state], {"state": str(state), "reason": reason})
 
         self._put(end)
+
+    def trial_metrics(self, trial: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log what became known of a trial only after its end. Nothing for a trial without a run."""
+
+        def log() -> None:
+            if trial in self._ended:
+                self._log(self._ended[trial], metrics, step)
+
+        self._put(log)
 
     def champion(
         self, name: str, adapter: Path, base_model: str, metadata: Mapping[str, str]

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import torch.distributed
@@ -18,7 +19,8 @@ from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
 from evaluation.faces import FaceModel
 from evaluation.grid import image_grid
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
-from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
+from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import load_adapter, save_adapter
 from trainer.cache import build_cache
@@ -89,6 +91,13 @@ class Workbench:
                 report(self._score(job))
             case AnchorJob():
                 report(self._anchor(job))
+            case JudgeJob():
+                report(self._second_judge.judge(job.folder) if self._scores else None)
+
+    @cached_property
+    def _second_judge(self) -> SecondJudge:
+        """Loaded at its first job: most of a search does without it."""
+        return SecondJudge(self._setup)
 
     def _train(self, job: TrainJob, send: Send, go_on: GoOn) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)

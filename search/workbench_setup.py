@@ -26,6 +26,8 @@ class WorkbenchSetup:
     cache: Path
     """Folder of the data caches."""
     faces: FaceConfig
+    second_judge: FaceConfig | None = None
+    """Loaded when its first job comes."""
     generation: GenerationConfig
     objective: ObjectiveConfig
     limits: LimitsConfig
@@ -54,6 +56,7 @@ class WorkbenchSetup:
             resolution=config.training.resolution,
             cache=config.runs / ".cache",
             faces=config.evaluation.faces,
+            second_judge=config.evaluation.second_judge,
             generation=hw10_generation(config.evaluation.generation) if hw10 else config.evaluation.generation,
             objective=config.evaluation.objective,
             limits=config.evaluation.limits,

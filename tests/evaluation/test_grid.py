@@ -1,7 +1,10 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.grid import image_grid
+from evaluation.grid import grid_images, image_grid
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
@@ -24,3 +27,13 @@ def test_impossible_grids_are_refused() -> None:
         image_grid([Image.new("RGB", (4, 3))], columns=0)
     with pytest.raises(ValueError, match=r"sizes \[\(4, 3\), \(5, 3\)\]"):
         image_grid([Image.new("RGB", (5, 3)), Image.new("RGB", (4, 3))], columns=2)
+
+
+def test_a_stored_sheet_is_cut_into_the_very_images_it_was_made_of(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 3), dtype=np.uint8)
+    image_grid([Image.fromarray(image) for image in pixels], columns=2).save(tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as sheet:
+        cut = grid_images(sheet, rows=3, columns=2)
+    assert (np.stack([np.asarray(image) for image in cut]) == pixels).all()
+    with pytest.raises(ValueError, match="a sheet of 8 x 9 pixels has no 3 x 3 images"):
+        grid_images(Image.new("RGB", (8, 9)), rows=3, columns=3)

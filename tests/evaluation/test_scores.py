@@ -20,6 +20,7 @@ def test_the_table_holds_exactly_the_measures_and_their_directions() -> None:
     assert {name: metric.direction for name, metric in METRICS.items()} == {
         "face_distance": "minimize",
         "likeness": "maximize",
+        "second_likeness": "maximize",
         "clip_score": "maximize",
         "fidelity": "maximize",
         "faceless": "minimize",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.config import FaceConfig
 from evaluation.scores import METRICS
 from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.prompts import read_prompts
@@ -33,6 +34,7 @@ def test_a_file_is_read_resolved_and_read_back_from_what_a_run_keeps(
         (("trails",), "trails: there is no such key; did you mean 'trials'?"),
         (("training", "bach_size"), "training.bach_size: there is no such key; did you mean 'batch_size'?"),
         (("evaluation", "sedes"), "evaluation.sedes: there is no such key; did you mean 'seeds'?"),
+        (("evaluation", "second_judge", "detecter"), "detecter: there is no such key; did you mean 'detector'?"),
         (("evaluation", "generation", "stesp"), "stesp: there is no such key; did you mean 'steps'?"),
         (("space", "rank", "valeus"), "valeus: there is no such key; did you mean 'values'?"),
         (("space", "rnk"), "'rnk' is not a training setting; did you mean 'rank'?"),
@@ -90,6 +92,20 @@ def test_values_that_cannot_work_are_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load_config(write_config({**document, **change}))
+
+
+def test_a_second_judge_is_another_than_the_first(document: dict[str, Any], write_config: Write) -> None:
+    document["evaluation"] |= {"faces": {"detector": "dlib"}, "second_judge": {"detector": "dlib"}}
+    message = (
+        r"evaluation: second_judge is the same as faces \(GhostFaceNet with dlib\).*another recognizer or detector"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        load_config(write_config(document))
+    document["evaluation"]["second_judge"] = {"recognizer": "Dlib", "detector": "dlib"}
+    config = load_config(write_config(document))
+    assert config.evaluation.second_judge == FaceConfig(recognizer="Dlib", detector="dlib")
+    del document["evaluation"]["second_judge"]
+    assert load_config(write_config(document)).evaluation.second_judge is None
 
 
 def test_a_file_that_is_not_utf8_is_named(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The workbench does its jobs with the demo's real models: interrupted and taken up again, by either protocol."""
 
+import importlib
 import itertools
 import json
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import SEED, hw10_generation
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
-from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, Report, ScoreJob, TrainJob
+from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
 from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import WEIGHTS_FILE
@@ -190,3 +191,39 @@ def test_the_homeworks_numbers_come_besides_the_others(setup: WorkbenchSetup, tm
     assert {"hw10_face_score", "hw10_clip_score", "hw10_faceless", OBJECTIVE} <= report.metrics.keys()
     faceless = sum(not row["face_found"] for row in report.rows)
     assert report.metrics["hw10_faceless"] == faceless
+
+
+def test_a_second_judge_like_the_first_sees_the_same_in_the_stored_images(
+    setup: WorkbenchSetup, workbench: Workbench, tmp_path: Path
+) -> None:
+    (first,) = do(workbench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
+    files = sorted(path.name for path in first.folder.iterdir())
+    bench = Workbench(replace(setup, second_judge=setup.faces))
+    (judged,) = do(bench, JudgeJob(id="judge", folder=first.folder))
+    assert judged.metrics["real_distance"] == pytest.approx(first.metrics["real_distance"])
+    assert judged.metrics["face_distance"] == pytest.approx(first.metrics["face_distance"], abs=1e-6)
+    assert (judged.metrics["faceless"], judged.metrics["faceless_rate"]) == (0, 0)
+    names = ("prompt_index", "seed", "face_found", "face_distance", "nearest_distance", "face_confidence")
+    for row, expected in zip(judged.rows, first.rows, strict=True):
+        assert row == {name: pytest.approx(expected[name], abs=1e-6) for name in names}
+    assert sorted(path.name for path in first.folder.iterdir()) == files, "nothing is written"
+
+    (first.folder / "grid.png").unlink()
+    with pytest.raises(ValueError, match=r"the images of .*base cannot be read"):
+        do(bench, JudgeJob(id="again", folder=first.folder))
+    with pytest.raises(ValueError, match=r"no second judge; set evaluation.second_judge"):
+        do(workbench, JudgeJob(id="none", folder=first.folder))
+
+
+def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
+    setup: WorkbenchSetup, workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(url: str) -> None:
+        raise ConnectionError("the network is down")
+
+    monkeypatch.setattr(importlib.import_module("deepface.commons.weight_utils"), "ensure_source_is_reachable", refuse)
+    monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
+    openface = replace(setup, second_judge=FaceConfig(recognizer="OpenFace", detector="opencv"))
+    monkeypatch.setattr(workbench, "_setup", openface)
+    with pytest.raises(ValueError, match=r"recognizer 'OpenFace' cannot be loaded"):
+        do(workbench, JudgeJob(id="judge", folder=tmp_path))
