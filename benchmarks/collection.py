@@ -124,7 +124,7 @@ def demo_collection(*, quick: bool) -> Collection:
         runs=2,
         subject=PromptSet(prompts=tuple(prompts[:6]), seeds=(1, 2, 3)),
         others=PromptSet(prompts=others[:2], seeds=(1,)),
-        generation=dataclasses.replace(generation, steps=10),
+        generation=dataclasses.replace(generation, steps=6),
         steps=QUICK_STEPS,
     )
 
