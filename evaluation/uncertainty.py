@@ -1,7 +1,16 @@
-"""Bootstrap intervals over images (Efron and Tibshirani 1993, percentile method)."""
+"""How sure a mean over images is: bootstrap intervals over training runs, prompts and seeds.
+
+Images are no independent draws: those of one prompt share its difficulty, those of one seed their first noise, those of
+one training run its luck. So each factor is resampled as a whole, all crossed (Owen 2007, "The pigeonhole bootstrap",
+https://arxiv.org/abs/0712.1111): a resample draws runs, prompts and seeds with replacement and takes the mean over the
+images where they meet. It errs on the careful side. Intervals are percentiles (Efron and Tibshirani 1993).
+
+Legend: values are Float64[prompts, seeds] or [runs, prompts, seeds], one a generated image; NaN where there is none.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +30,8 @@ from evaluation.scores import (
     image_likeness,
 )
 
+Values = NDArray[np.float64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -32,66 +43,112 @@ class Interval:
     upper: float
 
 
-def bootstrap_interval(
-    values: Sequence[float] | NDArray[np.float64], *, seed: int, level: float = 0.95, resamples: int = 2000
-) -> Interval:
-    """Interval for the mean of one value per image.
+def bootstrap_interval(values: Values, *, seed: int, level: float = 0.95, resamples: int = 2000) -> Interval:
+    """Interval for the mean of one value an image.
 
     Args:
-        values: at least one, finite.
+        values: [prompts, seeds] or [runs, prompts, seeds]; NaN where an image has no value, but not everywhere.
         seed: of the resampling; the same seed and values give the same interval.
         level: share of resampled means inside, in (0, 1).
+        resamples: at least 1.
 
     Raises:
-        ValueError: no values, one that is not finite, or a level outside (0, 1).
+        ValueError: no values, an infinite one, a level outside (0, 1), or no resamples.
     """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"the values have shape {array.shape}; give one finite number for each image, at least one")
+    (array,) = _checked(values)
+    means = _resampled_means([array], seed=seed, level=level, resamples=resamples)[0]
+    return _interval(means, float(np.nanmean(array)), level)
+
+
+def paired_difference_interval(
+    first: Values, second: Values, *, seed: int, level: float = 0.95, resamples: int = 2000
+) -> Interval:
+    """Interval for mean(first) - mean(second) on the same prompts and seeds.
+
+    Both meet every resample of prompts and seeds, which takes out what these do to both models, so smaller differences
+    show. Training runs are each side's own. An interval that leaves out 0 is a difference at this level.
+
+    Raises:
+        ValueError: the two do not have the same prompts and seeds; otherwise as `bootstrap_interval`.
+    """
+    arrays = _checked(first, second)
+    if arrays[0].shape[1:] != arrays[1].shape[1:]:
+        raise ValueError(
+            f"{arrays[0].shape[1:]} and {arrays[1].shape[1:]} prompts and seeds; pairs need the same on both sides"
+        )
+    means = _resampled_means(arrays, seed=seed, level=level, resamples=resamples)
+    return _interval(means[0] - means[1], float(np.nanmean(arrays[0]) - np.nanmean(arrays[1])), level)
+
+
+def image_values(rows: Sequence[ImageRow], anchors: Anchors, config: ObjectiveConfig) -> Mapping[str, Values]:
+    """Metric name to [prompts, seeds], whose mean is that metric of the candidate.
+
+    `face_distance` is NaN for images without a face, and is left out when there is no other.
+
+    Raises:
+        ValueError: the rows are not every prompt with every seed, once.
+    """
+    prompts = sorted({row.prompt_index for row in rows})
+    seeds = sorted({row.seed for row in rows})
+    at = {(row.prompt_index, row.seed): row for row in rows}
+    if len(rows) != len(prompts) * len(seeds) or len(at) != len(rows):
+        raise ValueError(
+            f"{len(rows)} images of {len(prompts)} prompts and {len(seeds)} seeds; give each prompt with each seed once"
+        )
+    measures: dict[str, Any] = {
+        FACE_DISTANCE: lambda row: np.nan if row.face_distance is None else row.face_distance,
+        LIKENESS: lambda row: image_likeness(row, anchors),
+        CLIP_SCORE: lambda row: row.clip_score,
+        FIDELITY: lambda row: image_fidelity(row, anchors),
+        FACELESS_RATE: lambda row: 0.0 if row.face_found else 1.0,
+        OBJECTIVE: lambda row: image_objective(row, anchors, config),
+    }
+    tables = {
+        name: np.array([[measure(at[prompt, seed]) for seed in seeds] for prompt in prompts], dtype=np.float64)
+        for name, measure in measures.items()
+    }
+    return {name: table for name, table in tables.items() if not np.isnan(table).all()}
+
+
+def _checked(*values: Values) -> list[Values]:
+    """The values as [runs, prompts, seeds]."""
+    arrays = [np.asarray(value, dtype=np.float64) for value in values]
+    for array in arrays:
+        if array.ndim not in (2, 3) or array.size == 0 or np.isinf(array).any() or np.isnan(array).all():
+            raise ValueError(
+                f"the values have shape {array.shape}; give [prompts, seeds] or [runs, prompts, seeds], at least one "
+                "finite number and no infinite one"
+            )
+    return [array if array.ndim == 3 else array[None] for array in arrays]
+
+
+def _resampled_means(arrays: Sequence[Values], *, seed: int, level: float, resamples: int) -> list[Values]:
+    """Means of every array, [resamples], under the same resamples of prompts and seeds."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level!r}; give a number between 0 and 1, such as 0.95")
     if resamples < 1:
         raise ValueError(f"resamples is {resamples!r}; give at least 1, better 1000 or more")
-    chosen = np.random.default_rng(seed).integers(0, array.size, size=(resamples, array.size))
-    lower, upper = np.quantile(array[chosen].mean(axis=1), [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return Interval(lower=float(lower), mean=float(array.mean()), upper=float(upper))
+    random = np.random.default_rng(seed)
+    _, prompts, seeds = arrays[0].shape
+    prompt_counts, seed_counts = (_counts(random, size, resamples) for size in (prompts, seeds))
+    means = []
+    for array in arrays:
+        run_counts = _counts(random, len(array), resamples)
+        known = ~np.isnan(array)
+        sums, weights = (
+            np.einsum("br,bp,bs,rps->b", run_counts, prompt_counts, seed_counts, cells, optimize=True)
+            for cells in (np.where(known, array, 0.0), known.astype(np.float64))
+        )
+        # A resample may meet none of few known cells; the plain mean then stands for it.
+        means.append(np.divide(sums, weights, out=np.full(resamples, np.nanmean(array)), where=weights > 0))
+    return means
 
 
-def paired_difference_interval(
-    first: Sequence[float] | NDArray[np.float64],
-    second: Sequence[float] | NDArray[np.float64],
-    *,
-    seed: int,
-    level: float = 0.95,
-    resamples: int = 2000,
-) -> Interval:
-    """Interval for mean(first - second), image by image on the same prompts and seeds.
-
-    Pairing takes out what the prompt and seed do to both models, so smaller differences show. An interval that
-    leaves out 0 is a difference at this level.
-
-    Raises:
-        ValueError: the two do not have the same length; otherwise as `bootstrap_interval`.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values; pairs need the same prompts and seeds on both sides")
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    return bootstrap_interval(differences, seed=seed, level=level, resamples=resamples)
+def _counts(random: np.random.Generator, size: int, resamples: int) -> Values:
+    """How often each of `size` things is drawn in each resample, [resamples, size]."""
+    return random.multinomial(size, np.full(size, 1.0 / size), size=resamples).astype(np.float64)
 
 
-def image_values(
-    rows: Sequence[ImageRow], anchors: Anchors, config: ObjectiveConfig
-) -> Mapping[str, NDArray[np.float64]]:
-    """Metric name to one value per image, whose mean is that metric of the candidate.
-
-    `face_distance` has a value only for images with a face, and is left out when there is none.
-    """
-    values = {
-        FACE_DISTANCE: [row.face_distance for row in rows if row.face_distance is not None],
-        LIKENESS: [image_likeness(row, anchors) for row in rows],
-        CLIP_SCORE: [row.clip_score for row in rows],
-        FIDELITY: [image_fidelity(row, anchors) for row in rows],
-        FACELESS_RATE: [0.0 if row.face_found else 1.0 for row in rows],
-        OBJECTIVE: [image_objective(row, anchors, config) for row in rows],
-    }
-    return {name: np.asarray(value, dtype=np.float64) for name, value in values.items() if value}
+def _interval(means: Values, mean: float, level: float) -> Interval:
+    lower, upper = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Interval(lower=float(lower), mean=mean, upper=float(upper))
