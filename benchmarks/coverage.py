@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.interval_methods import METHODS, Values
+from benchmarks.interval_methods import METHODS
 from benchmarks.records import Record, Records, Slice
+from evaluation.uncertainty import Values
 
 
 @dataclass(frozen=True, kw_only=True)

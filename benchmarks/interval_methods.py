@@ -13,7 +13,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import stats
 
-Values = NDArray[np.float64]
+from evaluation.uncertainty import Values, bootstrap_interval
+
 Bounds = tuple[float, float]
 Method = Callable[[Values, float, Generator], Bounds]
 """Values, level and randomness to the lower and upper bound."""
@@ -29,9 +30,9 @@ def images(values: Values, level: float, random: Generator) -> Bounds:
 
 
 def crossed(values: Values, level: float, random: Generator) -> Bounds:
-    """Percentile bootstrap of runs, prompts and seeds, each for itself ('pigeonhole', Owen 2007)."""
-    weights = [_multiplicities(size, random) / size for size in values.shape]
-    return _quantiles(np.einsum("rps,br,bp,bs->b", values, *weights), level)
+    """The project's own: runs, prompts and seeds resampled each for itself ('pigeonhole bootstrap', Owen 2007)."""
+    interval = bootstrap_interval(values, seed=int(random.integers(2**31)), level=level, resamples=RESAMPLES)
+    return interval.lower, interval.upper
 
 
 def prompts(values: Values, level: float, random: Generator) -> Bounds:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.draws import Draw
-from benchmarks.interval_methods import Values, images
 from benchmarks.records import Record, Records, Slice
+from evaluation.uncertainty import Interval, Values, paired_difference_interval
+from search.decision import Entrant, decide
 
 FINALISTS = 3
 
@@ -41,10 +42,12 @@ class Replay:
     """Objective of the default."""
     best_true: float
     """Highest true objective of all that could enter the final: what a perfect choice would have got."""
-    interval: tuple[float, float]
+    interval: Interval
     """Of the winner's objective, as reported."""
-    tied: tuple[int, ...]
-    """Configurations that the final could not tell from the winner."""
+    lead: Interval
+    """Of the winner's objective minus the default's, as reported."""
+    tied: int
+    """How many entrants the final could not tell from its leader."""
 
     @property
     def won(self) -> bool:
@@ -54,8 +57,12 @@ class Replay:
     @property
     def holds(self) -> bool:
         """Whether the reported interval holds the true objective."""
-        lower, upper = self.interval
-        return lower <= self.objective.true <= upper
+        return self.interval.lower <= self.objective.true <= self.interval.upper
+
+    @property
+    def lead_holds(self) -> bool:
+        """Whether the reported interval of the lead holds the true lead."""
+        return self.lead.lower <= self.objective.true - self.default.true <= self.lead.upper
 
 
 def replay(records: Records, numbers: Sequence[int], draw: Draw, *, confidence: float, seed: int) -> Replay:
@@ -77,16 +84,29 @@ def replay(records: Records, numbers: Sequence[int], draw: Draw, *, confidence: 
     order = sorted(several, key=lambda number: -search[number])
     entrants = order[:FINALISTS] + [number for number in order[FINALISTS:] if number == 0]
     final = {number: _values(records.objective, runs[number], draw.final) for number in entrants}
-    winner = max(entrants, key=lambda number: float(final[number].mean()))
-    true = {number: _mean(records.objective, runs[number], draw.truth) for number in several}
+    decision = decide(
+        [
+            Entrant(
+                id=str(number),
+                rank=runs[number][0].about.training["rank"],
+                steps=runs[number][0].about.training["steps"],
+                objective=final[number],
+            )
+            for number in entrants
+        ],
+        confidence=confidence,
+        seed=seed,
+    )
+    winner = int(decision.winner)
     return Replay(
         winner=winner,
         objective=_standing(records.objective, runs[winner], draw),
         likeness=_standing(records.likeness, runs[winner], draw),
         default=_standing(records.objective, runs[0], draw),
-        best_true=max(true.values()),
-        interval=images(final[winner], confidence, np.random.default_rng(seed)),
-        tied=(),
+        best_true=max(_mean(records.objective, runs[number], draw.truth) for number in several),
+        interval=next(each.objective for each in decision.standings if each.id == decision.winner),
+        lead=paired_difference_interval(final[winner], final[0], seed=seed, level=confidence),
+        tied=len(decision.tied),
     )
 
 

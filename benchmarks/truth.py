@@ -69,7 +69,10 @@ def main(
             "trainings": len(records.candidates),
             "wins": _share([each.won for each in replays]),
             "gap": {name: _gaps(replays, name) for name in ("objective", "likeness")},
-            "coverage": _share([each.holds for each in replays]),
+            "coverage": {
+                "objective": _share([each.holds for each in replays]),
+                "lead": _share([each.lead_holds for each in replays]),
+            },
             "intervals": {
                 case: {name: asdict(each) for name, each in methods.items()} for case, methods in intervals.items()
             },
@@ -164,7 +167,10 @@ def _show_replays(replays: Sequence[Replay]) -> None:
             row("  with the same photos", lambda each: each.likeness.reported - each.likeness.true_same_photos),
         ]
     )
-    typer.echo(f"reported intervals that hold the true objective: {_share([each.holds for each in replays]):.0%}")
+    holds, leads = (_share([getattr(each, name) for each in replays]) for name in ("holds", "lead_holds"))
+    typer.echo(
+        f"reported intervals that hold the truth: {holds:.0%} of objectives, {leads:.0%} of leads on the default"
+    )
 
 
 def _show_intervals(intervals: Mapping[str, Mapping[str, Coverage]]) -> None:
