@@ -65,12 +65,17 @@ def collect_candidates(folder: Path, *, quick: bool) -> Path:
     folder = (folder / "quick" if quick else folder).resolve()
     collection = demo_collection(quick=quick)
     collection.check_folder(folder)
-    numbers = range(len(collection.configurations))
-    later = (1 + collection.again) * (collection.runs - 1)
-    _collect([Task(), *(Task(number=number) for number in numbers)], folder, quick=quick, later=later)
-    best = best_configurations(Records.read(folder), collection)
-    again = [Task(number=number, run=run) for run in range(1, collection.runs) for number in (0, *best)]
-    _collect(again, folder, quick=quick, later=0)
+    first = [Task(), *(Task(number=number) for number in range(len(collection.configurations)))]
+    # Processes start when there is something to do, and load the models once for both stages.
+    with ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            _collect(first, pool, folder, quick=quick, later=(1 + collection.again) * (collection.runs - 1))
+            best = best_configurations(Records.read(folder), collection)
+            again = [Task(number=number, run=run) for run in range(1, collection.runs) for number in (0, *best)]
+            _collect(again, pool, folder, quick=quick, later=0)
+        except BaseException:
+            pool.shutdown(cancel_futures=True, wait=False)
+            raise
     return folder
 
 
@@ -85,23 +90,16 @@ def best_configurations(records: Records, collection: Collection) -> list[int]:
     return sorted(scores, key=lambda number: -scores[number])[: collection.again]
 
 
-def _collect(tasks: Sequence[Task], folder: Path, *, quick: bool, later: int) -> None:
+def _collect(tasks: Sequence[Task], pool: ProcessPoolExecutor, folder: Path, *, quick: bool, later: int) -> None:
     """Do what is missing of `tasks`, with a line for each; `later` more will follow, and count in the estimate."""
     missing = [task for task in tasks if not is_done(folder, task.id)]
     typer.echo(f"{len(missing)} of {len(tasks)} candidates to collect, {later} later, {cores()} at once")
-    if not missing:
-        return
     began = time.monotonic()
-    with ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(collect, folder, quick, task.number, task.run): task for task in missing}
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                left = (time.monotonic() - began) / done * (len(missing) - done + later) / 60
-                typer.echo(f"{done}/{len(missing)} {_line(folder, futures[future].id)}; about {left:.0f} min left")
-        except BaseException:
-            pool.shutdown(cancel_futures=True, wait=False)
-            raise
+    futures = {pool.submit(collect, folder, quick, task.number, task.run): task for task in missing}
+    for done, future in enumerate(as_completed(futures), 1):
+        future.result()
+        left = (time.monotonic() - began) / done * (len(missing) - done + later) / 60
+        typer.echo(f"{done}/{len(missing)} {_line(folder, futures[future].id)}; about {left:.0f} min left")
 
 
 def _line(folder: Path, id: str) -> str:

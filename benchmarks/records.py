@@ -45,6 +45,8 @@ class Measures:
     """Of each image's face to each photo, [prompts, seeds, photos]; 0 without a face, where it is not read."""
     trained_distance: NDArray[np.float64]
     """Likewise to the photos trained on, [prompts, seeds, trained]."""
+    trained_picture_distance: NDArray[np.float64]
+    """Of each image as a picture, [prompts, seeds, trained]; see `picture_distances`."""
 
     @classmethod
     def of(cls, pictures: Pictures, photos: Photos) -> Measures:
@@ -57,11 +59,13 @@ class Measures:
                 values[pictures.face_found] = distances(pictures.embedding, reference)
             return values.reshape(*shape, -1)
 
+        pictured = picture_distances(pictures.pixels, photos.pixels[photos.trained_on])
         return cls(
             face_found=pictures.face_found.reshape(shape),
             clip_score=pictures.clip_score.reshape(shape),
             distance=to(photos.embedding[~photos.trained_on]),
             trained_distance=to(photos.embedding[photos.trained_on]),
+            trained_picture_distance=pictured.reshape(*shape, -1),
         )
 
 
@@ -171,6 +175,32 @@ class Records:
     @cached_property
     def _held_out(self) -> NDArray[np.float32]:
         return self.photos.embedding[~self.photos.trained_on]
+
+
+def picture_distances(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """sqrt(2 - 2 r) of the correlations r between the brightness of two sets of pictures, in their middles; [0, 2].
+
+    Brightness and contrast as a whole do not count, nor what lies beside the face, so that a copy before another
+    background is one.
+
+    Args:
+        first: [n, side, side, 3].
+        second: [m, side, side, 3].
+
+    Returns:
+        [n, m].
+    """
+
+    def features(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        side = pixels.shape[1]
+        middle = slice(side // 4, side - side // 4)
+        values = pixels[:, middle, middle].mean(axis=3).reshape(len(pixels), -1)
+        values -= values.mean(axis=1, keepdims=True)
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)
+        return np.asarray(np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0))
+
+    correlations = features(first) @ features(second).T
+    return np.asarray(np.sqrt((2.0 - 2.0 * correlations).clip(min=0.0)))
 
 
 def _cut(measures: Measures, part: Slice) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:

@@ -20,6 +20,7 @@ from numpy.random import Generator
 from benchmarks.candidates import FOLDER, collect_candidates
 from benchmarks.coverage import Coverage, coverage, drawn_finals
 from benchmarks.draws import draw_configurations, draw_slices
+from benchmarks.meters import Meter, meters
 from benchmarks.outcome import conclude, cores, print_table
 from benchmarks.rank_agreement import Agreement, rank_agreement
 from benchmarks.records import Records
@@ -60,6 +61,8 @@ def main(
     _show_replays(replays)
     _show_intervals(intervals)
     _show_agreements(agreements)
+    measured = meters(records)
+    _show_meters(measured)
     conclude(
         {
             "benchmark": "truth",
@@ -77,6 +80,7 @@ def main(
                 case: {name: asdict(each) for name, each in methods.items()} for case, methods in intervals.items()
             },
             "tau": [asdict(each) for each in agreements],
+            "meters": {name: asdict(each) for name, each in measured.items()},
             "goals": GOALS,
         },
         json_,
@@ -196,6 +200,19 @@ def _show_agreements(agreements: Sequence[Agreement]) -> None:
         for each in agreements
     ]
     print_table([("prompts x seeds", "tau", "5 ... 95 %", "other photos", "seconds"), *rows])
+
+
+def _show_meters(measured: Mapping[str, Meter]) -> None:
+    typer.echo("meters over all configurations:")
+    rows = [
+        (
+            name,
+            *(f"{value:.3f}" for value in (each.base, each.least, each.lower, each.median, each.upper, each.greatest)),
+            "-" if each.with_likeness is None else f"{each.with_likeness:.2f}",
+        )
+        for name, each in measured.items()
+    ]
+    print_table([("", "untuned", "least", "25 %", "median", "75 %", "greatest", "tau with likeness"), *rows])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from benchmarks.candidate import About, Photos, Pictures
 from benchmarks.coverage import coverage, drawn_finals
 from benchmarks.draws import draw_configurations, draw_slices
 from benchmarks.interval_methods import METHODS
+from benchmarks.meters import leakage, meters, pull
 from benchmarks.rank_agreement import rank_agreement, tau
-from benchmarks.records import OBJECTIVE, Measures, Record, Records, Slice
+from benchmarks.records import OBJECTIVE, Measures, Record, Records, Slice, picture_distances
 from benchmarks.replay import replay
 from evaluation.faces import distances
 from evaluation.objective import image_objective
@@ -52,6 +54,7 @@ def record(number: int | None, run: int, distance: float, noise: float = 0.0) ->
             clip_score=np.full((prompts, seeds), 50.0),
             distance=np.broadcast_to(each, (prompts, seeds, PHOTOS)),
             trained_distance=each,
+            trained_picture_distance=np.ones((prompts, seeds, 1)),
         )
 
     about = About(
@@ -246,6 +249,28 @@ def test_drawn_finals_come_with_the_mean_over_everything() -> None:
     )
     assert [values.shape for values, _ in finals] == [(2, 8, 3)] * 2
     assert [truth for _, truth in finals] == pytest.approx([means[1] - means[0]] * 2)
+
+
+def test_pictures_are_compared_by_the_pattern_of_their_middles() -> None:
+    random = np.random.default_rng(0)
+    pictures = random.integers(100, size=(2, 8, 8, 3), dtype=np.uint8)
+    before_another_wall = pictures[:1].copy()
+    before_another_wall[:, :2] = 200
+    brighter = pictures[:1] * 2 + 30
+    between = picture_distances(pictures, np.concatenate([before_another_wall, brighter, 255 - pictures[:1]]))
+    np.testing.assert_allclose(between[0], [0.0, 0.0, 2.0], atol=1e-6)
+    assert between[1, 0] > 0.5
+
+
+def test_meters_by_hand() -> None:
+    records = collected({0: (0.5,), 1: (0.1,)})
+    tuned = records.candidates[1]
+    assert meters(records)["copied faces"].greatest == 1  # all at 0.1, real photos 0.2 from each other
+    assert meters(records)["copied faces"].base == 0
+    assert leakage(records, tuned) == pytest.approx(0.5)  # others moved along, from 0.6 to 0.1
+    assert pull(records, tuned) == pytest.approx(0.0)
+    nearer = replace(tuned, subject=replace(tuned.subject, trained_distance=np.full((PROMPTS, SEEDS, 1), 0.07)))
+    assert pull(records, nearer) == pytest.approx(0.03)
 
 
 def test_quick_run_collects_replays_and_goes_on_where_it_was(tmp_path: Path) -> None:
