@@ -54,6 +54,7 @@ class About:
     validation_loss: float | None = None
     """Denoising loss on the held-out photos; None for the untuned model."""
     training_seconds: float = 0.0
+    """Like all times here: processor time of one thread."""
     generating_seconds: float
     """Of all images, those of other people included."""
     judging_seconds: float
