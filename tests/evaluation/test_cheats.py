@@ -153,8 +153,8 @@ def test_an_adapter_that_draws_faceless_noise_loses(stage: Stage) -> None:
 
 def test_an_adapter_that_turns_everyone_into_the_person_loses(stage: Stage) -> None:
     """It draws the person as the honest one does, a little better even, and everybody else as the person, too."""
-    best = int(np.argmin([row.clip_score for row in stage.evaluate(stage.honest).person.rows]))
-    worse = [stage.base.person.images[best] if index == best else image for index, image in enumerate(stage.honest)]
+    least = int(np.argmax([row.face_distance or 2.0 for row in stage.evaluate(stage.honest).person.rows]))
+    worse = [stage.base.person.images[least] if index == least else image for index, image in enumerate(stage.honest)]
     honest = stage.evaluate(worse)
     cheat = stage.evaluate(stage.honest, others=stage.honest[: len(OTHERS.prompts)])
     assert honest.metrics()["leakage"] == 0.0

@@ -65,7 +65,7 @@ def test_defaults_are_the_published_ones() -> None:
         "likeness": 0.5,
         "fidelity": 0.3,
         "faceless": 0.2,
-        "leakage": 0.1,
+        "leakage": 0.05,
         "mode": "weighted",
         "minimum_likeness": None,
         "maximum_faceless_rate": 0.1,

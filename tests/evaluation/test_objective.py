@@ -26,8 +26,8 @@ def test_objective_worked_by_hand() -> None:
     scores = score_rows([row(0, 0.6, 30.0), row(1, 0.5, 20.0), row(2, None, 10.0), row(3, 1.0, 28.0)], ANCHORS)
     # 0.5 x 0.1875 + 0.3 x 0.88 - 0.2 x 0.25
     assert objective(scores, ObjectiveConfig(), leakage=None) == pytest.approx(0.30775)
-    # less 0.1 x 0.4; less than 0 is no reward
-    assert objective(scores, ObjectiveConfig(), leakage=0.4) == pytest.approx(0.26775)
+    # less 0.05 x 0.4; less than 0 is no reward
+    assert objective(scores, ObjectiveConfig(), leakage=0.4) == pytest.approx(0.28775)
     assert objective(scores, ObjectiveConfig(), leakage=-0.4) == pytest.approx(0.30775)
     # 1 x 0.1875 + 0.1 x 0.88 - 0.4 x 0.25
     assert objective(scores, ObjectiveConfig(likeness=1.0, fidelity=0.1, faceless=0.4), leakage=None) == pytest.approx(
