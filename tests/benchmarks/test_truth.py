@@ -178,7 +178,7 @@ def test_a_replay_without_noise_finds_the_best_and_reports_its_true_score() -> N
     assert outcome.best_true == outcome.objective.true
     assert outcome.won
     assert outcome.lead_holds
-    assert outcome.lead.mean == pytest.approx(0.25, abs=1e-5)
+    assert outcome.lead.mean == pytest.approx(0.225, abs=1e-5)
 
 
 def test_the_default_that_wins_has_not_beaten_itself() -> None:
