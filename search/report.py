@@ -36,7 +36,7 @@ PAGE = """\
   th:first-child, td:first-child, .words { text-align: left; }
   tr.champion { background: #eaf6ea; }
   img { max-width: 100%; image-rendering: auto; }
-  .words { white-space: normal; }
+  .words { white-space: normal; min-width: 18rem; }
 </style>
 <h1>{{ result.name }}</h1>
 {% if champion %}
@@ -51,7 +51,7 @@ PAGE = """\
 <caption>In the final: on prompts and seeds that did not steer the search</caption>
 <tr><th>metric<th>untuned model<th>champion<th>interval<th class="words">meaning
 {% for name in shown %}
-<tr><td>{{ name }}<td>{{ number(result.base.final.get(name)) }}<td>{{ number(champion.final.get(name)) }}
+<tr><td>{{ name }}<td>{{ measure(result.base.final.get(name)) }}<td>{{ measure(champion.final.get(name)) }}
 <td>{{ interval(champion.final.intervals.get(name)) }}<td class="words">{{ meanings[name] }}
 {% endfor %}
 </table>
@@ -61,7 +61,7 @@ PAGE = """\
 <tr><th>trial<th>step<th>objective<th>interval<th>behind the leader<th>trainings<th class="words">unfit
 {% for one in result.finalists %}
 <tr{% if one.trial == champion.trial %} class="champion"{% endif %}>
-<td>{{ one.trial }}<td>{{ one.step }}<td>{{ number(one.across_seeds.objective.mean) }}
+<td>{{ one.trial }}<td>{{ one.step }}<td>{{ measure(one.across_seeds.objective.mean) }}
 <td>{{ interval([one.across_seeds.objective.lower, one.across_seeds.objective.upper]) }}
 <td>{{ interval([one.behind_leader.lower, one.behind_leader.upper]) if one.behind_leader else "-" }}
 <td>{{ 1 + one.retrained | selectattr("metrics") | list | length }}<td class="words">{{ one.unfit | join("; ") }}
@@ -77,7 +77,7 @@ PAGE = """\
 {% for trial in result.trials %}
 <tr{% if champion and trial.id == champion.trial %} class="champion"{% endif %}>
 <td>{{ trial.id }}<td>{{ trial.state }}<td>{{ trial.best_step if trial.best_step is not none else "-" }}
-{% for name in shown %}<td>{{ number(trial.metrics.get(name)) }}{% endfor %}
+{% for name in shown %}<td>{{ measure(trial.metrics.get(name)) }}{% endfor %}
 {% for name in params %}<td>{{ number(trial.params[name]) }}{% endfor %}
 <td class="words">{{ ([trial.reason] + trial.unfit) | select | join("; ") }}
 {% endfor %}
@@ -101,6 +101,7 @@ def write_report(result: SearchResult) -> Path:
         meanings={name: METRICS[name].meaning for name in SHOWN},
         params=list(values["trials"][0]["params"]) if values["trials"] else [],
         number=_number,
+        measure=_measure,
         interval=_interval,
     )
     path = result.folder / "report.html"
@@ -116,6 +117,11 @@ def _number(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _measure(value: float | None) -> str:
+    # Plus 0: what rounds to nothing has no sign.
+    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
 def _interval(ends: Sequence[float] | None) -> str:
