@@ -58,8 +58,8 @@ def test_what_does_not_load_is_refused_with_its_name(tmp_path: Path, monkeypatch
         load_base_model("nobody/nothing", device="cpu")
     with pytest.raises(ValueError, match=r"has no readable model_index\.json"):
         load_base_model(tmp_path, device="cpu")
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
-    with pytest.raises(ValueError, match="is a StableDiffusionXLPipeline; only"):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ValueError, match=r"is a FluxPipeline; only Stable Diffusion 1\.x/2\.x and Stable Diffusion XL"):
         load_base_model(tmp_path, device="cpu")
 
 
