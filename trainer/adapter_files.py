@@ -15,6 +15,7 @@ from trainer.adapter import ADAPTER_NAME, Adapter, check_no_adapter
 from trainer.files import write_file
 from trainer.model import FAMILIES, quiet_loading
 from trainer.model_family import BaseModel, Part
+from trainer.pickled import check_has_safetensors
 
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 FIRST_FAMILY = "StableDiffusionPipeline"
@@ -67,6 +68,7 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
         ValueError: there is no readable adapter file, or the base carries an adapter already.
     """
     check_no_adapter(base)
+    check_has_safetensors(Path(folder))
     tensors, header = read_adapter_file(Path(folder) / WEIGHTS_FILE)
     config = json.loads(header[LORA_ADAPTER_METADATA_KEY]) if LORA_ADAPTER_METADATA_KEY in header else None
     parts = tuple(part for part in base.parts if any(name.startswith(f"{part}.") for name in tensors))

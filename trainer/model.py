@@ -15,6 +15,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from trainer.model_family import BaseModel as BaseModel
+from trainer.pickled import check_has_safetensors, check_not_pickled
 from trainer.stable_diffusion import StableDiffusion
 from trainer.stable_diffusion_xl import StableDiffusionXL
 
@@ -38,12 +39,15 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     """Loads a pipeline's parts from a folder or the hub (offline if HF_HUB_OFFLINE is set).
 
     Raises:
-        ValueError: there is no such model, its family is not known here, or it lacks safetensors weights.
+        ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
+            ones are named and not opened.
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
     kind = _pipeline_kind(folder, name_or_path)
     family = FAMILIES[kind]
+    for part in family.files:
+        check_has_safetensors(folder / part)
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
@@ -105,8 +109,15 @@ def _pipeline_kind(folder: Path, name: str | Path) -> str:
 
 
 def _resolve_folder(name_or_path: str) -> Path:
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    check_not_pickled(path)
+    if path.suffix == ".safetensors":
+        raise ValueError(
+            f"base model {path} is a single file; convert it once with diffusers' from_single_file(...) and "
+            "save_pretrained(FOLDER), and name the folder"
+        )
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
     patterns = ["*.json", "*.txt", "scheduler/*", "tokenizer/*", "tokenizer_2/*"]
     modules = ("text_encoder", "text_encoder_2", "unet", "vae")

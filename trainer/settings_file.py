@@ -73,7 +73,7 @@ def resolve_model(value: str, folder: Path, *, needed: str) -> str:
     """A model that a file in `folder` names: an absolute path where it lies on this machine, else the hub's name.
 
     Args:
-        value: a folder, or owner/name on the hub.
+        value: a folder or file, or owner/name on the hub.
         folder: of the configuration file.
         needed: the file that makes a folder a model's.
 
@@ -84,6 +84,9 @@ def resolve_model(value: str, folder: Path, *, needed: str) -> str:
     if resolved.is_dir():
         if not (resolved / needed).is_file():
             raise ConfigurationError(f"{value!r} holds no {needed}; give a model's folder (looked in {resolved})")
+        return str(resolved)
+    if resolved.is_file():
+        # What it is and what to do about it, the loader knows.
         return str(resolved)
     # owner/name is a hub name, but not where `owner` is a folder at hand: then the path is mistyped.
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+", value) is None or resolved.parent.is_dir():

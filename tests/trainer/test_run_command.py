@@ -198,6 +198,22 @@ def test_a_broken_photo_is_bad_input(write: WriteDocument, tmp_path: Path) -> No
     assert "a.jpg: is empty (0 bytes)" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.ckpt", "holds pickled weights, which can run code when opened; use its .safetensors version"),
+        ("model.safetensors", "is a single file; convert it once with diffusers' from_single_file"),
+    ],
+)
+def test_a_base_model_in_one_file_is_answered_with_the_remedy(
+    write: WriteDocument, tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    done = invoke(write("run", model=f"../{name}"))
+    assert done.code == 2
+    assert message in done.stderr
+
+
 def test_what_a_kill_left_half_written_is_no_state_and_goes(tmp_path: Path) -> None:
     assert newest_state(tmp_path / "none") is None
     for name in ("step-2", "step-10", f"step-12.{'a' * 32}.tmp", f"step-10.{'b' * 32}.old", "notes"):
