@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainer.adapter import ADAPTER_NAME, PARTS, Adapter, Part, check_no_adapter
+from trainer.adapter import ADAPTER_NAME, Adapter, check_no_adapter
 from trainer.files import write_file
-from trainer.model import BaseModel, quiet_loading
+from trainer.model import FAMILIES, quiet_loading
+from trainer.model_family import BaseModel, Part
+from trainer.pickled import check_has_safetensors
 
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-KOHYA_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+FIRST_FAMILY = "StableDiffusionPipeline"
+FAMILY_KEY = "likeness_family"
+"""Header text that names the pipeline class of families other than Stable Diffusion 1.x and 2.x."""
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] | None = None) -> Path:
@@ -33,20 +36,21 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
     Returns:
         The path of the file.
     """
+    family = type(adapter.base)
     texts = dict(metadata or {})
     if reserved := sorted({"format", LORA_ADAPTER_METADATA_KEY} & texts.keys()):
         raise ValueError(f"the metadata name {reserved[0]!r} is used by diffusers itself; choose another")
+    if family.pipeline_class.__name__ != FIRST_FAMILY:
+        texts[FAMILY_KEY] = family.pipeline_class.__name__
     path = Path(folder) / WEIGHTS_FILE
     layers = {part: _portable_names(part, adapter.state_dict(part)) for part in adapter.parts}
     configs = {part: _plain_config(adapter, part) for part in adapter.parts}
 
     def write(temporary: Path) -> None:
-        StableDiffusionPipeline.save_lora_weights(
+        family.pipeline_class.save_lora_weights(
             temporary.parent,
-            unet_lora_layers=dict(layers["unet"]),
-            text_encoder_lora_layers=layers.get("text_encoder"),
-            unet_lora_adapter_metadata=configs["unet"],
-            text_encoder_lora_adapter_metadata=configs.get("text_encoder"),
+            **{f"{part}_lora_layers": dict(layers[part]) for part in adapter.parts},
+            **{f"{part}_lora_adapter_metadata": configs[part] for part in adapter.parts},
             weight_name=temporary.name,
         )
         if texts:
@@ -64,15 +68,22 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
         ValueError: there is no readable adapter file, or the base carries an adapter already.
     """
     check_no_adapter(base)
+    check_has_safetensors(Path(folder))
     tensors, header = read_adapter_file(Path(folder) / WEIGHTS_FILE)
     config = json.loads(header[LORA_ADAPTER_METADATA_KEY]) if LORA_ADAPTER_METADATA_KEY in header else None
-    parts = tuple(part for part in PARTS if any(name.startswith(f"{part}.") for name in tensors))
+    parts = tuple(part for part in base.parts if any(name.startswith(f"{part}.") for name in tensors))
     adapter = Adapter(base=base, parts=parts)
     try:
         for part in parts:
-            load = getattr(StableDiffusionPipeline, f"load_lora_into_{part}")
             with quiet_loading():
-                load(tensors, None, getattr(base, part), adapter_name=ADAPTER_NAME, metadata=config)
+                if part == "unet":
+                    base.pipeline_class.load_lora_into_unet(
+                        tensors, None, base.unet, adapter_name=ADAPTER_NAME, metadata=config
+                    )
+                else:
+                    base.pipeline_class.load_lora_into_text_encoder(
+                        tensors, None, base.module(part), prefix=part, adapter_name=ADAPTER_NAME, metadata=config
+                    )
     except BaseException:
         adapter.detach()
         raise
@@ -87,7 +98,8 @@ def export_kohya(folder: Path, target: Path) -> Path:
     """Writes a saved adapter to the file `target` under kohya's keys, as ComfyUI and A1111 read them.
 
     `lora_unet_<layer>.lora_down.weight` is A, `.lora_up.weight` is B and `.alpha` the numerator of the scale; the text
-    encoder's layers begin with `lora_te_text_model_`. Values are copied, in float32.
+    encoder's layers begin with `lora_te_text_model_`, those of SDXL's two with `lora_te1_` and `lora_te2_`. Values are
+    copied, in float32.
 
     Raises:
         ValueError: there is no readable adapter file with its LoRA config.
@@ -97,18 +109,20 @@ def export_kohya(folder: Path, target: Path) -> Path:
     if LORA_ADAPTER_METADATA_KEY not in header:
         raise ValueError(f"{path} does not say its alpha; save the adapter with save_adapter")
     config: dict[str, Any] = json.loads(header[LORA_ADAPTER_METADATA_KEY])
+    family = FAMILIES[header.get(FAMILY_KEY, FIRST_FAMILY)]
+    prefixes = {str(part): prefix for part, prefix in family.kohya_prefixes.items()}
     exported: dict[str, Tensor] = {}
     for name, weight in tensors.items():
         part, layer = name.split(".", 1)
         layer, matrix = layer.rsplit(".lora_", 1)
-        prefix = f"{KOHYA_PREFIXES[part]}_{layer.replace('.', '_')}"
+        prefix = f"{prefixes[part]}_{layer.replace('.', '_')}"
         exported[f"{prefix}.lora_{'down' if matrix == 'A.weight' else 'up'}.weight"] = weight
         exported[f"{prefix}.alpha"] = torch.tensor(float(config[f"{part}.lora_alpha"]))
     texts = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(config["unet.r"]),
         "ss_network_alpha": str(float(config["unet.lora_alpha"])),
-        "ss_base_model_version": "sd_v1",
+        "ss_base_model_version": family.kohya_version,
     }
     write_file(Path(target), lambda temporary: save_file(exported, temporary, metadata=texts))
     return Path(target)
@@ -131,14 +145,14 @@ def read_adapter_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def weights_of_part(adapter: Adapter, part: Part, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of one part of an adapter file, under the names of `adapter.state_dict(part)`."""
     found = {name.removeprefix(f"{part}."): weight for name, weight in tensors.items() if name.startswith(f"{part}.")}
-    if part == "text_encoder" and not hasattr(adapter.base.text_encoder, "text_model"):
+    if part != "unet" and not hasattr(adapter.base.module(part), "text_model"):
         return {name.removeprefix("text_model."): weight for name, weight in found.items()}
     return found
 
 
 def _portable_names(part: Part, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names as every tool knows them: recent transformers dropped the `text_model.` in front, the files keep it."""
-    prefix = "text_model." if part == "text_encoder" else ""
+    prefix = "" if part == "unet" else "text_model."
     return {
         (name if name.startswith(prefix) else prefix + name): weight.detach().cpu().contiguous()
         for name, weight in weights.items()

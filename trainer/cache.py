@@ -1,13 +1,13 @@
 """What a data set looks like to the model: latents and captions, computed once and shared by every trial.
 
-Legend: photos = number of photos, tokens = the tokenizer's length, dim = width of the text encoder.
+Legend: photos = number of photos.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainer.files import write_file
-from trainer.model import BaseModel
+from trainer.framing import framing_of
+from trainer.model_family import BaseModel, Conditioning
 from trainer.photos import CaptionedPhoto, open_photo
 
 VERSION = "1"
@@ -32,21 +33,35 @@ class DataCache:
     """Float32[photos, 4, height, width], in the UNet's scale (the VAE's shift and scaling factor applied)."""
     latent_std: Tensor
     """Float32[photos, 4, height, width], in the UNet's scale."""
-    input_ids: Tensor
-    """Int64[photos, tokens], padded to the tokenizer's length."""
-    text_embeddings: Tensor
-    """Float32[photos, tokens, dim]: the untuned text encoder's last hidden state."""
+    conditioning: Conditioning
+    """What the base model's family is steered by, one row a photo: token ids, the untuned text encoders' output in
+    float32, and what it is told of the framing."""
 
     def __len__(self) -> int:
         return len(self.latent_mean)
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "DataCache":
+        """The cache that `tensors()` was taken from.
+
+        Raises:
+            KeyError: the latents are missing.
+        """
+        conditioning = dict(tensors)
+        mean, std = (conditioning.pop(name) for name in ("latent_mean", "latent_std"))
+        return cls(latent_mean=mean, latent_std=std, conditioning=conditioning)
+
     def to(self, device: torch.device) -> "DataCache":
         """The same tensors on `device`."""
-        return DataCache(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return self.from_tensors({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def conditioning_of(self, photos: Tensor) -> Conditioning:
+        """The conditioning's rows of Int64[batch] photos."""
+        return {name: tensor[photos] for name, tensor in self.conditioning.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"latent_mean": self.latent_mean, "latent_std": self.latent_std, **self.conditioning}
 
     @property
     def sha256(self) -> str:
@@ -109,9 +124,9 @@ def _read(path: Path) -> DataCache | None:
             expected = (file.metadata() or {}).get("digest")
     except (SafetensorError, OSError):
         return None
-    if set(tensors) != {field.name for field in fields(DataCache)} or _digest(tensors) != expected:
+    if not {"latent_mean", "latent_std"} <= set(tensors) or _digest(tensors) != expected:
         return None
-    return DataCache(**tensors)
+    return DataCache.from_tensors(tensors)
 
 
 @torch.no_grad()
@@ -130,24 +145,25 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) 
             stds.append((posterior.std * scale).cpu())
     finally:
         nn.Module.to(vae, base.dtype)
-    input_ids = _tokenize([photo.caption for photo in photos], base)
-    embeddings = [base.text_encoder(ids[None].to(base.device))[0].float().cpu() for ids in input_ids]
+    captions = [photo.caption for photo in photos]
+    _warn_of_long(captions, base)
+    tokens = base.tokenize(captions)
+    encoded = [
+        base.encode({name: ids[at : at + 1].to(base.device) for name, ids in tokens.items()})
+        for at in range(len(captions))
+    ]
+    embeddings = {name: torch.cat([row[name].float().cpu() for row in encoded]) for name in encoded[0]}
+    framing = base.describe_framing([framing_of(photo.path, resolution) for photo in photos])
     return DataCache(
         latent_mean=torch.cat(means),
         latent_std=torch.cat(stds),
-        input_ids=input_ids,
-        text_embeddings=torch.cat(embeddings),
+        conditioning={**tokens, **embeddings, **framing},
     )
 
 
-def _tokenize(captions: Sequence[str], base: BaseModel) -> Tensor:
+def _warn_of_long(captions: Sequence[str], base: BaseModel) -> None:
     length = base.tokenizer.model_max_length
     for caption in captions:
         tokens = len(base.tokenizer(caption).input_ids)
         if tokens > length:
             logger.warning("A caption has %d tokens, %d are used: %r", tokens, length, caption)
-    encoded = base.tokenizer(
-        list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-    )
-    input_ids: Tensor = encoded.input_ids
-    return input_ids

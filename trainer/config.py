@@ -130,8 +130,8 @@ class TrainingConfig:
         """Whether the text encoder gets an adapter."""
         return self.learning_rate_of("text_encoder") > 0
 
-    def learning_rate_of(self, part: Literal["unet", "text_encoder"]) -> float:
-        """The rate that a part's adapter is trained with."""
+    def learning_rate_of(self, part: Literal["unet", "text_encoder", "text_encoder_2"]) -> float:
+        """The rate that a part's adapter is trained with; all text encoders have the same."""
         if part == "unet" or self.text_encoder_learning_rate is None:
             return self.learning_rate
         return self.text_encoder_learning_rate

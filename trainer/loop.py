@@ -1,6 +1,6 @@
 """One fine-tuning job as a live object: step it, look at it, save it, resume it, close it. Knows nothing of Ray.
 
-Legend: batch = photos of one forward pass on this worker, tokens and dim as in trainer.cache.
+Legend: batch = photos of one forward pass on this worker.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from trainer.batches import StepDraw, draw_step, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, min_snr_weights
-from trainer.model import BaseModel
+from trainer.model_family import BaseModel
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
@@ -286,12 +286,10 @@ class TrainingJob:
         noisy = self._schedule.add_noise(latents, noise, timesteps)
         target = self._schedule.target(latents, noise, timesteps)
         with self._accelerator.autocast():
+            conditioning = cache.conditioning_of(photos)
             if self.config.trains_text_encoder:
-                embeddings = self.base.text_encoder(cache.input_ids[photos])[0]
-            else:
-                embeddings = cache.text_embeddings[photos]
-            dtype = self.base.dtype
-            (prediction,) = self.base.unet(noisy.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)
+                conditioning = {**conditioning, **self.base.encode(conditioning)}
+            prediction = self.base.predict(noisy, timesteps, conditioning)
         weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
         return denoising_loss(prediction, target, weights)
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from trainer.adapter import Adapter, Part, attach_adapter
+from trainer.adapter import Adapter, attach_adapter
 from trainer.config import Targets, TrainingConfig
 from trainer.model import BaseModel, load_base_model
+from trainer.model_family import Part
 
 from .conftest import DEMO_BASE, MakeConfig
 

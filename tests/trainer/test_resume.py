@@ -174,7 +174,7 @@ def test_a_checkpoint_of_other_photos_is_refused(
 ) -> None:
     with TrainingJob(base, cache, make_config()) as job:
         job.save(tmp_path / "checkpoint")
-    fewer = DataCache(**{name: tensor[1:] for name, tensor in cache.tensors().items()})
+    fewer = DataCache.from_tensors({name: tensor[1:] for name, tensor in cache.tensors().items()})
     with TrainingJob(base, fewer, make_config()) as job, pytest.raises(ValueError, match=r"another job: photos \("):
         job.restore(tmp_path / "checkpoint")
 
