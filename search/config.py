@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -187,12 +188,23 @@ class SearchConfig(_Section):
                     raise ValueError(f"space.{name} may draw {value!r}, which is of the wrong kind") from error
                 except ValueError as error:
                     raise ValueError(f"space.{name} may draw {value!r}: {error}") from error
+        self._check_pairs(fewest)
         for params in self.first_trials:
             for name in params:
                 if name not in self.space and params != HOMEWORK:
                     raise ValueError(f"first_trials names {name!r}, which space does not{_nearest(name, self.space)}")
             self.training_config(clip(self.space, params), seed=0)
         return self
+
+    def _check_pairs(self, fewest: Mapping[str, Value]) -> None:
+        for (name, dimension), (other, beside) in combinations(self.space.items(), 2):
+            for value, other_value in product(extremes(dimension), extremes(beside)):
+                try:
+                    self.training_config({**fewest, name: value, other: other_value}, seed=0)
+                except ValueError as error:
+                    raise ValueError(
+                        f"space.{name} may draw {value!r} where space.{other} draws {other_value!r}: {error}"
+                    ) from error
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.

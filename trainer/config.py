@@ -7,6 +7,7 @@ from typing import Literal, get_args
 Targets = Literal["attention", "attention+feed_forward+convolutions"]
 LearningRateSchedule = Literal["cosine_with_restarts", "cosine", "constant"]
 MixedPrecision = Literal["auto", "no", "bf16"]
+OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "prodigy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,13 @@ class TrainingConfig:
     """
 
     learning_rate: float = 1e-4
-    """AdamW learning rate of the UNet's adapter, in (0, 1]."""
+    """Learning rate of the UNet's adapter, in (0, 1]; with Prodigy a factor on the rate that it finds, 1 as a rule."""
 
     text_encoder_learning_rate: float | None = None
-    """AdamW learning rate of the text encoder's adapter, in [0, 1]; None: the UNet's; 0 leaves it untrained."""
+    """Learning rate of the text encoder's adapter, in [0, 1]; None: the UNet's; 0 leaves it untrained."""
+
+    optimizer: OptimizerName = "adamw"
+    """What turns gradients into steps, see trainer.optimizer; "adamw_8bit" needs a CUDA device and bitsandbytes."""
 
     rank: int = 32
     """Rank r of the update B @ A, 1 ... 1024."""
@@ -60,7 +64,7 @@ class TrainingConfig:
     """L2 norm to which the gradient of all adapter weights together is clipped; above 0, may be infinite."""
 
     weight_decay: float = 1e-2
-    """Decoupled weight decay of AdamW, at least 0."""
+    """Decoupled weight decay of the optimizer, at least 0."""
 
     seed: int = 0
     """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1."""
@@ -92,6 +96,11 @@ class TrainingConfig:
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must be 0 or more")
         self._check_whole_numbers()
         self._check_choices()
+        if self.optimizer == "prodigy" and self.text_encoder_learning_rate not in (None, 0, self.learning_rate):
+            raise ValueError(
+                f"text_encoder_learning_rate is {self.text_encoder_learning_rate!r}, but Prodigy finds one rate for "
+                "everything; set it to null, or to 0 to leave the text encoder untrained"
+            )
 
     def _check_whole_numbers(self) -> None:
         ranges = {
@@ -120,6 +129,7 @@ class TrainingConfig:
             ("targets", get_args(Targets)),
             ("lr_scheduler", get_args(LearningRateSchedule)),
             ("mixed_precision", get_args(MixedPrecision)),
+            ("optimizer", get_args(OptimizerName)),
         ):
             value = getattr(self, name)
             if value not in choices:

@@ -12,11 +12,11 @@ from trainer.adapter import Adapter
 from trainer.adapter_files import WEIGHTS_FILE, read_adapter_file, save_adapter, weights_of_part
 from trainer.config import TrainingConfig
 from trainer.files import written_folder
+from trainer.optimizer import OptimizerState, read_state, write_state
 
-VERSION = 1
+VERSION = 2
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "training_state.json"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,7 +24,7 @@ class JobState:
     """The live objects that a checkpoint is taken from, or put into."""
 
     adapter: Adapter
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler | None
     """Loss scaling of float16 jobs."""
@@ -41,18 +41,13 @@ class JobState:
 
 def save(state: JobState, folder: Path) -> None:
     """Writes `folder` atomically: pytorch_lora_weights.safetensors, optimizer.safetensors, training_state.json."""
-    moments = {
-        f"{name}.{moment}": value.detach().cpu().contiguous()
-        for name, weight in _named_weights(state.adapter).items()
-        for moment, value in state.optimizer.state[weight].items()
-    }
+    optimizer = read_state(state.optimizer, _named_weights(state.adapter))
     numbers = {
         "version": VERSION,
         "step": state.step,
         "job": state.identity,
-        "parameter_groups": [
-            {name: value for name, value in group.items() if name != "params"} for group in state.optimizer.param_groups
-        ],
+        "optimizer": optimizer.numbers,
+        "parameter_groups": optimizer.groups,
         "lr_scheduler": {
             name: value for name, value in state.lr_scheduler.state_dict().items() if name != "lr_lambdas"
         },
@@ -60,7 +55,7 @@ def save(state: JobState, folder: Path) -> None:
     }
     with written_folder(Path(folder)) as temporary:
         save_adapter(state.adapter, temporary)
-        save_file(moments, temporary / OPTIMIZER_FILE)
+        save_file(optimizer.tensors, temporary / OPTIMIZER_FILE)
         (temporary / STATE_FILE).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
 
 
@@ -80,13 +75,11 @@ def restore(state: JobState, folder: Path) -> int:
     moments, _ = read_adapter_file(folder / OPTIMIZER_FILE)
     for part in state.adapter.parts:
         state.adapter.load_state_dict(part, weights_of_part(state.adapter, part, adapter_weights))
-    for name, weight in _named_weights(state.adapter).items():
-        held = {moment: moments[f"{name}.{moment}"] for moment in MOMENTS if f"{name}.{moment}" in moments}
-        if held:
-            # AdamW keeps its step count in float32 on the CPU unless fused on a GPU; either way beside the moments.
-            state.optimizer.state[weight] = {moment: value.to(weight.device) for moment, value in held.items()}
-    for group, saved in zip(state.optimizer.param_groups, numbers["parameter_groups"], strict=True):
-        group.update({**saved, "betas": tuple(saved["betas"])})
+    write_state(
+        state.optimizer,
+        _named_weights(state.adapter),
+        OptimizerState(tensors=moments, numbers=numbers["optimizer"], groups=numbers["parameter_groups"]),
+    )
     state.lr_scheduler.load_state_dict({**numbers["lr_scheduler"], "lr_lambdas": [None] * len(state.adapter.parts)})
     if state.scaler is not None:
         state.scaler.load_state_dict(numbers["scaler"])

@@ -23,6 +23,7 @@ from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, min_snr_weights
 from trainer.model import BaseModel
+from trainer.optimizer import make_optimizer
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
@@ -95,23 +96,21 @@ class TrainingJob:
         try:
             self._accelerator = make_accelerator(base.device, precision, config.gradient_accumulation_steps)
             self._weights = [weight for part in self.adapter.parts for weight in self.adapter.parameters(part)]
-            self._adamw = torch.optim.AdamW(
-                [
-                    {"params": self.adapter.parameters(part), "lr": config.learning_rate_of(part)}
-                    for part in self.adapter.parts
-                ],
+            self._torch_optimizer = make_optimizer(
+                config.optimizer,
+                [(self.adapter.parameters(part), config.learning_rate_of(part)) for part in self.adapter.parts],
                 weight_decay=config.weight_decay,
-                fused=True,
+                device=base.device,
             )
             # Accelerate's scheduler wrapper would step once per worker, the plain one steps once per optimizer step.
             self._lr_scheduler = get_scheduler(
                 "constant_with_warmup" if config.lr_scheduler == "constant" else config.lr_scheduler,
-                self._adamw,
+                self._torch_optimizer,
                 num_warmup_steps=config.lr_warmup_steps,
                 num_training_steps=config.steps,
                 num_cycles=config.lr_cycles,
             )
-            self._optimizer = self._accelerator.prepare_optimizer(self._adamw, device_placement=False)
+            self._optimizer = self._accelerator.prepare_optimizer(self._torch_optimizer, device_placement=False)
             self.adapter.train()
         except BaseException:
             self.close()
@@ -219,7 +218,7 @@ class TrainingJob:
             self.closed = True
             self.adapter.detach()
             self._weights = []
-            for name in ("_optimizer", "_adamw", "_lr_scheduler", "_accelerator"):
+            for name in ("_optimizer", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
                 if hasattr(self, name):
                     delattr(self, name)
 
@@ -239,7 +238,7 @@ class TrainingJob:
     def _state(self) -> job_state.JobState:
         return job_state.JobState(
             adapter=self.adapter,
-            optimizer=self._adamw,
+            optimizer=self._torch_optimizer,
             lr_scheduler=self._lr_scheduler,
             scaler=self._accelerator.scaler,
             step=self.step_count,

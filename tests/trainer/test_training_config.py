@@ -39,6 +39,7 @@ from trainer.config import TrainingConfig
         ("resolution", 0),
         ("resolution", 100),
         ("mixed_precision", "fp8"),
+        ("optimizer", "sgd"),
     ],
 )
 def test_an_illegal_value_is_refused_by_name_and_value(field: str, value: object) -> None:
@@ -76,3 +77,10 @@ def test_the_text_encoder_learns_at_the_unets_rate_unless_it_is_given_its_own() 
     own = TrainingConfig(learning_rate=3e-4, text_encoder_learning_rate=1e-5)
     assert (own.learning_rate_of("unet"), own.learning_rate_of("text_encoder")) == (3e-4, 1e-5)
     assert not TrainingConfig(learning_rate=3e-4, text_encoder_learning_rate=0).trains_text_encoder
+
+
+def test_prodigy_has_one_rate_for_everything() -> None:
+    for rate in (None, 0, 0.5):
+        assert TrainingConfig(optimizer="prodigy", learning_rate=0.5, text_encoder_learning_rate=rate)
+    with pytest.raises(ValueError, match=r"text_encoder_learning_rate is 0\.1, but Prodigy finds one rate"):
+        TrainingConfig(optimizer="prodigy", learning_rate=0.5, text_encoder_learning_rate=0.1)
