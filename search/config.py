@@ -34,8 +34,14 @@ HOMEWORK: Mapping[str, Value] = {
 FIXED: Mapping[str, str] = {
     "resolution": "the photos are encoded once, at one resolution, for all trials",
     "seed": "every trial has a seed of its own already",
+    "rank_pattern": "a space draws single values; set it under training",
+    "alpha_pattern": "a space draws single values; set it under training",
 }
 """Training settings that a space may not name, and why."""
+
+
+SEARCHABLE = ("lora", "rslora", "dora")
+"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
 
 
 class _Section(BaseModel):
@@ -212,7 +218,13 @@ class SearchConfig(_Section):
         Raises:
             ValueError: a value that the trainer refuses, by name.
         """
-        return dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+        config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+        if config.adapter not in SEARCHABLE:
+            raise ValueError(
+                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
+                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+            )
+        return config
 
 
 class ConfigurationError(ValueError):

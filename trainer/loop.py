@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trainer import job_state
 from trainer.acceleration import choose_precision, make_accelerator
-from trainer.adapter import Adapter, attach_adapter
+from trainer.adapter import Adapter, Part, attach_adapter
 from trainer.batches import StepDraw, draw_step, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
@@ -57,7 +57,7 @@ class StepReport:
 
 
 class TrainingJob:
-    """Fine-tunes one LoRA adapter on `base`, which it holds until `close`.
+    """Fine-tunes one adapter on `base`, which it holds until `close`.
 
     In an initialised torch.distributed group every worker makes the same job: each trains on its share of every batch
     and gradients are averaged, so the number of workers does not change what is learnt. All randomness of a step is a
@@ -140,7 +140,9 @@ class TrainingJob:
             timesteps=len(self._loss_weights),
         )
         rates = [float(rate) for rate in self._lr_scheduler.get_last_lr()]
-        learning_rates = dict[str, float](zip(self.adapter.parts, rates, strict=True))
+        learning_rates = {
+            str(part): rate if self._learns(part) else 0.0 for part, rate in zip(self.adapter.parts, rates, strict=True)
+        }
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
         with self._dropout_randomness():
             loss = self._optimize(draw)
@@ -293,6 +295,13 @@ class TrainingJob:
             (prediction,) = self.base.unet(noisy.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)
         weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
         return denoising_loss(prediction, target, weights)
+
+    def _learns(self, part: Part) -> bool:
+        """Whether the part's weights take this step; from the last that they take on they get no gradients."""
+        learns = self.config.trains_at(part, self.step_count)
+        for weight in self.adapter.parameters(part) if self.config.text_encoder_steps is not None else ():
+            weight.requires_grad_(learns)
+        return learns
 
     def _average_over_workers(self, loss: Tensor) -> Tensor:
         """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""

@@ -56,7 +56,7 @@ def make_optimizer(
         case "adamw_8bit":
             return _adamw_8bit(groups, weight_decay, device)
         case "adafactor":
-            return Adafactor(
+            return Adafactor(  # type: ignore[no-untyped-call]
                 groups,
                 lr=groups[0]["lr"],
                 scale_parameter=False,
@@ -68,7 +68,10 @@ def make_optimizer(
         case "prodigy":
             # Told for the whole of the optimizer, it prints a line about the decay.
             decayed = [{**group, "weight_decay": weight_decay} for group in groups]
-            return Prodigy(decayed, decouple=True, use_bias_correction=True, safeguard_warmup=True)
+            prodigy: torch.optim.Optimizer = Prodigy(
+                decayed, decouple=True, use_bias_correction=True, safeguard_warmup=True
+            )
+            return prodigy
 
 
 def read_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]) -> OptimizerState:

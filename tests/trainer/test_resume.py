@@ -54,6 +54,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "adamw": {},
     "adafactor": {"optimizer": "adafactor"},
     "prodigy": {"optimizer": "prodigy", "learning_rate": 1.0},
+    "dora": {"adapter": "dora", "text_encoder_steps": 5},
+    "lokr": {"adapter": "lokr", "dropout": 0.0},
+    "loha": {"adapter": "loha", "dropout": 0.0},
 }
 
 
