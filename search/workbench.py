@@ -145,7 +145,8 @@ class Workbench:
             BASE_TEXT: self._base.sha256,
         }
         with written_folder(folder) as temporary:
-            save_adapter(training.adapter, temporary, metadata=texts)
+            with training.evaluation_mode():  # where weights are averaged, the average is what was scored
+                save_adapter(training.adapter, temporary, metadata=texts)
             report = self._report(
                 evaluation,
                 step=training.step_count,

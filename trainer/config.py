@@ -11,6 +11,8 @@ LearningRateSchedule = Literal["cosine_with_restarts", "cosine", "constant"]
 MixedPrecision = Literal["auto", "no", "bf16"]
 OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "prodigy"]
 AdapterMethod = Literal["lora", "rslora", "dora", "lokr", "loha"]
+Loss = Literal["squared", "huber"]
+HuberSchedule = Literal["snr", "exponential", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,24 @@ class TrainingConfig:
     snr_gamma: float | None = 5.0
     """Gamma of the min-SNR weighting, above 0; None weighs every timestep alike."""
 
+    noise_offset: float = 0.0
+    """Deviation of the offset that each channel's noise gets as a whole, in [0, 1]; 0: none, 0.05 is usual."""
+
+    loss: Loss = "squared"
+    """The squared error, or the pseudo-Huber loss, which is near the absolute error where the error is large."""
+
+    huber_c: float = 0.1
+    """Error at which the pseudo-Huber loss turns from square to linear, above 0; in (0, 1) where the schedule moves."""
+
+    huber_schedule: HuberSchedule = "snr"
+    """How that error falls from 1 to huber_c with the noise of a timestep, see trainer.loss; "constant": not at all."""
+
+    ema_decay: float = 0.0
+    """Decay of the running average of the adapter's weights, which is then evaluated and saved, in [0, 1); 0: none."""
+
+    gradient_checkpointing: bool = False
+    """Compute the UNet's activations again in the backward pass instead of keeping them: less memory, more time."""
+
     max_grad_norm: float = 1.0
     """L2 norm to which the gradient of all adapter weights together is clipped; above 0, may be infinite."""
 
@@ -117,6 +137,13 @@ class TrainingConfig:
             raise ValueError(
                 f"snr_gamma is {self.snr_gamma!r}; it must be above 0 (5 is usual), or null for no weighting"
             )
+        if not 0 <= self.noise_offset <= 1:
+            raise ValueError(f"noise_offset is {self.noise_offset!r}; it must lie between 0 and 1 (0.05 is usual)")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay!r}; it must be at least 0 and below 1 (0.999 is usual)")
+        highest_c = math.inf if self.huber_schedule == "constant" else 1
+        if not 0 < self.huber_c < highest_c:
+            raise ValueError(f"huber_c is {self.huber_c!r}; it must lie between 0 and {highest_c} (0.1 is usual)")
         if not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm is {self.max_grad_norm!r}; it must be above 0 (1 is usual)")
         if not 0 <= self.weight_decay < math.inf:
@@ -163,10 +190,15 @@ class TrainingConfig:
             ("mixed_precision", get_args(MixedPrecision)),
             ("optimizer", get_args(OptimizerName)),
             ("adapter", get_args(AdapterMethod)),
+            ("loss", get_args(Loss)),
+            ("huber_schedule", get_args(HuberSchedule)),
         ):
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
+
+        if not isinstance(self.gradient_checkpointing, bool):
+            raise ValueError(f"gradient_checkpointing is {self.gradient_checkpointing!r}; choose true or false")
 
     def _check_patterns(self) -> None:
         for name, patterns in (("rank_pattern", self.rank_pattern), ("alpha_pattern", self.alpha_pattern)):

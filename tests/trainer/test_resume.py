@@ -40,6 +40,11 @@ def groups_of(job: TrainingJob) -> list[dict[str, Any]]:
     ]
 
 
+def evaluated_weights(job: TrainingJob) -> dict[str, Tensor]:
+    with job.evaluation_mode():
+        return weights_of(job)
+
+
 @dataclass(frozen=True)
 class Uninterrupted:
     """A job that ran from start to end."""
@@ -48,6 +53,7 @@ class Uninterrupted:
     weights: dict[str, Tensor]
     moments: list[dict[str, Tensor]]
     groups: list[dict[str, Any]]
+    evaluated: dict[str, Tensor]
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -57,6 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "dora": {"adapter": "dora", "text_encoder_steps": 5},
     "lokr": {"adapter": "lokr", "dropout": 0.0},
     "loha": {"adapter": "loha", "dropout": 0.0},
+    "averaged": {"ema_decay": 0.9, "loss": "huber", "noise_offset": 0.1, "gradient_checkpointing": True},
 }
 
 
@@ -84,7 +91,11 @@ def uninterrupted(loaded_base: BaseModel, cache: DataCache, restarting: Training
     with TrainingJob(loaded_base, cache, restarting) as job:
         reports = run(job, 10)
         return Uninterrupted(
-            reports=reports, weights=weights_of(job), moments=optimizer_state(job), groups=groups_of(job)
+            reports=reports,
+            weights=weights_of(job),
+            moments=optimizer_state(job),
+            groups=groups_of(job),
+            evaluated=evaluated_weights(job),
         )
 
 
@@ -115,6 +126,8 @@ def test_a_resumed_job_equals_the_uninterrupted_one_bit_for_bit(
             assert one.keys() == other.keys()
             assert all(torch.equal(one[name], other[name]) for name in one)
         assert groups_of(job) == uninterrupted.groups
+        evaluated = evaluated_weights(job)
+        assert all(torch.equal(uninterrupted.evaluated[name], evaluated[name]) for name in weights)
 
 
 def test_the_rate_restarts_within_the_run(restarting: TrainingConfig, uninterrupted: Uninterrupted) -> None:

@@ -45,6 +45,14 @@ from trainer.config import TrainingConfig
         ("text_encoder_rank", 0),
         ("text_encoder_alpha", -1.0),
         ("text_encoder_steps", 0),
+        ("noise_offset", -0.1),
+        ("noise_offset", math.nan),
+        ("loss", "l1"),
+        ("huber_c", 0),
+        ("huber_c", 1.5),
+        ("huber_schedule", "linear"),
+        ("ema_decay", 1),
+        ("gradient_checkpointing", 1),
     ],
 )
 def test_an_illegal_value_is_refused_by_name_and_value(field: str, value: object) -> None:
@@ -113,3 +121,4 @@ def test_the_text_encoder_may_have_its_own_rank_alpha_and_end() -> None:
     assert [(own.rank_of(part), own.alpha_of(part)) for part in ("unet", "text_encoder")] == [(8, 4), (2, 1)]
     assert [own.trains_at("text_encoder", step) for step in (9, 10)] == [True, False]
     assert own.trains_at("unet", 10)
+    assert TrainingConfig(huber_schedule="constant", huber_c=1.5).huber_c == 1.5
