@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,10 +35,16 @@ HOMEWORK: Mapping[str, Value] = {
 FIXED: Mapping[str, str] = {
     "resolution": "the photos are encoded once, at one resolution, for all trials",
     "seed": "every trial has a seed of its own already",
+    "rank_pattern": "a space draws single values; set it under training",
+    "alpha_pattern": "a space draws single values; set it under training",
 }
 """Training settings that a space may not name, and why."""
 
 DIMENSION_TAGS = frozenset({"float", "int", "choice"})
+
+
+SEARCHABLE = ("lora", "rslora", "dora")
+"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
 
 
 class _Section(BaseModel):
@@ -202,6 +209,7 @@ class SearchConfig(_Section):
                     raise ValueError(f"space.{name} may draw {value!r}, which is of the wrong kind") from error
                 except ValueError as error:
                     raise ValueError(f"space.{name} may draw {value!r}: {error}") from error
+        self._check_pairs(fewest)
         for params in self.first_trials:
             for name in params:
                 if name not in self.space and params != HOMEWORK:
@@ -209,13 +217,29 @@ class SearchConfig(_Section):
             self.training_config(clip(self.space, params), seed=0)
         return self
 
+    def _check_pairs(self, fewest: Mapping[str, Value]) -> None:
+        for (name, dimension), (other, beside) in combinations(self.space.items(), 2):
+            for value, other_value in product(extremes(dimension), extremes(beside)):
+                try:
+                    self.training_config({**fewest, name: value, other: other_value}, seed=0)
+                except ValueError as error:
+                    raise ValueError(
+                        f"space.{name} may draw {value!r} where space.{other} draws {other_value!r}: {error}"
+                    ) from error
+
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.
 
         Raises:
             ValueError: a value that the trainer refuses, by name.
         """
-        return dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+        config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+        if config.adapter not in SEARCHABLE:
+            raise ValueError(
+                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
+                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+            )
+        return config
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:

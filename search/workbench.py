@@ -22,7 +22,7 @@ from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
 from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
-from trainer.adapter_files import load_adapter, save_adapter
+from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
 from trainer.cache import build_cache
 from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
@@ -148,8 +148,14 @@ class Workbench:
             if not self._scores:
                 return None
             evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors)
+        texts = {
+            "step": str(training.step_count),
+            TRIGGER_TEXT: self._setup.trigger,
+            BASE_TEXT: self._base.sha256,
+        }
         with written_folder(folder) as temporary:
-            save_adapter(training.adapter, temporary, metadata={"step": str(training.step_count)})
+            with training.evaluation_mode():  # where weights are averaged, the average is what was scored
+                save_adapter(training.adapter, temporary, metadata=texts)
             report = self._report(
                 evaluation,
                 step=training.step_count,

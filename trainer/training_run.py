@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.adapter_files import export_kohya, save_adapter
+from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
 from trainer.cache import DataCache, build_cache
 from trainer.loop import TrainingJob
 from trainer.model import BaseModel, choose_device, load_base_model
@@ -72,7 +72,9 @@ def run_training(config: RunConfig, console: Console, should_stop: Callable[[], 
                 if job.step_count:
                     job.save(states / f"step-{job.step_count}")
                 return RunResult(step=job.step_count, files=())
-        diffusers_file = save_adapter(job.adapter, config.output)
+        texts = {TRIGGER_TEXT: config.photos.trigger, BASE_TEXT: base.sha256}
+        with job.evaluation_mode():  # where weights are averaged, the average is what is exported
+            diffusers_file = save_adapter(job.adapter, config.output, metadata=texts)
         kohya_file = export_kohya(config.output, config.output / f"{config.name}.safetensors")
         return RunResult(step=job.step_count, files=(diffusers_file, kohya_file))
 

@@ -78,6 +78,19 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space.alpha may draw 'a'"),
         ({"space": {"dropout": {"low": 0, "high": 1}}}, r"space.dropout may draw 1"),
         (
+            {
+                "training": {"text_encoder_learning_rate": 0.1},
+                "space": {"optimizer": {"values": ["prodigy", "adamw"]}, "learning_rate": {"values": [0.1, 1e-3]}},
+            },
+            r"space.optimizer may draw 'prodigy'.*text_encoder_learning_rate is 0.1, but Prodigy finds one rate",
+        ),
+        ({"training": {"adapter": "loha"}}, r"adapter is 'loha', whose file diffusers' pipelines do not load"),
+        (
+            {"space": {"adapter": {"values": ["lora", "lokr"]}}},
+            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', 'dora'",
+        ),
+        ({"space": {"rank_pattern": {"values": [1, 2]}}}, r"'rank_pattern' cannot vary: a space draws single values"),
+        (
             {"training": {"lr_warmup_steps": 60}, "space": {"steps": {"low": 50, "high": 150}}},
             r"space.steps may draw 50: lr_warmup_steps is 60",
         ),

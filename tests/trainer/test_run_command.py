@@ -23,7 +23,7 @@ from tests.trainer.conftest import DEMO_BASE
 from trainer import run
 from trainer.adapter_files import read_adapter_file
 from trainer.loop import StepReport
-from trainer.model import set_threads
+from trainer.model import load_base_model, set_threads
 from trainer.progress import TrainingProgress
 from trainer.training_run import newest_state
 
@@ -154,6 +154,26 @@ def test_a_finished_run_writes_its_files_again_and_another_s_state_is_refused(wr
     assert refused.code == 2
     assert "rank (2 there, 4 here)" in refused.stderr
     assert f"remove {output / 'state'} or name another output" in refused.stderr
+
+
+def test_an_averaged_run_exports_the_average_with_trigger_and_base(write: WriteDocument) -> None:
+    """The state of the last step holds both: the average as its adapter, the trained weights beside it."""
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 3, "ema_decay": 0.9})
+    assert invoke(path).code == 0
+    output = path.parent / "out"
+    exported, header = read_adapter_file(output / "pytorch_lora_weights.safetensors")
+    average, _ = read_adapter_file(output / "state" / "step-3" / "pytorch_lora_weights.safetensors")
+    trained, _ = read_adapter_file(output / "state" / "step-3" / "trained_weights.safetensors")
+    assert exported.keys() == average.keys()
+    assert all(torch.equal(weight, average[name]) for name, weight in exported.items())
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    moved = trained[f"{layer}.lora_B.default.weight"]
+    assert moved.any()
+    assert not torch.equal(exported[f"{layer}.lora_B.weight"], moved)
+    assert header["trigger"] == "sks"
+    _, texts = read_adapter_file(output / "anna.safetensors")
+    assert texts["modelspec.trigger_phrase"] == "sks"
+    assert texts["ss_base_model_sha256"] == load_base_model(DEMO_BASE, device="cpu").sha256
 
 
 def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:

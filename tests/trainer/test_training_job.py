@@ -44,7 +44,7 @@ def watch_gradients(job: TrainingJob) -> list[dict[str, Tensor]]:
         }
         seen.append({name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None})
 
-    job._adamw.register_step_pre_hook(record)
+    job._torch_optimizer.register_step_pre_hook(record)
     return seen
 
 
@@ -104,7 +104,7 @@ def test_the_two_learning_rates_reach_their_own_weights(
         for part, rate in zip(base.parts, (2e-3, 5e-5), strict=True):
             moved = [weight for name, weight in job.adapter.named_parameters(part).items() if ".lora_B." in name]
             assert max(weight.abs().max().item() for weight in moved) == pytest.approx(rate, rel=1e-3)
-        groups = job._adamw.param_groups
+        groups = job._torch_optimizer.param_groups
         assert [group["lr"] for group in groups] == [2e-3, 5e-5]
         assert [list(map(id, group["params"])) for group in groups] == [
             list(map(id, job.adapter.parameters(part))) for part in base.parts
@@ -189,7 +189,7 @@ def test_adapter_weights_and_moments_stay_float32_under_autocast(
         before = weights_of(job)
         assert math.isfinite(job.step().loss)
         after = weights_of(job)
-        moments = {value.dtype for state in job._adamw.state.values() for value in state.values()}
+        moments = {value.dtype for state in job._torch_optimizer.state.values() for value in state.values()}
     assert kinds == [torch.bfloat16]
     assert {weight.dtype for weight in after.values()} == {torch.float32}
     assert {gradient.dtype for gradient in seen[0].values()} == {torch.float32}
