@@ -15,9 +15,10 @@ from evaluation.preference import Vector, image_measures
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow
 from search.config import SearchConfig
 from search.job import Report
+from search.photo_split import read_split
 from search.prompts import read_prompts
 from search.votes import CandidateName
-from trainer.photos import load_photos, open_photo, split_photos
+from trainer.photos import open_photo
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
@@ -109,8 +110,7 @@ class Run:
         Raises:
             PhotoFolderError: the photos cannot be used.
         """
-        photos = self.config.photos
-        split = split_photos(load_photos(photos.folder, photos.trigger), photos.reference_share, photos.seed)
+        split = read_split(self.config.photos)
         return tuple(open_photo(photo.path, side) for photo in split.reference[:REFERENCE_PHOTOS])
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
+from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 
 HOMEWORK: Mapping[str, Value] = {
     "learning_rate": 1e-4,
@@ -45,13 +46,17 @@ class PhotosConfig(_Section):
     """The person's photos."""
 
     folder: Path
-    """Photos (JPEG, PNG or WebP), each with a caption in a text file of the same name."""
+    """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
     trigger: str = "sks"
     """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
     seed: int = 0
     """Seed of the split into training and reference photos."""
+    caption_template: str | None = Field(default=None, pattern=r"\S")
+    """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
+    maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
+    """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
 
 
 class OthersConfig(_Section):

@@ -20,7 +20,7 @@ from trainer.files import write_file
 from trainer.model import BaseModel
 from trainer.photos import CaptionedPhoto, open_photo
 
-VERSION = "1"
+VERSION = "2"
 logger = logging.getLogger(__name__)
 
 
@@ -116,6 +116,7 @@ def _read(path: Path) -> DataCache | None:
 
 @torch.no_grad()
 def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) -> DataCache:
+    input_ids = _tokenize(photos, base)  # first, for it may refuse
     vae = base.vae
     shift = vae.config.get("shift_factor") or 0.0
     scale = vae.config["scaling_factor"]
@@ -130,7 +131,6 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) 
             stds.append((posterior.std * scale).cpu())
     finally:
         nn.Module.to(vae, base.dtype)
-    input_ids = _tokenize([photo.caption for photo in photos], base)
     embeddings = [base.text_encoder(ids[None].to(base.device))[0].float().cpu() for ids in input_ids]
     return DataCache(
         latent_mean=torch.cat(means),
@@ -140,14 +140,21 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) 
     )
 
 
-def _tokenize(captions: Sequence[str], base: BaseModel) -> Tensor:
+def _tokenize(photos: Sequence[CaptionedPhoto], base: BaseModel) -> Tensor:
+    """Int64[photos, tokens].
+
+    A caption that is too long is an error, not a warning: what is cut off would be trained without being said, and
+    a seat's log is not on the user's terminal.
+    """
     length = base.tokenizer.model_max_length
-    for caption in captions:
-        tokens = len(base.tokenizer(caption).input_ids)
-        if tokens > length:
-            logger.warning("A caption has %d tokens, %d are used: %r", tokens, length, caption)
+    lengths = {photo.path.name: len(base.tokenizer(photo.caption, verbose=False).input_ids) for photo in photos}
+    if too_long := [f"{name} ({tokens})" for name, tokens in lengths.items() if tokens > length]:
+        raise ValueError(
+            f"captions with more tokens than the {length} that the base model's text encoder reads, start and end "
+            f"included: {', '.join(too_long)}; shorten them"
+        )
     encoded = base.tokenizer(
-        list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        [photo.caption for photo in photos], padding="max_length", max_length=length, return_tensors="pt"
     )
     input_ids: Tensor = encoded.input_ids
     return input_ids

@@ -64,6 +64,8 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
     ("change", "message"),
     [
         ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
+        ({"photos": {"folder": "photos", "caption_template": " "}}, r"photos.caption_template"),
+        ({"photos": {"folder": "photos", "maximum_pixels": 200_000_000}}, r"photos.maximum_pixels"),
         ({"model": "./nowhere"}, "neither a folder"),
         ({"name": "../escape"}, "name"),
         ({"training": {"rank": 0}}, "rank is 0"),

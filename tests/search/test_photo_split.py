@@ -1,0 +1,39 @@
+"""The photos section of a configuration reaches the photos that a search trains on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.config import PhotosConfig
+from search.photo_split import read_photos, read_split
+from trainer.photos import PhotoFolderError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four noise photos of 80 x 70 pixels without captions."""
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_template_and_trigger_make_the_captions(folder: Path) -> None:
+    split = read_split(PhotosConfig(folder=folder, trigger="ohwx", caption_template="a photo of {trigger} woman"))
+    captions = {photo.caption for photo in (*split.training, *split.reference)}
+    assert captions == {"a photo of ohwx woman"}
+    assert (len(split.training), len(split.reference)) == (2, 2)
+
+
+def test_without_a_template_missing_captions_are_refused(folder: Path) -> None:
+    with pytest.raises(
+        PhotoFolderError, match=r"(?s)4 problems.*has no caption; write .* or set photos.caption_template"
+    ):
+        read_photos(PhotosConfig(folder=folder))
+
+
+def test_the_pixel_limit_is_the_configurations(folder: Path) -> None:
+    with pytest.raises(PhotoFolderError, match=r"0.png: has too many pixels \(80x70 = 5,600; the limit is 5,000\)"):
+        read_photos(PhotosConfig(folder=folder, caption_template="a photo", maximum_pixels=5000))
