@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -55,6 +55,9 @@ class PhotosConfig(_Section):
     """Seed of the split into training and reference photos."""
     caption_template: str | None = Field(default=None, pattern=r"\S")
     """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
+    repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
+    """How often photos come in an epoch, by patterns of their file names, such as `close-up*: 3`; the first that fits
+    counts, photos that none fits come once."""
     maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
     """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
 
@@ -198,6 +201,18 @@ class SearchConfig(_Section):
                     raise ValueError(f"first_trials names {name!r}, which space does not{_nearest(name, self.space)}")
             self.training_config(clip(self.space, params), seed=0)
         return self
+
+    def possible_trainings(self) -> tuple[TrainingConfig, ...]:
+        """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
+        fewest = {"steps": extremes(self.space["steps"])[0]} if "steps" in self.space else {}
+        return (
+            self.training,
+            *(
+                self.training_config({**fewest, name: value}, seed=0)
+                for name, dimension in self.space.items()
+                for value in extremes(dimension)
+            ),
+        )
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.

@@ -15,6 +15,7 @@ def read_photos(photos: PhotosConfig) -> tuple[CaptionedPhoto, ...]:
         photos.trigger,
         maximum_pixels=photos.maximum_pixels,
         caption_template=photos.caption_template,
+        repeats=photos.repeats,
     )
 
 

@@ -25,7 +25,8 @@ from trainer.cache import build_cache
 from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
-from trainer.photos import CaptionedPhoto, open_photo
+from trainer.photos import CaptionedPhoto, open_photo, repeated
+from trainer.views import Views
 
 Send = Callable[[Report | None], bool]
 """Takes a report (None from a worker that does not score); False: leave the job."""
@@ -46,8 +47,8 @@ class Workbench:
         self._setup = setup
         self._base = load_base_model(setup.model, device=device)
         self._training, self._reference_cache = (
-            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache)
-            for photos in (setup.split.training, setup.split.reference)
+            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache, views=views)
+            for photos, views in ((repeated(setup.split.training), setup.views), (setup.split.reference, Views()))
         )
         # In a seat of several workers only the first generates and judges.
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -98,7 +99,7 @@ class Workbench:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training = TrainingJob(self._base, self._training, job.config)
+        training = TrainingJob(self._base, self._training, job.config, self._setup.views)
         state = job.folder / STATE
         try:
             if state.exists():

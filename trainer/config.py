@@ -68,6 +68,16 @@ class TrainingConfig:
     resolution: int = 512
     """Side of the square training crop in pixels; a multiple of 8, at least 8."""
 
+    caption_dropout: float = 0.0
+    """Probability that a photo is shown with an empty caption, in [0, 1)."""
+
+    caption_shuffle: float = 0.0
+    """Probability that the tags of a caption (its parts between commas) come in another order, in [0, 1]. The first,
+    which names the person, keeps its place."""
+
+    horizontal_flip: float = 0.0
+    """Probability that a photo is shown mirrored, in [0, 1]. Off: no face is the same mirrored."""
+
     mixed_precision: MixedPrecision = "auto"
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
@@ -78,8 +88,12 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {value!r}; it must lie between 0 and 1, for example 1e-4")
         if self.learning_rate == 0:
             raise ValueError("learning_rate is 0; the UNet is always trained, give it a rate such as 1e-4")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
+        for name in ("dropout", "caption_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        for name in ("caption_shuffle", "horizontal_flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it is a probability, from 0 to 1")
         if not 0 < self.alpha < math.inf:
             raise ValueError(f"alpha is {self.alpha!r}; it must be above 0, for example half the rank")
         if self.snr_gamma is not None and not 0 < self.snr_gamma < math.inf:

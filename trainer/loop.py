@@ -5,7 +5,7 @@ Legend: batch = photos of one forward pass on this worker, tokens and dim as in 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,11 +18,12 @@ from torch import Tensor
 from trainer import job_state
 from trainer.acceleration import choose_precision, make_accelerator
 from trainer.adapter import Adapter, attach_adapter
-from trainer.batches import StepDraw, draw_step, stream_seed
+from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, min_snr_weights
 from trainer.model import BaseModel
+from trainer.views import Views
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
@@ -65,13 +66,14 @@ class TrainingJob:
     Args:
         base: carries no adapter; the job attaches its own.
         cache: the training photos; moved to the base's device.
+        views: the forms of each photo that `cache` holds.
         config: what to do.
 
     Raises:
         ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
     """
 
-    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig) -> None:
+    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig, views: Views | None = None) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._workers = torch.distributed.get_world_size() if distributed else 1
         self._worker = torch.distributed.get_rank() if distributed else 0
@@ -80,6 +82,8 @@ class TrainingJob:
                 f"batch_size is {config.batch_size}, which {self._workers} workers cannot share evenly; "
                 f"make it a multiple of {self._workers}"
             )
+        self._views = views or Views()
+        self._views.check(config)
         precision = choose_precision(config.mixed_precision, base.device, base.dtype)
         self.base = base
         self.config = config
@@ -135,11 +139,13 @@ class TrainingJob:
         draw = draw_step(
             config.seed,
             self.step_count,
-            photos=len(self._cache),
+            photos=self._photos,
             count=config.photos_per_step,
             latent_shape=self._latent_shape,
             timesteps=len(self._loss_weights),
         )
+        rows = shown_rows(draw.indices, photos=self._photos, views=self._views, config=config, step=self.step_count)
+        draw = replace(draw, indices=rows)
         rates = [float(rate) for rate in self._lr_scheduler.get_last_lr()]
         learning_rates = dict[str, float](zip(self.adapter.parts, rates, strict=True))
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
@@ -230,6 +236,11 @@ class TrainingJob:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def _photos(self) -> int:
+        """Photos in the cache, each counted once however many forms of it there are."""
+        return len(self._cache) // len(self._views.forms())
 
     @property
     def _latent_shape(self) -> tuple[int, int, int]:

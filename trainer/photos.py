@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -28,6 +29,8 @@ class CaptionedPhoto:
     """Of the file's bytes, 64 hexadecimal digits."""
     fingerprint: int
     """Perceptual hash of the picture (`trainer.resemblance`)."""
+    repeats: int = 1
+    """How often it comes in each epoch, at least 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ def load_photos(
     minimum_side: int = 64,
     maximum_pixels: int = MAXIMUM_PIXELS,
     caption_template: str | None = None,
+    repeats: Mapping[str, int] | None = None,
 ) -> tuple[CaptionedPhoto, ...]:
     """Reads the photos of `folder`, each paired by stem with its caption STEM.txt (UTF-8), sorted by stem.
 
@@ -82,6 +86,8 @@ def load_photos(
         maximum_pixels: most width x height of a photo; looked at before it is decoded.
         caption_template: caption of a photo without a file of its own; None: a photo without a caption is a problem.
             An empty caption file is a problem either way, for it says that somebody meant to write something.
+        repeats: how often photos come in an epoch, by patterns of their file names (`close-up*`, case matters); the
+            first that fits counts, other photos come once. One that fits no photo is a problem.
 
     Raises:
         PhotoFolderError: anything is wrong with any file; lists all of it.
@@ -89,6 +95,7 @@ def load_photos(
     folder = Path(folder)
     if not folder.is_dir():
         raise PhotoFolderError(folder, [_problem("", "there is no such folder", "check the path of the photos")])
+    repeats = repeats or {}
     problems: list[PhotoProblem] = []
     photo_files, caption_files = _files_by_stem(folder, problems)
     photos = []
@@ -104,11 +111,24 @@ def load_photos(
             continue
         if identity is not None and caption is not None:
             sha256, print_of_picture = identity
-            photos.append(CaptionedPhoto(path=path, caption=caption, sha256=sha256, fingerprint=print_of_picture))
+            photos.append(
+                CaptionedPhoto(
+                    path=path,
+                    caption=caption,
+                    sha256=sha256,
+                    fingerprint=print_of_picture,
+                    repeats=next((n for pattern, n in repeats.items() if fnmatchcase(path.name, pattern)), 1),
+                )
+            )
     for stem, path in caption_files.items():
         if stem not in photo_files:
             remedy = f"add the photo {stem}.jpg or remove the caption"
             problems.append(_problem(path.name, "is a caption without a photo", remedy))
+    for pattern in repeats:
+        if not any(fnmatchcase(path.name, pattern) for path in photo_files.values()):
+            problems.append(
+                _problem("", f"photos.repeats names {pattern!r}, which fits no photo", "correct or remove it")
+            )
     if not photo_files and not problems:
         remedy = f"put {', '.join(PHOTO_SUFFIXES)} files there, each with a {CAPTION_SUFFIX} caption of the same name"
         problems.append(_problem("", "there are no photos", remedy))
@@ -164,6 +184,11 @@ def split_photos(photos: Sequence[CaptionedPhoto], reference_share: float, seed:
         training=tuple(photo for photo in photos if photo.sha256 not in reference),
         reference=tuple(photo for photo in photos if photo.sha256 in reference),
     )
+
+
+def repeated(photos: Sequence[CaptionedPhoto]) -> tuple[CaptionedPhoto, ...]:
+    """Each photo as often as it comes in an epoch, copies side by side."""
+    return tuple(photo for photo in photos for _ in range(photo.repeats))
 
 
 def open_photo(path: Path, resolution: int) -> Image.Image:

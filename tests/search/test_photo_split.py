@@ -37,3 +37,8 @@ def test_without_a_template_missing_captions_are_refused(folder: Path) -> None:
 def test_the_pixel_limit_is_the_configurations(folder: Path) -> None:
     with pytest.raises(PhotoFolderError, match=r"0.png: has too many pixels \(80x70 = 5,600; the limit is 5,000\)"):
         read_photos(PhotosConfig(folder=folder, caption_template="a photo", maximum_pixels=5000))
+
+
+def test_repeats_reach_the_photos(folder: Path) -> None:
+    photos = read_photos(PhotosConfig(folder=folder, caption_template="a photo", repeats={"[01].png": 4}))
+    assert [photo.repeats for photo in photos] == [4, 4, 1, 1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.photos import CaptionedPhoto, PhotoFolderError, load_photos, open_photo, split_photos
+from trainer.photos import CaptionedPhoto, PhotoFolderError, load_photos, open_photo, repeated, split_photos
 
 from .conftest import write_photo
 
@@ -156,3 +156,12 @@ def test_a_photo_opens_upright_square_and_centred(tmp_path: Path) -> None:
 def test_a_made_folder_loads(make_photos: Callable[..., Path]) -> None:
     captions = [photo.caption for photo in load_photos(make_photos(3), trigger="sks")]
     assert captions == [f"a photo of sks, number {number}" for number in range(3)]
+
+
+def test_repeats_follow_the_first_pattern_that_fits(make_photos: Callable[..., Path]) -> None:
+    folder = make_photos(3)
+    photos = load_photos(folder, "sks", repeats={"photo1*": 3, "photo[12].png": 2})
+    assert [photo.repeats for photo in photos] == [1, 3, 2]
+    assert [photo.path.stem for photo in repeated(photos)] == ["photo0", *["photo1"] * 3, *["photo2"] * 2]
+    with pytest.raises(PhotoFolderError, match=r"photos.repeats names 'PHOTO\*', which fits no photo"):
+        load_photos(folder, "sks", repeats={"PHOTO*": 2})
