@@ -109,9 +109,10 @@ class Run:
 
         Raises:
             PhotoFolderError: the photos cannot be used.
+            ValueError: the face model that cuts or chooses them cannot.
         """
-        split = read_split(self.config.photos)
-        return tuple(open_photo(photo.path, side) for photo in split.reference[:REFERENCE_PHOTOS])
+        split = read_split(self.config.photos, self.config.evaluation.faces)
+        return tuple(open_photo(photo.path, side, photo.crop) for photo in split.reference[:REFERENCE_PHOTOS])
 
 
 def read_run(folder: Path) -> Run:

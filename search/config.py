@@ -58,6 +58,11 @@ class PhotosConfig(_Section):
     repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
     """How often photos come in an epoch, by patterns of their file names, such as `close-up*: 3`; the first that fits
     counts, photos that none fits come once."""
+    face_crop: float | None = Field(default=None, ge=1, le=100)
+    """Side of the square that is cut out around the face, in longer sides of the face's box: about 2 is a head, 4 a
+    bust. Default: the middle square of the photo, as for photos in which no face is found."""
+    nearest: int | None = Field(default=None, ge=3)
+    """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
     maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
     """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
 

@@ -1,6 +1,8 @@
-"""The photos of a search: read, checked and split as its configuration says. Whoever needs them asks here."""
+"""The photos of a search: read, checked, chosen, cut and split as its configuration says."""
 
+from evaluation.config import FaceConfig
 from search.config import PhotosConfig
+from trainer.faces import FaceFinder, cut_to_face, find_faces, keep_nearest
 from trainer.photos import CaptionedPhoto, PhotoSplit, load_photos, split_photos
 
 
@@ -19,11 +21,30 @@ def read_photos(photos: PhotosConfig) -> tuple[CaptionedPhoto, ...]:
     )
 
 
-def read_split(photos: PhotosConfig) -> PhotoSplit:
+def read_split(photos: PhotosConfig, faces: FaceConfig) -> PhotoSplit:
     """The photos to train on and those to compare with.
+
+    Args:
+        photos: Says which and how.
+        faces: The face model; loaded only if photos are chosen or cut by faces.
 
     Raises:
         PhotoFolderError: the folder cannot be used.
-        ValueError: there are too few different photos.
+        ValueError: there are too few different photos, or faces in them, or the face model cannot be used.
     """
-    return split_photos(read_photos(photos), photos.reference_share, photos.seed)
+    found = read_photos(photos)
+    if photos.face_crop is not None or photos.nearest is not None:
+        from evaluation.faces import FaceModel  # takes seconds to import
+
+        found = prepare(found, photos, FaceModel(faces))
+    return split_photos(found, photos.reference_share, photos.seed)
+
+
+def prepare(found: tuple[CaptionedPhoto, ...], photos: PhotosConfig, finder: FaceFinder) -> tuple[CaptionedPhoto, ...]:
+    """The photos nearest to the mean identity, cut to their faces, each if asked for."""
+    faces = find_faces(found, finder)
+    if photos.nearest is not None:
+        faces = keep_nearest(faces, photos.nearest)
+    if photos.face_crop is None:
+        return tuple(face.photo for face in faces)
+    return tuple(cut_to_face(face, photos.face_crop) for face in faces)

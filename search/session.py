@@ -91,7 +91,7 @@ def run_search(
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        split = read_split(config.photos)
+        split = read_split(config.photos, config.evaluation.faces)
         person = prompt_sets(config)
         others = other_sets(config, person)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)

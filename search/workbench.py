@@ -225,8 +225,9 @@ class Workbench:
         report.write(folder)
 
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
-        """Photos by file name, as generated images are: their middle square at the same size."""
-        return {photo.path.name: open_photo(photo.path, self._setup.generation.resolution) for photo in photos}
+        """Photos by file name, as generated images are: cut as for training, at the same size."""
+        side = self._setup.generation.resolution
+        return {photo.path.name: open_photo(photo.path, side, photo.crop) for photo in photos}
 
 
 def _write_sheet(measurement: Measurement, path: Path) -> None:

@@ -69,7 +69,8 @@ def shown_rows(indices: Tensor, *, photos: int, views: Views, config: TrainingCo
     caption = torch.where(shuffle < config.caption_shuffle, (order * views.tag_orders).long(), 0)
     caption = torch.where(drop < config.caption_dropout, views.tag_orders, caption)
     form = (flip < config.horizontal_flip) * views.captions + caption
-    return form * photos + indices
+    rows: Tensor = form * photos + indices
+    return rows
 
 
 def stream_seed(seed: int, stream: str, index: int) -> int:

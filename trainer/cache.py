@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainer.files import write_file
 from trainer.model import BaseModel
 from trainer.photos import CaptionedPhoto, open_photo
+from trainer.picture import Box
 from trainer.views import Views
 
 VERSION = "2"
@@ -103,7 +104,7 @@ def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: in
         str(base.dtype),
         resolution,
         asdict(views),
-        [[photo.sha256, photo.caption] for photo in photos],
+        [[photo.sha256, photo.crop, photo.caption] for photo in photos],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -141,16 +142,16 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, 
     vae = base.vae
     shift = vae.config.get("shift_factor") or 0.0
     scale = vae.config["scaling_factor"]
-    latents: dict[tuple[str, bool], tuple[Tensor, Tensor]] = {}
+    latents: dict[tuple[str, Box | None, bool], tuple[Tensor, Tensor]] = {}
     nn.Module.to(vae, torch.float32)  # lossless there and back, and half-precision encoders overflow on some photos
     try:
         for photo, mirrored, _ in rows:
-            if (photo.sha256, mirrored) in latents:
+            if (photo.sha256, photo.crop, mirrored) in latents:
                 continue
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution), dtype=np.float32))
+            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution, photo.crop), dtype=np.float32))
             pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
             posterior = vae.encode(pixels.flip(-1) if mirrored else pixels).latent_dist
-            latents[photo.sha256, mirrored] = (
+            latents[photo.sha256, photo.crop, mirrored] = (
                 ((posterior.mean - shift) * scale).cpu(),
                 (posterior.std * scale).cpu(),
             )
@@ -162,8 +163,8 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, 
         if caption not in embeddings:
             embeddings[caption] = base.text_encoder(ids[None].to(base.device))[0].float().cpu()
     return DataCache(
-        latent_mean=torch.cat([latents[photo.sha256, mirrored][0] for photo, mirrored, _ in rows]),
-        latent_std=torch.cat([latents[photo.sha256, mirrored][1] for photo, mirrored, _ in rows]),
+        latent_mean=torch.cat([latents[photo.sha256, photo.crop, mirrored][0] for photo, mirrored, _ in rows]),
+        latent_std=torch.cat([latents[photo.sha256, photo.crop, mirrored][1] for photo, mirrored, _ in rows]),
         input_ids=input_ids,
         text_embeddings=torch.cat([embeddings[caption] for *_, caption in rows]),
     )

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS, PictureError, decode_picture
+from trainer.picture import MAXIMUM_PIXELS, Box, PictureError, decode_picture, open_picture
 from trainer.resemblance import BITS, fingerprint, group_alike
 
 TRIGGER = "{trigger}"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp")
 OTHER_IMAGE_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl")
+PHOTO_FILES = PHOTO_SUFFIXES + OTHER_IMAGE_SUFFIXES
+"""Suffixes of files that are taken for photos and then told by their content."""
 CAPTION_SUFFIX = ".txt"
 
 
@@ -31,6 +33,8 @@ class CaptionedPhoto:
     """Perceptual hash of the picture (`trainer.resemblance`)."""
     repeats: int = 1
     """How often it comes in each epoch, at least 1."""
+    crop: Box | None = None
+    """The square of the upright photo that is used; None: its centre square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,33 @@ def load_photos(
     caption_template: str | None = None,
     repeats: Mapping[str, int] | None = None,
 ) -> tuple[CaptionedPhoto, ...]:
+    """The photos of a folder without a problem, as `survey_photos` reads them.
+
+    Raises:
+        PhotoFolderError: anything is wrong with any file; lists all of it.
+    """
+    photos, problems = survey_photos(
+        folder,
+        trigger,
+        minimum_side=minimum_side,
+        maximum_pixels=maximum_pixels,
+        caption_template=caption_template,
+        repeats=repeats,
+    )
+    if problems:
+        raise PhotoFolderError(folder, problems)
+    return photos
+
+
+def survey_photos(
+    folder: Path,
+    trigger: str | None = None,
+    *,
+    minimum_side: int = 64,
+    maximum_pixels: int = MAXIMUM_PIXELS,
+    caption_template: str | None = None,
+    repeats: Mapping[str, int] | None = None,
+) -> tuple[tuple[CaptionedPhoto, ...], tuple[PhotoProblem, ...]]:
     """Reads the photos of `folder`, each paired by stem with its caption STEM.txt (UTF-8), sorted by stem.
 
     Photos are JPEG, PNG or WebP files, told by their content and decoded in full. Hidden files, sub-folders and files
@@ -89,12 +120,12 @@ def load_photos(
         repeats: how often photos come in an epoch, by patterns of their file names (`close-up*`, case matters); the
             first that fits counts, other photos come once. One that fits no photo is a problem.
 
-    Raises:
-        PhotoFolderError: anything is wrong with any file; lists all of it.
+    Returns:
+        The photos that can be used, and all that is wrong with the others and with the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PhotoFolderError(folder, [_problem("", "there is no such folder", "check the path of the photos")])
+        return (), (_problem("", "there is no such folder", "check the path of the photos"),)
     repeats = repeats or {}
     problems: list[PhotoProblem] = []
     photo_files, caption_files = _files_by_stem(folder, problems)
@@ -132,9 +163,7 @@ def load_photos(
     if not photo_files and not problems:
         remedy = f"put {', '.join(PHOTO_SUFFIXES)} files there, each with a {CAPTION_SUFFIX} caption of the same name"
         problems.append(_problem("", "there are no photos", remedy))
-    if problems:
-        raise PhotoFolderError(folder, problems)
-    return tuple(photos)
+    return tuple(photos), tuple(problems)
 
 
 def resemblance_warnings(photos: Sequence[CaptionedPhoto]) -> tuple[PhotoProblem, ...]:
@@ -191,13 +220,19 @@ def repeated(photos: Sequence[CaptionedPhoto]) -> tuple[CaptionedPhoto, ...]:
     return tuple(photo for photo in photos for _ in range(photo.repeats))
 
 
-def open_photo(path: Path, resolution: int) -> Image.Image:
-    """The photo upright, in sRGB (`trainer.picture`), its centre square scaled to `resolution` pixels.
+def open_photo(path: Path, resolution: int, crop: Box | None = None) -> Image.Image:
+    """The photo upright, in sRGB (`trainer.picture`), its crop scaled to `resolution` pixels.
 
-    A photo that `load_photos` has passed, whatever its limit was.
+    Args:
+        path: of a photo that `load_photos` has passed.
+        resolution: side in pixels.
+        crop: a square within the upright photo; None: its centre square.
     """
-    picture = decode_picture(path.read_bytes(), maximum_pixels=HIGHEST_MAXIMUM_PIXELS)
-    return ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS)
+    picture = open_picture(path)
+    if crop is None:
+        return ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS)
+    x, y, width, height = crop
+    return picture.resize((resolution, resolution), Image.Resampling.LANCZOS, box=(x, y, x + width, y + height))
 
 
 def _problem(file: str, reason: str, remedy: str) -> PhotoProblem:
@@ -210,7 +245,7 @@ def _files_by_stem(folder: Path, problems: list[PhotoProblem]) -> tuple[dict[str
         suffix = path.suffix.lower()
         if path.name.startswith(".") or path.is_dir():
             continue
-        if suffix in PHOTO_SUFFIXES + OTHER_IMAGE_SUFFIXES:
+        if suffix in PHOTO_FILES:
             found["photo"][path.stem].append(path)
         elif suffix == CAPTION_SUFFIX:
             found["caption"][path.stem].append(path)

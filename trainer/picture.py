@@ -2,6 +2,7 @@
 
 import warnings
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -12,6 +13,10 @@ MAXIMUM_PIXELS = 100_000_000
 HIGHEST_MAXIMUM_PIXELS = 178_956_970
 """Above it Pillow itself refuses."""
 MODE_OF_COLOUR_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+
+Box = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels of an upright picture."""
 
 
 class PictureError(ValueError):
@@ -60,6 +65,15 @@ def decode_picture(content: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> I
             raise _too_large(f"above {HIGHEST_MAXIMUM_PIXELS:,}", maximum_pixels) from None
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
             raise PictureError(f"does not decode ({error})", "copy it again or remove it") from error
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The picture in a file that was checked before, whatever the limit was then.
+
+    Raises:
+        PictureError: the file has changed since.
+    """
+    return decode_picture(path.read_bytes(), maximum_pixels=HIGHEST_MAXIMUM_PIXELS)
 
 
 def _check_header(image: Image.Image, maximum_pixels: int) -> None:

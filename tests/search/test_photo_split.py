@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.config import FaceConfig
 from search.config import PhotosConfig
 from search.photo_split import read_photos, read_split
 from trainer.photos import PhotoFolderError
+
+DEMO = Path(__file__).resolve().parents[2] / "demo"
 
 
 @pytest.fixture
@@ -21,7 +24,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_template_and_trigger_make_the_captions(folder: Path) -> None:
-    split = read_split(PhotosConfig(folder=folder, trigger="ohwx", caption_template="a photo of {trigger} woman"))
+    split = read_split(
+        PhotosConfig(folder=folder, trigger="ohwx", caption_template="a photo of {trigger} woman"), FaceConfig()
+    )
     captions = {photo.caption for photo in (*split.training, *split.reference)}
     assert captions == {"a photo of ohwx woman"}
     assert (len(split.training), len(split.reference)) == (2, 2)
@@ -42,3 +47,19 @@ def test_the_pixel_limit_is_the_configurations(folder: Path) -> None:
 def test_repeats_reach_the_photos(folder: Path) -> None:
     photos = read_photos(PhotosConfig(folder=folder, caption_template="a photo", repeats={"[01].png": 4}))
     assert [photo.repeats for photo in photos] == [4, 4, 1, 1]
+
+
+def test_photos_are_chosen_by_their_faces_and_cut_to_them() -> None:
+    """The face model of the demo on its photos."""
+    photos = PhotosConfig(folder=DEMO / "photos", face_crop=1.5, nearest=4)
+    split = read_split(photos, FaceConfig(recognizer="Dlib", detector="dlib"))
+    kept = (*split.training, *split.reference)
+    assert len(kept) == 4
+    for photo in kept:
+        assert photo.crop is not None
+        x, y, width, height = photo.crop
+        assert width == height
+        with Image.open(photo.path) as picture:
+            assert 0 <= x <= x + width <= picture.width
+            assert 0 <= y <= y + height <= picture.height
+            assert width < picture.width
