@@ -16,6 +16,12 @@ def test_a_bit_says_that_a_pixel_is_darker_than_its_right_neighbour() -> None:
     assert fingerprint(Image.fromarray(pixels)) == 1 << (BITS - 1) | 1
 
 
+def test_flat_pictures_are_told_by_their_colour() -> None:
+    red, again, blue = (fingerprint(Image.new("RGB", (80, 70), colour)) for colour in ("red", "red", "blue"))
+    assert red == again
+    assert (red ^ blue).bit_count() > NEAR_BITS
+
+
 def test_pictures_are_grouped_within_the_limit_and_through_links() -> None:
     """0 and 8 bits are alike, 8 and 16 too, so all three are one group; 25 bits are nine from the nearest."""
     bits = [(1 << count) - 1 for count in (0, 16, 100, 25, 8)]
