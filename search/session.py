@@ -91,7 +91,8 @@ def run_search(
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        split = read_split(config.photos, config.evaluation.faces)
+        weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())
+        split = read_split(config.photos, config.evaluation.faces, find_faces=weighs_faces)
         person = prompt_sets(config)
         others = other_sets(config, person)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)

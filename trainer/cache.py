@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.files import write_file
 from trainer.model import BaseModel
-from trainer.photos import CaptionedPhoto, open_photo
+from trainer.photos import CaptionedPhoto, open_face_mask, open_photo
 from trainer.picture import Box
 from trainer.views import Views
 
@@ -39,6 +39,8 @@ class DataCache:
     """Int64[photos, tokens], padded to the tokenizer's length."""
     text_embeddings: Tensor
     """Float32[photos, tokens, dim]: the untuned text encoder's last hidden state."""
+    face_mask: Tensor
+    """Float32[photos, height, width]: the share of each latent's area that the face's box covers, in [0, 1]."""
 
     def __len__(self) -> int:
         return len(self.latent_mean)
@@ -104,7 +106,7 @@ def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: in
         str(base.dtype),
         resolution,
         asdict(views),
-        [[photo.sha256, photo.crop, photo.caption] for photo in photos],
+        [[photo.sha256, photo.crop, photo.face, photo.caption] for photo in photos],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -162,11 +164,14 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, 
     for (*_, caption), ids in zip(rows, input_ids, strict=True):
         if caption not in embeddings:
             embeddings[caption] = base.text_encoder(ids[None].to(base.device))[0].float().cpu()
+    side = next(iter(latents.values()))[0].shape[-1]
+    masks = [torch.from_numpy(np.array(open_face_mask(photo, side))) for photo in photos]
     return DataCache(
         latent_mean=torch.cat([latents[photo.sha256, photo.crop, mirrored][0] for photo, mirrored, _ in rows]),
         latent_std=torch.cat([latents[photo.sha256, photo.crop, mirrored][1] for photo, mirrored, _ in rows]),
         input_ids=input_ids,
         text_embeddings=torch.cat([embeddings[caption] for *_, caption in rows]),
+        face_mask=torch.stack([mask.flip(-1) if mirrored else mask for mirrored, _ in views.forms() for mask in masks]),
     )
 
 

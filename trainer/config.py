@@ -78,6 +78,10 @@ class TrainingConfig:
     horizontal_flip: float = 0.0
     """Probability that a photo is shown mirrored, in [0, 1]. Off: no face is the same mirrored."""
 
+    face_loss_weight: float = 1.0
+    """How much more an error within the box of the face counts than one outside, in [1, 1000]; 1: no more. The weights
+    of a photo average 1, so a learning rate means what it meant; a photo without a face counts evenly."""
+
     mixed_precision: MixedPrecision = "auto"
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
@@ -96,6 +100,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it is a probability, from 0 to 1")
         if not 0 < self.alpha < math.inf:
             raise ValueError(f"alpha is {self.alpha!r}; it must be above 0, for example half the rank")
+        if not 1 <= self.face_loss_weight <= 1000:
+            raise ValueError(f"face_loss_weight is {self.face_loss_weight!r}; it must lie between 1 (off) and 1000")
         if self.snr_gamma is not None and not 0 < self.snr_gamma < math.inf:
             raise ValueError(
                 f"snr_gamma is {self.snr_gamma!r}; it must be above 0 (5 is usual), or null for no weighting"

@@ -65,7 +65,7 @@ def find_faces(photos: Sequence[CaptionedPhoto], finder: FaceFinder) -> tuple[Fa
         embeddings.append(None if found is None else np.asarray(found.embedding, dtype=np.float64))
     distances = identity_distances(embeddings)
     return tuple(
-        FacePhoto(photo=photo, face=box, identity_distance=distance)
+        FacePhoto(photo=replace(photo, face=box), face=box, identity_distance=distance)
         for photo, box, distance in zip(photos, boxes, distances, strict=True)
     )
 

@@ -21,7 +21,7 @@ from trainer.adapter import Adapter, attach_adapter
 from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
-from trainer.loss import NoiseSchedule, denoising_loss, min_snr_weights
+from trainer.loss import NoiseSchedule, denoising_loss, face_weights, min_snr_weights
 from trainer.model import BaseModel
 from trainer.views import Views
 
@@ -304,7 +304,10 @@ class TrainingJob:
             dtype = self.base.dtype
             (prediction,) = self.base.unet(noisy.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)
         weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
-        return denoising_loss(prediction, target, weights)
+        places = None
+        if weighted and self.config.face_loss_weight > 1:
+            places = face_weights(cache.face_mask[photos], self.config.face_loss_weight)
+        return denoising_loss(prediction, target, weights, places)
 
     def _average_over_workers(self, loss: Tensor) -> Tensor:
         """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""

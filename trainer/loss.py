@@ -76,15 +76,31 @@ def min_snr_weights(snr: Tensor, gamma: float | None, prediction_type: Predictio
     return snr.clamp(max=gamma) / (snr + 1)
 
 
-def denoising_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def face_weights(mask: Tensor, weight: float) -> Tensor:
+    """Weight of the squared error at each place: `weight` on the face to 1 elsewhere, scaled to average 1 over a photo.
+
+    Args:
+        mask: Float32[batch, height, width] in [0, 1], how much of each place is face.
+        weight: at least 1.
+
+    Returns:
+        Float32[batch, 1, height, width].
+    """
+    weights = 1 + (weight - 1) * mask
+    return (weights / weights.mean((1, 2), keepdim=True))[:, None]
+
+
+def denoising_loss(prediction: Tensor, target: Tensor, weights: Tensor, places: Tensor | None = None) -> Tensor:
     """Mean over the batch of weight * mean squared error, a float32 scalar.
 
     Args:
         prediction: Float[batch, channels, height, width].
         target: of the same shape.
         weights: Float32[batch].
+        places: Float32[batch, 1, height, width], weights within each photo that average 1; None weighs all alike.
     """
-    error = (prediction.float() - target.float()).square().flatten(1).mean(1)
+    squared = (prediction.float() - target.float()).square()
+    error = (squared if places is None else squared * places).flatten(1).mean(1)
     return (weights * error).mean()
 
 

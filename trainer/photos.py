@@ -35,6 +35,8 @@ class CaptionedPhoto:
     """How often it comes in each epoch, at least 1."""
     crop: Box | None = None
     """The square of the upright photo that is used; None: its centre square."""
+    face: Box | None = None
+    """The face in the upright photo; None: there is none, or none was looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,11 +230,27 @@ def open_photo(path: Path, resolution: int, crop: Box | None = None) -> Image.Im
         resolution: side in pixels.
         crop: a square within the upright photo; None: its centre square.
     """
-    picture = open_picture(path)
+    return _cut(open_picture(path), resolution, crop, Image.Resampling.LANCZOS)
+
+
+def open_face_mask(photo: CaptionedPhoto, side: int) -> Image.Image:
+    """Which part of the photo, cut as `open_photo` cuts it, is face: mode F, `side` x `side` pixels, each in [0, 1].
+
+    A pixel is the share of its area that the face's box covers; all are 0 without a face.
+    """
+    if photo.face is None:
+        return Image.new("F", (side, side))
+    mask = Image.new("F", open_picture(photo.path).size)
+    x, y, width, height = photo.face
+    mask.paste(1.0, (x, y, x + width, y + height))
+    return _cut(mask, side, photo.crop, Image.Resampling.BOX)
+
+
+def _cut(picture: Image.Image, side: int, crop: Box | None, filter_: Image.Resampling) -> Image.Image:
     if crop is None:
-        return ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS)
+        return ImageOps.fit(picture, (side, side), filter_)
     x, y, width, height = crop
-    return picture.resize((resolution, resolution), Image.Resampling.LANCZOS, box=(x, y, x + width, y + height))
+    return picture.resize((side, side), filter_, box=(x, y, x + width, y + height))
 
 
 def _problem(file: str, reason: str, remedy: str) -> PhotoProblem:

@@ -63,3 +63,11 @@ def test_photos_are_chosen_by_their_faces_and_cut_to_them() -> None:
             assert 0 <= x <= x + width <= picture.width
             assert 0 <= y <= y + height <= picture.height
             assert width < picture.width
+
+
+def test_faces_are_found_for_the_loss_when_asked_for() -> None:
+    photos = PhotosConfig(folder=DEMO / "photos")
+    faces = FaceConfig(recognizer="Dlib", detector="dlib")
+    split = read_split(photos, faces, find_faces=True)
+    assert all(photo.face is not None and photo.crop is None for photo in split.training)
+    assert all(photo.face is None for photo in read_split(photos, faces).training)

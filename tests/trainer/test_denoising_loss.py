@@ -3,7 +3,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from trainer.loss import NoiseSchedule, PredictionType, denoising_loss, min_snr_weights
+from trainer.loss import NoiseSchedule, PredictionType, denoising_loss, face_weights, min_snr_weights
 from trainer.model import BaseModel
 
 CPU = torch.device("cpu")
@@ -65,3 +65,17 @@ def test_the_demo_model_s_schedule_follows_its_config(base: BaseModel) -> None:
 def test_a_model_that_predicts_the_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction type is 'sample'"):
         NoiseSchedule.of(DDPMScheduler(prediction_type="sample"), CPU)
+
+
+def test_a_face_counts_more_and_the_weights_of_a_photo_average_one() -> None:
+    """Weight 3 on a quarter of the places: 3 / 1.5 = 2 there and 1 / 1.5 elsewhere; without a face 1."""
+    mask = torch.zeros(2, 2, 2)
+    mask[0, 0, 1] = 1
+    places = face_weights(mask, 3.0)
+    torch.testing.assert_close(places[0, 0], torch.tensor([[2 / 3, 2], [2 / 3, 2 / 3]]))
+    assert torch.equal(places[1, 0], torch.ones(2, 2))
+    prediction = torch.zeros(2, 4, 2, 2)
+    target = torch.tensor([[1.0, 3.0], [0.0, 0.0]]).expand(2, 4, 2, 2)
+    # (1 x 2/3 + 9 x 2) / 4 with a face, (1 + 9) / 4 without
+    expected = (2 * (2 / 3 + 18) / 4 + 5 * 10 / 4) / 2
+    assert denoising_loss(prediction, target, torch.tensor([2.0, 5.0]), places).item() == pytest.approx(expected)

@@ -1,14 +1,17 @@
 """Choosing and cutting photos by faces, with a finder that knows them by their colour."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainer.batches import draw_step
+from trainer.cache import build_cache
 from trainer.faces import (
     FacePhoto,
     cut_to_face,
@@ -17,8 +20,14 @@ from trainer.faces import (
     identity_distances,
     keep_nearest,
 )
-from trainer.photos import CaptionedPhoto, load_photos, open_photo
+from trainer.loop import TrainingJob
+from trainer.loss import NoiseSchedule, min_snr_weights
+from trainer.model import BaseModel
+from trainer.photos import CaptionedPhoto, load_photos, open_face_mask, open_photo
 from trainer.picture import Box
+from trainer.views import Views
+
+from .conftest import RESOLUTION, MakeConfig
 
 
 @dataclass(frozen=True)
@@ -115,3 +124,51 @@ def test_boxes_are_in_pixels_of_the_photo_whatever_the_finder_is_shown(tmp_path:
     assert face.face is not None
     assert max(abs(one - other) for one, other in zip(face.face, (800, 400, 400, 480), strict=True)) <= 4
     assert isinstance(face, FacePhoto)
+
+
+def test_a_mask_is_the_share_of_each_place_that_is_face(tmp_path: Path) -> None:
+    """A photo of 300 x 200 with a face of 40 x 50 at (200, 40).
+
+    In its middle square (from x = 50), as 4 x 4 cells of 50 pixels, the face is x 150 to 190 and y 40 to 90, hence
+    0.8 x 0.2 and 0.8 x 0.8 of two cells. Cut to the face it is 0.8 of the square.
+    """
+    photo_with_face(tmp_path, "a", (200, 40, 40, 50), 5)
+    (face,) = find_faces(load_photos(tmp_path, caption_template="a photo"), RedSquareFinder())
+    expected = np.zeros((4, 4))
+    expected[0, 3], expected[1, 3] = 0.16, 0.64
+    np.testing.assert_allclose(np.asarray(open_face_mask(face.photo, 4)), expected, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(open_face_mask(cut_to_face(face, 1), 1)), [[0.8]], atol=1e-6)
+    assert not np.asarray(open_face_mask(replace(face.photo, face=None), 4)).any()
+
+
+@torch.no_grad()
+def test_the_mask_is_cached_mirrored_with_its_photo_and_weighs_the_loss(
+    base: BaseModel, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    photo_with_face(tmp_path, "a", (200, 40, 40, 50), 5)
+    faces = find_faces(load_photos(tmp_path, caption_template="a photo"), RedSquareFinder())
+    views = Views(mirrored=True)
+    photos = [face.photo for face in faces]
+    cache = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache", views=views)
+    side = cache.latent_mean.shape[-1]
+    mask = torch.from_numpy(np.array(open_face_mask(photos[0], side)))
+    assert mask.any()
+    assert torch.equal(cache.face_mask, torch.stack([mask, mask.flip(-1)]))
+    losses = {}
+    for weight in (1.0, 4.0):
+        with torch.enable_grad(), TrainingJob(base, cache, make_config(face_loss_weight=weight), views) as job:
+            losses[weight] = job.step().loss
+    config = make_config(snr_gamma=None)
+    shape = tuple(cache.latent_mean.shape[1:])
+    draw = draw_step(config.seed, 0, photos=1, count=2, latent_shape=shape, timesteps=1000)  # type: ignore[arg-type]
+    schedule = NoiseSchedule.of(base.scheduler, base.device)
+    latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
+    prediction = base.unet(
+        schedule.add_noise(latents, draw.noise, draw.timesteps), draw.timesteps, cache.text_embeddings[draw.indices]
+    ).sample
+    squared = (prediction - schedule.target(latents, draw.noise, draw.timesteps)) ** 2
+    weights = 1 + 3 * mask
+    by_hand = (squared * weights / weights.mean()).mean((1, 2, 3))
+    snr = min_snr_weights(schedule.snr, 5.0, schedule.prediction_type)[draw.timesteps]
+    assert losses[4.0] == pytest.approx((snr * by_hand).mean().item(), rel=1e-5)
+    assert losses[1.0] == pytest.approx((snr * squared.mean((1, 2, 3))).mean().item(), rel=1e-5)

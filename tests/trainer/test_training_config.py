@@ -26,6 +26,8 @@ from trainer.config import TrainingConfig
         ("caption_shuffle", 1.1),
         ("horizontal_flip", -0.5),
         ("horizontal_flip", math.nan),
+        ("face_loss_weight", 0.5),
+        ("face_loss_weight", math.inf),
         ("targets", "everything"),
         ("steps", 0),
         ("batch_size", 0),
