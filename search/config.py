@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
+from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 from trainer.settings_file import ConfigurationError as ConfigurationError
 from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
 
@@ -55,13 +56,25 @@ class PhotosConfig(_Section):
     """The person's photos."""
 
     folder: Path
-    """Photos (JPEG, PNG or WebP), each with a caption in a text file of the same name."""
+    """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
     trigger: str = "sks"
     """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
     seed: int = 0
     """Seed of the split into training and reference photos."""
+    caption_template: str | None = Field(default=None, pattern=r"\S")
+    """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
+    repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
+    """How often photos come in an epoch, by patterns of their file names, such as `close-up*: 3`; the first that fits
+    counts, photos that none fits come once."""
+    face_crop: float | None = Field(default=None, ge=1, le=100)
+    """Side of the square that is cut out around the face, in longer sides of the face's box: about 2 is a head, 4 a
+    bust. Default: the middle square of the photo, as for photos in which no face is found."""
+    nearest: int | None = Field(default=None, ge=3)
+    """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
+    maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
+    """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
 
 
 class OthersConfig(_Section):
@@ -226,6 +239,18 @@ class SearchConfig(_Section):
                     raise ValueError(
                         f"space.{name} may draw {value!r} where space.{other} draws {other_value!r}: {error}"
                     ) from error
+
+    def possible_trainings(self) -> tuple[TrainingConfig, ...]:
+        """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
+        fewest = {"steps": extremes(self.space["steps"])[0]} if "steps" in self.space else {}
+        return (
+            self.training,
+            *(
+                self.training_config({**fewest, name: value}, seed=0)
+                for name, dimension in self.space.items()
+                for value in extremes(dimension)
+            ),
+        )
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.

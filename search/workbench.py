@@ -27,7 +27,8 @@ from trainer.cache import build_cache
 from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
-from trainer.photos import CaptionedPhoto, open_photo
+from trainer.photos import CaptionedPhoto, open_photo, repeated
+from trainer.views import Views
 
 Send = Callable[[Report | None], bool]
 """Takes a report (None from a worker that does not score); False: leave the job."""
@@ -48,8 +49,8 @@ class Workbench:
         self._setup = setup
         self._base = load_base_model(setup.model, device=device)
         self._training, self._reference_cache = (
-            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache)
-            for photos in (setup.split.training, setup.split.reference)
+            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache, views=views)
+            for photos, views in ((repeated(setup.split.training), setup.views), (setup.split.reference, Views()))
         )
         # In a seat of several workers only the first generates and judges.
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -107,7 +108,7 @@ class Workbench:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training = TrainingJob(self._base, self._training, job.config)
+        training = TrainingJob(self._base, self._training, job.config, self._setup.views)
         state = job.folder / STATE
         try:
             if state.exists():
@@ -239,8 +240,9 @@ class Workbench:
         report.write(folder)
 
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
-        """Photos by file name, as generated images are: their middle square at the same size."""
-        return {photo.path.name: open_photo(photo.path, self._setup.generation.resolution) for photo in photos}
+        """Photos by file name, as generated images are: cut as for training, at the same size."""
+        side = self._setup.generation.resolution
+        return {photo.path.name: open_photo(photo.path, side, photo.crop) for photo in photos}
 
 
 def _write_sheet(measurement: Measurement, path: Path) -> None:

@@ -113,6 +113,20 @@ class TrainingConfig:
     resolution: int = 512
     """Side of the square training crop in pixels; a multiple of 8, at least 8."""
 
+    caption_dropout: float = 0.0
+    """Probability that a photo is shown with an empty caption, in [0, 1)."""
+
+    caption_shuffle: float = 0.0
+    """Probability that the tags of a caption (its parts between commas) come in another order, in [0, 1]. The first,
+    which names the person, keeps its place."""
+
+    horizontal_flip: float = 0.0
+    """Probability that a photo is shown mirrored, in [0, 1]. Off: no face is the same mirrored."""
+
+    face_loss_weight: float = 1.0
+    """How much more an error within the box of the face counts than one outside, in [1, 1000]; 1: no more. The weights
+    of a photo average 1, so a learning rate means what it meant; a photo without a face counts evenly."""
+
     mixed_precision: MixedPrecision = "auto"
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
@@ -123,12 +137,18 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {value!r}; it must lie between 0 and 1, for example 1e-4")
         if self.learning_rate == 0:
             raise ValueError("learning_rate is 0; the UNet is always trained, give it a rate such as 1e-4")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
+        for name in ("dropout", "caption_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        for name in ("caption_shuffle", "horizontal_flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it is a probability, from 0 to 1")
         for name in ("alpha", "text_encoder_alpha"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value!r}; it must be above 0, for example half the rank")
+        if not 1 <= self.face_loss_weight <= 1000:
+            raise ValueError(f"face_loss_weight is {self.face_loss_weight!r}; it must lie between 1 (off) and 1000")
         if self.dropout and self.adapter in ("lokr", "loha"):
             raise ValueError(
                 f"dropout is {self.dropout!r}, but {self.adapter!r} has no A whose input drops; set it to 0"

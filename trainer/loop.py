@@ -5,7 +5,7 @@ Legend: batch = photos of one forward pass on this worker.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,13 +19,14 @@ from trainer import job_state
 from trainer.acceleration import choose_precision, make_accelerator
 from trainer.adapter import Adapter, attach_adapter
 from trainer.average import AveragedWeights
-from trainer.batches import StepDraw, draw_step, stream_seed
+from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
-from trainer.loss import NoiseSchedule, denoising_loss, huber_thresholds, min_snr_weights
+from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thresholds, min_snr_weights
 from trainer.model_family import BaseModel, Part
 from trainer.noise_offset import offset_noise
 from trainer.optimizer import make_optimizer
+from trainer.views import Views
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
@@ -68,13 +69,14 @@ class TrainingJob:
     Args:
         base: carries no adapter; the job attaches its own.
         cache: the training photos; moved to the base's device.
+        views: the forms of each photo that `cache` holds.
         config: what to do.
 
     Raises:
         ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
     """
 
-    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig) -> None:
+    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig, views: Views | None = None) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._workers = torch.distributed.get_world_size() if distributed else 1
         self._worker = torch.distributed.get_rank() if distributed else 0
@@ -83,6 +85,8 @@ class TrainingJob:
                 f"batch_size is {config.batch_size}, which {self._workers} workers cannot share evenly; "
                 f"make it a multiple of {self._workers}"
             )
+        self._views = views or Views()
+        self._views.check(config)
         precision = choose_precision(config.mixed_precision, base.device, base.dtype)
         self.base = base
         self.config = config
@@ -144,12 +148,14 @@ class TrainingJob:
         draw = draw_step(
             config.seed,
             self.step_count,
-            photos=len(self._cache),
+            photos=self._photos,
             count=config.photos_per_step,
             latent_shape=self._latent_shape,
             timesteps=len(self._loss_weights),
         )
         draw = offset_noise(draw, config.noise_offset, seed=config.seed, step=self.step_count)
+        rows = shown_rows(draw.indices, photos=self._photos, views=self._views, config=config, step=self.step_count)
+        draw = replace(draw, indices=rows)
         rates = [float(rate) for rate in self._lr_scheduler.get_last_lr()]
         learning_rates = {
             str(part): rate if self._learns(part) else 0.0 for part, rate in zip(self.adapter.parts, rates, strict=True)
@@ -249,6 +255,11 @@ class TrainingJob:
         self.close()
 
     @property
+    def _photos(self) -> int:
+        """Photos in the cache, each counted once however many forms of it there are."""
+        return len(self._cache) // len(self._views.forms())
+
+    @property
     def _latent_shape(self) -> tuple[int, int, int]:
         channels, height, width = self._cache.latent_mean.shape[1:]
         return channels, height, width
@@ -310,7 +321,10 @@ class TrainingJob:
             prediction = self.base.predict(noisy, timesteps, conditioning)
         weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
         deltas = self._huber_deltas[timesteps] if weighted and self._huber_deltas is not None else None
-        return denoising_loss(prediction, target, weights, deltas)
+        places = None
+        if weighted and self.config.face_loss_weight > 1:
+            places = face_weights(cache.face_mask[photos], self.config.face_loss_weight)
+        return denoising_loss(prediction, target, weights, deltas, places=places)
 
     def _learns(self, part: Part) -> bool:
         """Whether the part's weights take this step; from the last that they take on they get no gradients."""

@@ -109,7 +109,28 @@ def pseudo_huber(difference: Tensor, delta: Tensor) -> Tensor:
     return 2 * delta * ((difference.square() + delta.square()).sqrt() - delta)
 
 
-def denoising_loss(prediction: Tensor, target: Tensor, weights: Tensor, huber_delta: Tensor | None = None) -> Tensor:
+def face_weights(mask: Tensor, weight: float) -> Tensor:
+    """Weight of the error at each place: `weight` on the face to 1 elsewhere, scaled to average 1 over a photo.
+
+    Args:
+        mask: Float32[batch, height, width] in [0, 1], how much of each place is face.
+        weight: at least 1.
+
+    Returns:
+        Float32[batch, 1, height, width].
+    """
+    weights = 1 + (weight - 1) * mask
+    return (weights / weights.mean((1, 2), keepdim=True))[:, None]
+
+
+def denoising_loss(
+    prediction: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    huber_delta: Tensor | None = None,
+    *,
+    places: Tensor | None = None,
+) -> Tensor:
     """Mean over the batch of weight * mean error, a float32 scalar; the error is squared, or pseudo-Huber.
 
     Args:
@@ -117,9 +138,12 @@ def denoising_loss(prediction: Tensor, target: Tensor, weights: Tensor, huber_de
         target: of the same shape.
         weights: Float32[batch].
         huber_delta: Float32[batch], see `pseudo_huber`; None for the squared error.
+        places: Float32[batch, 1, height, width], weights within each photo that average 1; None weighs all alike.
     """
     difference = prediction.float() - target.float()
     error = difference.square() if huber_delta is None else pseudo_huber(difference, huber_delta.view(-1, 1, 1, 1))
+    if places is not None:
+        error = error * places
     return (weights * error.flatten(1).mean(1)).mean()
 
 

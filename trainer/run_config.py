@@ -6,10 +6,12 @@ Every path in the file is read relative to the file's own folder, so that the sa
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainer.config import TrainingConfig
+from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 from trainer.settings_file import ConfigurationError, explain, read_settings, resolve_folder, resolve_model
 
 
@@ -21,9 +23,15 @@ class TrainingPhotos(_Section):
     """The person's photos; all of them are trained on."""
 
     folder: Path
-    """Photos (JPEG, PNG or WebP), each with a caption in a text file of the same name."""
+    """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
     trigger: str = "sks"
     """The word that stands for the person and replaces `{trigger}` in captions."""
+    caption_template: str | None = Field(default=None, pattern=r"\S")
+    """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
+    repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
+    """How often photos come in an epoch, by patterns of their file names; the first that fits counts, else once."""
+    maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
+    """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
 
 
 class RunConfig(_Section):
@@ -46,6 +54,15 @@ class RunConfig(_Section):
         if name == "pytorch_lora_weights":
             raise ValueError("this is the name of the file for diffusers; choose another")
         return name
+
+    @field_validator("training")
+    @classmethod
+    def _looks_for_no_faces(cls, training: TrainingConfig) -> TrainingConfig:
+        if training.face_loss_weight > 1:
+            raise ValueError(
+                f"face_loss_weight is {training.face_loss_weight!r}, but only a search looks for faces; set it to 1"
+            )
+        return training
 
 
 def load_run_config(path: Path) -> RunConfig:

@@ -14,9 +14,10 @@ from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_ad
 from trainer.cache import DataCache, build_cache
 from trainer.loop import TrainingJob
 from trainer.model import BaseModel, choose_device, load_base_model
-from trainer.photos import load_photos
+from trainer.photos import load_photos, repeated
 from trainer.progress import TrainingProgress
 from trainer.run_config import RunConfig
+from trainer.views import Views
 
 STATE_FOLDER = "state"
 CACHE_FOLDER = "cache"
@@ -94,16 +95,29 @@ def newest_state(states: Path) -> Path | None:
 
 def _load(config: RunConfig) -> tuple[BaseModel, DataCache]:
     try:
-        photos = load_photos(config.photos.folder, config.photos.trigger)
+        photos = load_photos(
+            config.photos.folder,
+            config.photos.trigger,
+            maximum_pixels=config.photos.maximum_pixels,
+            caption_template=config.photos.caption_template,
+            repeats=config.photos.repeats,
+        )
         base = load_base_model(config.model, device=choose_device())
         folder = config.output / CACHE_FOLDER
-        return base, build_cache(photos, base, resolution=config.training.resolution, folder=folder)
+        cache = build_cache(
+            repeated(photos),
+            base,
+            resolution=config.training.resolution,
+            folder=folder,
+            views=Views.needed_by([config.training]),
+        )
+        return base, cache
     except (ValueError, OSError) as error:
         raise RunInputError(str(error)) from error
 
 
 def _start(config: RunConfig, base: BaseModel, cache: DataCache) -> TrainingJob:
     try:
-        return TrainingJob(base, cache, config.training)
+        return TrainingJob(base, cache, config.training, Views.needed_by([config.training]))
     except ValueError as error:
         raise RunInputError(str(error)) from error

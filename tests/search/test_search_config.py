@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import FaceConfig
+from evaluation.config import FaceConfig, PromptSet
 from evaluation.scores import METRICS
 from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.prompts import read_prompts
 from search.space import clip
+from search.workbench_setup import WorkbenchSetup
+from trainer.photos import PhotoSplit
+from trainer.views import Views
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -66,6 +69,8 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
     ("change", "message"),
     [
         ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
+        ({"photos": {"folder": "photos", "caption_template": " "}}, r"photos.caption_template"),
+        ({"photos": {"folder": "photos", "maximum_pixels": 200_000_000}}, r"photos.maximum_pixels"),
         ({"model": "./nowhere"}, "neither a folder"),
         ({"name": "../escape"}, "name"),
         ({"training": {"rank": 0}}, "rank is 0"),
@@ -218,3 +223,14 @@ def test_the_readme_names_metrics_that_exist() -> None:
     named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert len(named) >= 7
     assert set(named) <= set(METRICS)
+
+
+def test_photos_are_encoded_in_every_form_that_some_trial_may_show(
+    document: dict[str, Any], write_config: Write
+) -> None:
+    document["training"]["caption_dropout"] = 0.1
+    document["space"]["horizontal_flip"] = {"values": [0.0, 0.5]}
+    config = load_config(write_config(document))
+    prompts = {"validation": PromptSet(prompts=("a man",), seeds=(1,))}
+    setup = WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), prompts, {})  # type: ignore[arg-type]
+    assert setup.views == Views(mirrored=True, empty_caption=True)

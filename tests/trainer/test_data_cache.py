@@ -115,12 +115,18 @@ def test_a_damaged_file_is_noticed_and_made_again(
     assert list(folder.iterdir()) == [path]
 
 
-def test_a_caption_longer_than_the_text_encoder_reads_is_mentioned(
-    base: BaseModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_captions_longer_than_the_text_encoder_reads_are_named_before_anything_is_encoded(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_photo(tmp_path, "a", seed=0, caption="hat " * 40)
-    build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
-    assert f"{base.tokenizer.model_max_length} are used" in caplog.text
+    """The demo's tokenizer knows `man` as one token; start and end count, too."""
+    length = base.tokenizer.model_max_length
+    for stem, words in (("fits", length - 2), ("long", length - 1), ("longer", length)):
+        write_photo(tmp_path, stem, seed=words, caption="man " * words)
+    monkeypatch.setattr(base.vae, "encode", fail)
+    with pytest.raises(
+        ValueError, match=rf"than the {length} .*: long.png \({length + 1}\), longer.png \({length + 2}\); shorten"
+    ):
+        build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
 
 
 def test_no_photos_are_refused(base: BaseModel, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.trainer.conftest import DEMO_BASE
+from tests.trainer.conftest import DEMO_BASE, write_photo
 from trainer import run
 from trainer.adapter_files import read_adapter_file
 from trainer.loop import StepReport
@@ -176,6 +176,27 @@ def test_an_averaged_run_exports_the_average_with_trigger_and_base(write: WriteD
     assert texts["ss_base_model_sha256"] == load_base_model(DEMO_BASE, device="cpu").sha256
 
 
+def test_photos_come_repeated_and_in_each_form_that_is_shown(write: WriteDocument, tmp_path: Path) -> None:
+    """Three photos, one of them twice and one without a caption of its own, mirrored and without caption: 4 x 2 x 2."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        write_photo(photos, f"photo{number}", seed=number, caption=f"a man, number {number}")
+    (photos / "photo2.txt").unlink()
+    path = write(
+        "run",
+        photos={"folder": str(photos), "repeats": {"photo1*": 2}, "caption_template": "a photo of {trigger}"},
+        training={"resolution": 64, "rank": 2, "steps": 3, "horizontal_flip": 0.5, "caption_dropout": 0.5},
+    )
+    done = invoke(path)
+    assert done.code == 0, done.stderr
+    (cached,) = (path.parent / "out" / "cache").iterdir()
+    mean = read_adapter_file(cached)[0]["latent_mean"]
+    assert len(mean) == 16
+    assert torch.equal(mean[1], mean[2])
+    assert not torch.equal(mean[0], mean[8])
+
+
 def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:
     path = write("run", training={"resolution": 64, "rank": 2, "steps": 4, "alpha": 1e30, "max_grad_norm": math.inf})
     done = invoke(path)
@@ -200,6 +221,10 @@ def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocumen
         ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
         ({"model": "nowhere"}, "'nowhere' is neither a folder"),
         ({"training": {"resolution": 60}}, "resolution is 60; it must be a multiple of 8"),
+        (
+            {"training": {"face_loss_weight": 2}},
+            "face_loss_weight is 2.0, but only a search looks for faces; set it to 1",
+        ),
         ({"name": "pytorch_lora_weights"}, "name: this is the name of the file for diffusers; choose another"),
         ({"save_every": 0}, "save_every: Input should be greater than or equal to 1 (found 0)"),
     ],

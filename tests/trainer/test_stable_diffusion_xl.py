@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +26,7 @@ from trainer.loop import TrainingJob
 from trainer.model import BaseModel, load_base_model, set_threads
 from trainer.photos import load_photos
 from trainer.stable_diffusion_xl import StableDiffusionXL
+from trainer.views import Views
 
 from .conftest import DEMO_BASE, MakeConfig, write_photo
 from .test_adapter import EVERYTHING, TEXT, layer_names, randomise
@@ -140,6 +142,31 @@ def test_captions_are_encoded_as_diffusers_does_and_sizes_kept(base: StableDiffu
     assert cache.conditioning.keys() == {
         *("input_ids", "input_ids_2", "text_embeddings", "pooled_embeddings", "time_ids")
     }
+
+
+def test_each_form_of_a_cut_photo_is_told_its_own_framing(base: StableDiffusionXL, tmp_path: Path) -> None:
+    """Of a photo of 70 x 80 a square of 40 from (10, 20): scaled by 32 / 40, and 20 pixels lie to its right."""
+    write_photo(tmp_path, "cut", seed=1, caption="a man, a hat")
+    write_photo(tmp_path, "whole", seed=2, caption="a man")
+    cut, whole = load_photos(tmp_path)
+    cached = build_cache(
+        (replace(cut, crop=(10, 20, 40, 40), face=(10, 20, 20, 40)), whole),
+        base,
+        resolution=RESOLUTION,
+        folder=tmp_path / "cache",
+        views=Views(mirrored=True, empty_caption=True),
+    )
+    plain, mirrored, centre = [80, 70, 16, 8, 32, 32], [80, 70, 16, 16, 32, 32], [80, 70, 2, 0, 32, 32]
+    assert cached.conditioning["time_ids"].tolist() == [plain, centre] * 2 + [mirrored, centre] * 2
+    assert "face_mask" not in cached.conditioning
+    half = torch.cat([torch.ones(16, 8), torch.zeros(16, 8)], dim=1)
+    none = torch.zeros(16, 16)
+    assert torch.equal(cached.face_mask, torch.stack([half, none] * 2 + [half.flip(-1), none] * 2))
+    empty, pooled = cached.conditioning["text_embeddings"], cached.conditioning["pooled_embeddings"]
+    assert torch.equal(empty[2], empty[3])
+    assert torch.equal(pooled[2], pooled[7])
+    assert not torch.equal(pooled[0], pooled[2])
+    assert torch.equal(cached.conditioning["input_ids_2"][0], cached.conditioning["input_ids_2"][4])
 
 
 @pytest.mark.parametrize("text_encoder_learning_rate", [0.0, 1e-4])
