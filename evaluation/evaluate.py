@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
 from evaluation.faces import Face, FaceModel, Representation, distances
-from evaluation.generate import generate_images
+from evaluation.generate import ImagePipeline, generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
 from evaluation.leakage import leakage
 from evaluation.memorisation import copy_distance, memorisation
@@ -78,7 +77,7 @@ class Evaluator:
         self.face_model = face_model
         self.clip_scorer = clip_scorer
 
-    def measure_anchors(self, pipeline: StableDiffusionPipeline, person: Person) -> Evaluation:
+    def measure_anchors(self, pipeline: ImagePipeline, person: Person) -> Evaluation:
         """Evaluate the untuned model, which sets likeness 0, fidelity 1 and leakage 0; its photos set likeness 1.
 
         Raises:
@@ -103,7 +102,7 @@ class Evaluator:
         anchors = replace(ends, base_spread=spread_over_prompts(measurement.rows, ends))
         return Evaluation(person=measurement, others=others, anchors=anchors)
 
-    def evaluate(self, pipeline: StableDiffusionPipeline, person: Person, anchors: Anchors) -> Evaluation:
+    def evaluate(self, pipeline: ImagePipeline, person: Person, anchors: Anchors) -> Evaluation:
         """Generate and measure one candidate: the pipeline as it is, adapters included."""
         return Evaluation(
             person=self._measure(pipeline, self.prompt_set, person),
@@ -124,10 +123,10 @@ class Evaluator:
             [row.clip_score for row in evaluation.person.rows],
         )
 
-    def _measure_others(self, pipeline: StableDiffusionPipeline, person: Person) -> Measurement:
+    def _measure_others(self, pipeline: ImagePipeline, person: Person) -> Measurement:
         return Measurement(rows=(), images=()) if self.others is None else self._measure(pipeline, self.others, person)
 
-    def _measure(self, pipeline: StableDiffusionPipeline, prompt_set: PromptSet, person: Person) -> Measurement:
+    def _measure(self, pipeline: ImagePipeline, prompt_set: PromptSet, person: Person) -> Measurement:
         """One row and one image for each prompt and seed, prompt by prompt."""
         pairs = prompt_set.pairs()
         prompts = [prompt_set.prompts[index] for index, _ in pairs]

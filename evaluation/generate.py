@@ -2,18 +2,34 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 
 from evaluation.config import GenerationConfig
 
 
+class ImagePipeline(Protocol):
+    """A diffusers text-to-image pipeline: StableDiffusionPipeline or StableDiffusionXLPipeline."""
+
+    scheduler: Any
+    """The sampler; its config describes the noise schedule."""
+    config: Any
+    """The pipeline's own settings."""
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The modules by the names that the pipeline's class takes them under."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Images for prompts."""
+
+
 def generate_images(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig
+    pipeline: ImagePipeline, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig
 ) -> list[Image.Image]:
     """One RGB image for each (prompt, seed) pair, in order.
 
@@ -23,7 +39,7 @@ def generate_images(
     NaN gives black pixels rather than an error: its images are then faceless and it ranks last.
 
     Args:
-        pipeline: its UNet and text encoder may carry PEFT adapters.
+        pipeline: its UNet and text encoders may carry PEFT adapters.
         prompts: as the text encoder shall read them, triggers filled in.
         seeds: as many as prompts.
 
@@ -44,7 +60,7 @@ def generate_images(
             generators = shared or [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
             pixels = sampler(
                 prompt=list(prompts[batch]),
-                negative_prompt=[config.negative_prompt] * len(prompts[batch]),
+                negative_prompt=_negative_prompts(config, len(prompts[batch])),
                 generator=generators,
                 height=config.resolution,
                 width=config.resolution,
@@ -69,10 +85,22 @@ def _sampling_pipeline(pipeline: Any, config: GenerationConfig) -> Any:
     else:
         scheduler_class, options = type(pipeline.scheduler), {}
     scheduler = scheduler_class.from_config(scheduler_config, **options)
-    components = {**pipeline.components, "scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
-    sampler = type(pipeline)(**components, requires_safety_checker=False)
+    components = {**pipeline.components, "scheduler": scheduler, "feature_extractor": None}
+    if "safety_checker" in components:
+        components.update(safety_checker=None, requires_safety_checker=False)
+    if "force_zeros_for_empty_prompt" in pipeline.config:
+        components.update(
+            force_zeros_for_empty_prompt=pipeline.config["force_zeros_for_empty_prompt"], add_watermarker=False
+        )
+    sampler = type(pipeline)(**components)
     sampler.set_progress_bar_config(disable=True)
     return sampler
+
+
+def _negative_prompts(config: GenerationConfig, count: int) -> list[str] | None:
+    """None rather than empty texts: SDXL then guides away from zeros, as it was trained; the others do not tell them
+    apart."""
+    return [config.negative_prompt] * count if config.negative_prompt else None
 
 
 @contextmanager

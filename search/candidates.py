@@ -15,9 +15,10 @@ from evaluation.preference import Vector, image_measures
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow
 from search.config import SearchConfig
 from search.job import Report
+from search.photo_split import read_split
 from search.prompts import read_prompts
 from search.votes import CandidateName
-from trainer.photos import load_photos, open_photo, split_photos
+from trainer.photos import open_photo
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
@@ -108,10 +109,10 @@ class Run:
 
         Raises:
             PhotoFolderError: the photos cannot be used.
+            ValueError: the face model that cuts or chooses them cannot.
         """
-        photos = self.config.photos
-        split = split_photos(load_photos(photos.folder, photos.trigger), photos.reference_share, photos.seed)
-        return tuple(open_photo(photo.path, side) for photo in split.reference[:REFERENCE_PHOTOS])
+        split = read_split(self.config.photos, self.config.evaluation.faces)
+        return tuple(open_photo(photo.path, side, photo.crop) for photo in split.reference[:REFERENCE_PHOTOS])
 
 
 def read_run(folder: Path) -> Run:

@@ -47,9 +47,9 @@ $files
 
 ```python
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
-pipeline = StableDiffusionPipeline.from_pretrained("$model", dtype=torch.float32)
+pipeline = DiffusionPipeline.from_pretrained("$model", dtype=torch.float32)
 pipeline.load_lora_weights("$folder")
 image = pipeline("$prompt").images[0]
 ```

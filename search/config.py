@@ -7,12 +7,11 @@ Every path in the file is read relative to the file's own folder, so that a sear
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -20,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
+from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.settings_file import ConfigurationError as ConfigurationError
+from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
 
 HOMEWORK: Mapping[str, Value] = {
     "learning_rate": 1e-4,
@@ -34,8 +36,16 @@ HOMEWORK: Mapping[str, Value] = {
 FIXED: Mapping[str, str] = {
     "resolution": "the photos are encoded once, at one resolution, for all trials",
     "seed": "every trial has a seed of its own already",
+    "rank_pattern": "a space draws single values; set it under training",
+    "alpha_pattern": "a space draws single values; set it under training",
 }
 """Training settings that a space may not name, and why."""
+
+DIMENSION_TAGS = frozenset({"float", "int", "choice"})
+
+
+SEARCHABLE = ("lora", "rslora", "dora")
+"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
 
 
 class _Section(BaseModel):
@@ -46,13 +56,25 @@ class PhotosConfig(_Section):
     """The person's photos."""
 
     folder: Path
-    """Photos (JPEG, PNG or WebP), each with a caption in a text file of the same name."""
+    """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
     trigger: str = "sks"
     """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
     seed: int = 0
     """Seed of the split into training and reference photos."""
+    caption_template: str | None = Field(default=None, pattern=r"\S")
+    """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
+    repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
+    """How often photos come in an epoch, by patterns of their file names, such as `close-up*: 3`; the first that fits
+    counts, photos that none fits come once."""
+    face_crop: float | None = Field(default=None, ge=1, le=100)
+    """Side of the square that is cut out around the face, in longer sides of the face's box: about 2 is a head, 4 a
+    bust. Default: the middle square of the photo, as for photos in which no face is found."""
+    nearest: int | None = Field(default=None, ge=3)
+    """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
+    maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
+    """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
 
 
 class OthersConfig(_Section):
@@ -183,7 +205,7 @@ class SearchConfig(_Section):
         known = [field.name for field in dataclasses.fields(TrainingConfig)]
         for name in space:
             if name not in known:
-                raise ValueError(f"{name!r} is not a training setting{_nearest(name, known)}")
+                raise ValueError(f"{name!r} is not a training setting{nearest(name, known)}")
             if name in FIXED:
                 raise ValueError(f"{name!r} cannot vary: {FIXED[name]}")
         return space
@@ -200,12 +222,35 @@ class SearchConfig(_Section):
                     raise ValueError(f"space.{name} may draw {value!r}, which is of the wrong kind") from error
                 except ValueError as error:
                     raise ValueError(f"space.{name} may draw {value!r}: {error}") from error
+        self._check_pairs(fewest)
         for params in self.first_trials:
             for name in params:
                 if name not in self.space and params != HOMEWORK:
-                    raise ValueError(f"first_trials names {name!r}, which space does not{_nearest(name, self.space)}")
+                    raise ValueError(f"first_trials names {name!r}, which space does not{nearest(name, self.space)}")
             self.training_config(clip(self.space, params), seed=0)
         return self
+
+    def _check_pairs(self, fewest: Mapping[str, Value]) -> None:
+        for (name, dimension), (other, beside) in combinations(self.space.items(), 2):
+            for value, other_value in product(extremes(dimension), extremes(beside)):
+                try:
+                    self.training_config({**fewest, name: value, other: other_value}, seed=0)
+                except ValueError as error:
+                    raise ValueError(
+                        f"space.{name} may draw {value!r} where space.{other} draws {other_value!r}: {error}"
+                    ) from error
+
+    def possible_trainings(self) -> tuple[TrainingConfig, ...]:
+        """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
+        fewest = {"steps": extremes(self.space["steps"])[0]} if "steps" in self.space else {}
+        return (
+            self.training,
+            *(
+                self.training_config({**fewest, name: value}, seed=0)
+                for name, dimension in self.space.items()
+                for value in extremes(dimension)
+            ),
+        )
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.
@@ -213,22 +258,13 @@ class SearchConfig(_Section):
         Raises:
             ValueError: a value that the trainer refuses, by name.
         """
-        return dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
-
-
-class ConfigurationError(ValueError):
-    """The configuration file cannot be used; the message names the place, the value and the remedy."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML reads `1e-4` as text, everybody means a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+        config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+        if config.adapter not in SEARCHABLE:
+            raise ValueError(
+                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
+                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+            )
+        return config
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
@@ -242,22 +278,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
     Raises:
         ConfigurationError: anything that is wrong with the file, all of it at once.
     """
-    try:
-        document = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} must hold a mapping of settings, not {type(document).__name__}")
+    document = read_settings(path)
     for override in overrides:
         _override(document, override)
     try:
         config = SearchConfig.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(_explain(error))) from error
+        raise ConfigurationError(
+            f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, DIMENSION_TAGS))
+        ) from error
     return _resolve(config, path.parent)
 
 
@@ -285,92 +314,36 @@ def _override(document: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigurationError(f"--set {override!r}: {parent!r} holds a value, not settings")
     try:
-        place[leaf] = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+        place[leaf] = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"--set {override!r}: the value is not YAML: {error}") from error
 
 
 def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
-    def path(value: Path, kind: str) -> Path:
+    def file(value: Path) -> Path:
         resolved = (folder / value.expanduser()).resolve()
-        if kind == "folder" and not resolved.is_dir():
-            raise ConfigurationError(f"{value} is not a folder (looked for {resolved})")
-        if kind == "file" and not resolved.is_file():
+        if not resolved.is_file():
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
-    def model(value: str, needed: str) -> str:
-        resolved = (folder / Path(value).expanduser()).resolve()
-        if resolved.is_dir():
-            if not (resolved / needed).is_file():
-                raise ConfigurationError(f"{value!r} holds no {needed}; give a model's folder (looked in {resolved})")
-            return str(resolved)
-        # owner/name is a hub name, but not where `owner` is a folder at hand: then the path is mistyped.
-        if re.fullmatch(r"\w[\w.-]*/[\w.-]+", value) is None or resolved.parent.is_dir():
-            raise ConfigurationError(
-                f"{value!r} is neither a folder (looked for {resolved}) nor a hub name (owner/name)"
-            )
-        return value
-
-    photos = config.photos.model_copy(update={"folder": path(config.photos.folder, "folder")})
+    photos = config.photos.model_copy(update={"folder": resolve_folder(config.photos.folder, folder)})
     evaluation = config.evaluation.model_copy(
         update={
-            "prompts": path(config.evaluation.prompts, "file"),
-            "clip": model(config.evaluation.clip, "config.json"),
+            "prompts": file(config.evaluation.prompts),
+            "clip": resolve_model(config.evaluation.clip, folder, needed="config.json"),
         }
     )
     others = config.evaluation.others
     if others.prompts is not None:
-        others = others.model_copy(update={"prompts": path(others.prompts, "file")})
+        others = others.model_copy(update={"prompts": file(others.prompts)})
         evaluation = evaluation.model_copy(update={"others": others})
-    final = config.final.model_copy(update={"prompts": path(config.final.prompts, "file")})
+    final = config.final.model_copy(update={"prompts": file(config.final.prompts)})
     return config.model_copy(
         update={
-            "model": model(config.model, "model_index.json"),
+            "model": resolve_model(config.model, folder, needed="model_index.json"),
             "photos": photos,
             "evaluation": evaluation,
             "final": final,
             "runs": config.runs.expanduser().resolve(),
         }
     )
-
-
-def _explain(error: ValidationError) -> list[str]:
-    """One line a problem: the place, what is wrong, and for an unknown key the nearest that exists."""
-    lines = []
-    for problem in error.errors():
-        place = [part for part in problem["loc"] if part not in {"float", "int", "choice"}]
-        name = ".".join(str(part) for part in place)
-        if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-            lines.append(f"  {name}: there is no such key{_nearest(str(place[-1]), _fields(place[:-1]))}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {name}: this key is missing")
-        else:
-            value = problem.get("input")
-            shown = f" (found {value!r})" if not isinstance(value, dict | list) and place else ""
-            lines.append(f"  {name or 'file'}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-    return lines
-
-
-def _fields(place: Sequence[Any]) -> list[str]:
-    """The keys that exist at a place of the file."""
-    model: Any = SearchConfig
-    for part in place:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(str(part))
-            model = field.annotation if field else None
-            if NoneType in get_args(model):  # a section that may be left out
-                model = next(kind for kind in get_args(model) if kind is not NoneType)
-        elif model == dict[str, Dimension]:
-            kinds = get_args(get_args(Dimension)[0])
-            return [name for kind in kinds for name in get_args(kind)[0].model_fields]
-        else:
-            return []
-    if dataclasses.is_dataclass(model):
-        return [field.name for field in dataclasses.fields(model)]
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}" if known else ""

@@ -33,6 +33,7 @@ from search.dispatch import JobFailedError
 from search.final import Final, NoCandidateError, run_final
 from search.images import IMAGES_FILE, write_images
 from search.job import STATE, Report
+from search.photo_split import read_split
 from search.pool import Pool
 from search.progress import Progress
 from search.prompts import other_sets, prompt_sets
@@ -48,7 +49,7 @@ from search.trial import TrialSetup
 from search.watcher import Watcher
 from search.workbench_setup import WorkbenchSetup
 from trainer.files import write_file, written_folder
-from trainer.photos import PhotoFolderError, PhotoSplit, load_photos, split_photos
+from trainer.photos import PhotoFolderError, PhotoSplit, resemblance_warnings
 
 
 class InputError(ValueError):
@@ -94,7 +95,8 @@ def run_search(
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        split = _split(config)
+        weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())
+        split = read_split(config.photos, config.evaluation.faces, find_faces=weighs_faces)
         person = prompt_sets(config)
         others = other_sets(config, person)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
@@ -108,6 +110,8 @@ def run_search(
         highlight=False,
         soft_wrap=True,
     )
+    for warning in resemblance_warnings((*split.training, *split.reference)):
+        console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
     setup = WorkbenchSetup.of(config, split, person, others)
     with tracker, _ray(address):
@@ -188,11 +192,6 @@ def _search(
     tracker.finish(status, (*files, *card), failed=final is None)
     _say(console, result, final)
     return result
-
-
-def _split(config: SearchConfig) -> PhotoSplit:
-    photos = load_photos(config.photos.folder, config.photos.trigger)
-    return split_photos(photos, config.photos.reference_share, config.photos.seed)
 
 
 def run_folder(config: SearchConfig, *, new_name: bool) -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-Value: TypeAlias = float | int | str
+Value: TypeAlias = bool | float | int | str
 """One value of one setting."""
 
 
@@ -104,12 +104,16 @@ def clip(space: Space, params: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _nearest(values: tuple[Value, ...], value: Value) -> Value:
-    if value in values:
+    if any(value == offered and isinstance(value, bool) == isinstance(offered, bool) for offered in values):
         return value
-    numbers = [number for number in values if isinstance(number, int | float) and number > 0]
-    if isinstance(value, int | float) and value > 0 and numbers:
-        return min(numbers, key=lambda number: abs(math.log(number / value)))
+    numbers = [number for number in values if _is_number(number) and float(number) > 0]
+    if _is_number(value) and float(value) > 0 and numbers:
+        return min(numbers, key=lambda number: abs(math.log(float(number) / float(value))))
     return values[0]
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def extremes(dimension: FloatRange | IntRange | Choice) -> tuple[Value, ...]:
@@ -127,7 +131,6 @@ def largest(dimension: FloatRange | IntRange | Choice) -> float:
     """
     if not isinstance(dimension, Choice):
         return dimension.high
-    numbers = [value for value in dimension.values if isinstance(value, int | float)]
-    if len(numbers) < len(dimension.values):
+    if not all(map(_is_number, dimension.values)):
         raise ValueError(f"{list(dimension.values)} are not all numbers")
-    return max(numbers)
+    return max(float(value) for value in dimension.values)

@@ -22,12 +22,13 @@ from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
 from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
-from trainer.adapter_files import load_adapter, save_adapter
+from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
 from trainer.cache import build_cache
 from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
-from trainer.photos import CaptionedPhoto, open_photo
+from trainer.photos import CaptionedPhoto, open_photo, repeated
+from trainer.views import Views
 
 Send = Callable[[Report | None], bool]
 """Takes a report (None from a worker that does not score); False: leave the job."""
@@ -48,8 +49,8 @@ class Workbench:
         self._setup = setup
         self._base = load_base_model(setup.model, device=device)
         self._training, self._reference_cache = (
-            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache)
-            for photos in (setup.split.training, setup.split.reference)
+            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache, views=views)
+            for photos, views in ((repeated(setup.split.training), setup.views), (setup.split.reference, Views()))
         )
         # In a seat of several workers only the first generates and judges.
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -107,7 +108,7 @@ class Workbench:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training = TrainingJob(self._base, self._training, job.config)
+        training = TrainingJob(self._base, self._training, job.config, self._setup.views)
         state = job.folder / STATE
         try:
             if state.exists():
@@ -148,8 +149,14 @@ class Workbench:
             if not self._scores:
                 return None
             evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors)
+        texts = {
+            "step": str(training.step_count),
+            TRIGGER_TEXT: self._setup.trigger,
+            BASE_TEXT: self._base.sha256,
+        }
         with written_folder(folder) as temporary:
-            save_adapter(training.adapter, temporary, metadata={"step": str(training.step_count)})
+            with training.evaluation_mode():  # where weights are averaged, the average is what was scored
+                save_adapter(training.adapter, temporary, metadata=texts)
             report = self._report(
                 evaluation,
                 step=training.step_count,
@@ -233,8 +240,9 @@ class Workbench:
         report.write(folder)
 
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
-        """Photos by file name, as generated images are: their middle square at the same size."""
-        return {photo.path.name: open_photo(photo.path, self._setup.generation.resolution) for photo in photos}
+        """Photos by file name, as generated images are: cut as for training, at the same size."""
+        side = self._setup.generation.resolution
+        return {photo.path.name: open_photo(photo.path, side, photo.crop) for photo in photos}
 
 
 def _write_sheet(measurement: Measurement, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
@@ -11,6 +11,7 @@ from evaluation.hw10 import hw10_generation
 from search.config import SearchConfig
 from search.job import PromptSetName
 from trainer.photos import PhotoSplit
+from trainer.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class WorkbenchSetup:
     threads: int
     hw10: bool
     """Report the homework's numbers besides, on images made in the homework's way."""
+    views: Views = field(default_factory=Views)
+    """The forms in which training photos are encoded: all that some trial may show."""
 
     @classmethod
     def of(
@@ -64,4 +67,5 @@ class WorkbenchSetup:
             other_sets=other_sets,
             threads=config.seats.threads,
             hw10=hw10,
+            views=Views.needed_by(config.possible_trainings()),
         )

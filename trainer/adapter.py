@@ -1,21 +1,23 @@
-"""A LoRA adapter on the UNet and the text encoder of a base model: attached for one job, then removed without trace."""
+"""An adapter on the UNet and text encoders of a base model: attached for one job, then removed without trace."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
-from peft import LoraConfig
+from peft import PeftConfig
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lycoris_utils import LycorisLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from trainer.config import TrainingConfig
-from trainer.model import BaseModel
+from trainer.method import adapted_layers, check_patterns, peft_config
+from trainer.model_family import BaseModel, Part
 
-Part = Literal["unet", "text_encoder"]
-PARTS: tuple[Part, ...] = ("unet", "text_encoder")
 ADAPTER_NAME = "default"
+WEIGHT_PREFIXES = (".lora_", ".lokr_", ".hada_")
+"""By which PEFT names the weights of a layer: LoRA and DoRA, LoKr, LoHa."""
 
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD_TARGETS = ("ff.net.0.proj", "ff.net.2")
@@ -37,7 +39,7 @@ TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """Low-rank updates W + (alpha / rank) * B @ A living inside the modules of `base`.
+    """Updates W + (alpha / rank) * B @ A, or their kin of trainer.method, living inside the modules of `base`.
 
     A base model carries at most one adapter. Owner: whoever attached or loaded it, who also detaches it.
     """
@@ -46,16 +48,17 @@ class Adapter:
     parts: tuple[Part, ...]
     """Which modules carry adapter layers."""
 
-    def lora_config(self, part: Part) -> LoraConfig:
+    def peft_config(self, part: Part) -> PeftConfig:
         """PEFT's description of the layers of `part`."""
-        configs: dict[str, LoraConfig] = getattr(self.base, part).peft_config
+        configs: dict[str, PeftConfig] = self.base.module(part).peft_config  # type: ignore[assignment]
         return configs[ADAPTER_NAME]
 
     def named_parameters(self, part: Part) -> dict[str, nn.Parameter]:
         """Adapter weights of `part` by their name in the module; {} if it carries none."""
         if part not in self.parts:
             return {}
-        return {name: weight for name, weight in self._module(part).named_parameters() if ".lora_" in name}
+        named = self.base.module(part).named_parameters()
+        return {name: weight for name, weight in named if any(prefix in name for prefix in WEIGHT_PREFIXES)}
 
     def parameters(self, part: Part) -> list[nn.Parameter]:
         """Adapter weights of `part` in the module's order; [] if it carries none."""
@@ -63,7 +66,7 @@ class Adapter:
 
     def state_dict(self, part: Part) -> dict[str, Tensor]:
         """Adapter weights of `part` under PEFT's names (`...to_q.lora_A.weight`), live, not copied."""
-        weights: dict[str, Tensor] = get_peft_model_state_dict(self._module(part), adapter_name=ADAPTER_NAME)
+        weights: dict[str, Tensor] = get_peft_model_state_dict(self.base.module(part), adapter_name=ADAPTER_NAME)
         return weights
 
     def load_state_dict(self, part: Part, weights: dict[str, Tensor]) -> None:
@@ -82,49 +85,43 @@ class Adapter:
                 f"the weights do not fit the {part}'s adapter; {len(differing)} differ in name or shape, the first is "
                 f"{differing[0]}: use the rank and targets they were trained with"
             )
-        set_peft_model_state_dict(self._module(part), weights, adapter_name=ADAPTER_NAME)
+        set_peft_model_state_dict(self.base.module(part), weights, adapter_name=ADAPTER_NAME)
 
     def train(self, mode: bool = True) -> None:
         """Switches the adapter's dropout on or off; the base itself always stays in evaluation mode."""
         for part in self.parts:
-            for module in self._module(part).modules():
+            for module in self.base.module(part).modules():
                 if isinstance(module, LoraLayer):
                     module.lora_dropout.train(mode)
+                elif isinstance(module, LycorisLayer):
+                    module.eval()  # in training it would draw a number a call, for a dropout that is not used
 
     def detach(self) -> None:
         """Takes all adapter layers out: the base computes exactly what it did before. Further calls do nothing."""
         for part in self.parts:
-            _remove_adapter_layers(self._module(part))
-
-    def _module(self, part: Part) -> nn.Module:
-        module: nn.Module = getattr(self.base, part)
-        return module
+            _remove_adapter_layers(self.base.module(part))
 
 
 def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
-    """Puts a fresh adapter into `base`: trainable float32 weights, A drawn from config.seed, B zero (no effect yet).
+    """Puts a fresh adapter into `base`: trainable float32 weights drawn from config.seed, without an effect yet.
 
-    Reads rank, alpha, dropout, targets, seed and whether the text encoder is trained.
+    Reads method, ranks, alphas, dropout, targets, seed and whether the text encoders are trained.
 
     Raises:
-        ValueError: the base carries an adapter already.
+        ValueError: the base carries an adapter already, or a pattern fits none of the adapted layers.
     """
     check_no_adapter(base)
-    parts: tuple[Part, ...] = PARTS if config.trains_text_encoder else ("unet",)
+    parts = base.parts if config.trains_text_encoder else base.parts[:1]
+    targets = {part: UNET_TARGETS[config.targets] if part == "unet" else TEXT_ENCODER_TARGETS for part in parts}
+    layers = {part: adapted_layers(base.module(part), targets[part]) for part in parts}
+    check_patterns(config, [name for names in layers.values() for name in names])
     adapter = Adapter(base=base, parts=parts)
     try:
         with torch.random.fork_rng(devices=[base.device] if base.device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             for part in parts:
-                names = UNET_TARGETS[config.targets] if part == "unet" else TEXT_ENCODER_TARGETS
-                lora_config = LoraConfig(
-                    r=config.rank,
-                    lora_alpha=config.alpha,  # type: ignore[arg-type] # PEFT only divides it by the rank
-                    lora_dropout=config.dropout,
-                    target_modules=list(names),
-                    init_lora_weights=True,
-                )
-                getattr(base, part).add_adapter(lora_config, adapter_name=ADAPTER_NAME)
+                described = peft_config(config, part, targets[part], layers[part])
+                getattr(base, part).add_adapter(described, adapter_name=ADAPTER_NAME)
     except BaseException:
         adapter.detach()
         raise
@@ -138,7 +135,7 @@ def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
 
 def check_no_adapter(base: BaseModel) -> None:
     """Raises ValueError if `base` carries an adapter."""
-    if any(isinstance(module, LoraLayer) for part in PARTS for module in getattr(base, part).modules()):
+    if any(isinstance(module, BaseTunerLayer) for part in base.parts for module in base.module(part).modules()):
         raise ValueError("the base model already carries an adapter; detach it before attaching or loading another")
 
 

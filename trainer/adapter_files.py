@@ -1,29 +1,42 @@
 """Adapters on disk: the diffusers layout (with alpha), and kohya keys for ComfyUI and A1111."""
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from peft import LoHaConfig, LoKrConfig, PeftConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainer.adapter import ADAPTER_NAME, PARTS, Adapter, Part, check_no_adapter
+from trainer.adapter import ADAPTER_NAME, Adapter, check_no_adapter
 from trainer.files import write_file
-from trainer.model import BaseModel, quiet_loading
+from trainer.kohya import MAGNITUDE, layer_tensors, network_texts
+from trainer.model import FAMILIES, quiet_loading
+from trainer.model_family import BaseModel, Part
+from trainer.pickled import check_has_safetensors
 
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
-KOHYA_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+FIRST_FAMILY = "StableDiffusionPipeline"
+FAMILY_KEY = "likeness_family"
+"""Header text that names the pipeline class of families other than Stable Diffusion 1.x and 2.x."""
+TRIGGER_TEXT = "trigger"
+BASE_TEXT = "base_model_sha256"
+"""Names of header texts: the word that stands for the person, and BaseModel.sha256."""
+KOHYA_TEXTS = {TRIGGER_TEXT: "modelspec.trigger_phrase", BASE_TEXT: "ss_base_model_sha256"}
+LAYER_AND_MATRIX = re.compile(r"(.+?)\.((?:lora|lokr|hada)_.+)")
+LYCORIS_KINDS: dict[str, type[PeftConfig]] = {"LOKR": LoKrConfig, "LOHA": LoHaConfig}
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] | None = None) -> Path:
     """Writes `folder`/pytorch_lora_weights.safetensors, which `pipeline.load_lora_weights(folder)` reads.
 
-    The LoRA config travels in the file's header: without it diffusers takes alpha for rank and the effect changes.
+    PEFT's config travels in the file's header: without it diffusers takes alpha for rank and the effect changes. The
+    pipeline reads no LoKr and no LoHa; `load_adapter` does.
 
     Args:
         adapter: stays attached.
@@ -33,20 +46,21 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
     Returns:
         The path of the file.
     """
+    family = type(adapter.base)
     texts = dict(metadata or {})
     if reserved := sorted({"format", LORA_ADAPTER_METADATA_KEY} & texts.keys()):
         raise ValueError(f"the metadata name {reserved[0]!r} is used by diffusers itself; choose another")
+    if family.pipeline_class.__name__ != FIRST_FAMILY:
+        texts[FAMILY_KEY] = family.pipeline_class.__name__
     path = Path(folder) / WEIGHTS_FILE
     layers = {part: _portable_names(part, adapter.state_dict(part)) for part in adapter.parts}
     configs = {part: _plain_config(adapter, part) for part in adapter.parts}
 
     def write(temporary: Path) -> None:
-        StableDiffusionPipeline.save_lora_weights(
+        family.pipeline_class.save_lora_weights(
             temporary.parent,
-            unet_lora_layers=dict(layers["unet"]),
-            text_encoder_lora_layers=layers.get("text_encoder"),
-            unet_lora_adapter_metadata=configs["unet"],
-            text_encoder_lora_adapter_metadata=configs.get("text_encoder"),
+            **{f"{part}_lora_layers": dict(layers[part]) for part in adapter.parts},
+            **{f"{part}_lora_adapter_metadata": configs[part] for part in adapter.parts},
             weight_name=temporary.name,
         )
         if texts:
@@ -58,21 +72,34 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
 
 
 def load_adapter(base: BaseModel, folder: Path) -> Adapter:
-    """Puts a saved adapter into `base` for generation, through diffusers' own loader; detach it when done.
+    """Puts a saved adapter into `base` for generation, a LoRA through diffusers' own loader; detach it when done.
 
     Raises:
         ValueError: there is no readable adapter file, or the base carries an adapter already.
     """
     check_no_adapter(base)
+    check_has_safetensors(Path(folder))
     tensors, header = read_adapter_file(Path(folder) / WEIGHTS_FILE)
     config = json.loads(header[LORA_ADAPTER_METADATA_KEY]) if LORA_ADAPTER_METADATA_KEY in header else None
-    parts = tuple(part for part in PARTS if any(name.startswith(f"{part}.") for name in tensors))
+    parts = tuple(part for part in base.parts if any(name.startswith(f"{part}.") for name in tensors))
     adapter = Adapter(base=base, parts=parts)
     try:
         for part in parts:
-            load = getattr(StableDiffusionPipeline, f"load_lora_into_{part}")
+            described = _described(config or {}, part)
+            kind = LYCORIS_KINDS.get(described.get("peft_type", ""))
+            if kind is not None:  # diffusers' loader knows LoRA only
+                getattr(base, part).add_adapter(kind(**described), adapter_name=ADAPTER_NAME)
+                adapter.load_state_dict(part, weights_of_part(adapter, part, tensors))
+                continue
             with quiet_loading():
-                load(tensors, None, getattr(base, part), adapter_name=ADAPTER_NAME, metadata=config)
+                if part == "unet":
+                    base.pipeline_class.load_lora_into_unet(
+                        tensors, None, base.unet, adapter_name=ADAPTER_NAME, metadata=config
+                    )
+                else:
+                    base.pipeline_class.load_lora_into_text_encoder(
+                        tensors, None, base.module(part), prefix=part, adapter_name=ADAPTER_NAME, metadata=config
+                    )
     except BaseException:
         adapter.detach()
         raise
@@ -84,31 +111,37 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
 
 
 def export_kohya(folder: Path, target: Path) -> Path:
-    """Writes a saved adapter to the file `target` under kohya's keys, as ComfyUI and A1111 read them.
+    """Writes a saved adapter to the file `target` under kohya's or LyCORIS' keys, as ComfyUI and A1111 read them.
 
     `lora_unet_<layer>.lora_down.weight` is A, `.lora_up.weight` is B and `.alpha` the numerator of the scale; the text
-    encoder's layers begin with `lora_te_text_model_`. Values are copied, in float32.
+    encoder's layers begin with `lora_te_text_model_`, those of SDXL's two with `lora_te1_` and `lora_te2_`. DoRA, LoKr
+    and LoHa have LyCORIS' names, see trainer.kohya. The header tells the network's dimension, alpha and arguments, the
+    base model's family, and the trigger word and the base model's hash if that of the saved adapter does. In float32.
 
     Raises:
-        ValueError: there is no readable adapter file with its LoRA config.
+        ValueError: there is no readable adapter file with its PEFT config.
     """
     path = Path(folder) / WEIGHTS_FILE
     tensors, header = read_adapter_file(path)
     if LORA_ADAPTER_METADATA_KEY not in header:
         raise ValueError(f"{path} does not say its alpha; save the adapter with save_adapter")
     config: dict[str, Any] = json.loads(header[LORA_ADAPTER_METADATA_KEY])
-    exported: dict[str, Tensor] = {}
+    family = FAMILIES[header.get(FAMILY_KEY, FIRST_FAMILY)]
+    prefixes = {str(part): prefix for part, prefix in family.kohya_prefixes.items()}
+    layers: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
     for name, weight in tensors.items():
-        part, layer = name.split(".", 1)
-        layer, matrix = layer.rsplit(".lora_", 1)
-        prefix = f"{KOHYA_PREFIXES[part]}_{layer.replace('.', '_')}"
-        exported[f"{prefix}.lora_{'down' if matrix == 'A.weight' else 'up'}.weight"] = weight
-        exported[f"{prefix}.alpha"] = torch.tensor(float(config[f"{part}.lora_alpha"]))
+        part, rest = name.split(".", 1)
+        layer, matrix = LAYER_AND_MATRIX.fullmatch(rest).groups()  # type: ignore[union-attr] # save_adapter's names
+        layers[part, layer][_peft_name(matrix)] = weight
+    exported = {
+        f"{prefixes[part]}_{layer.replace('.', '_')}.{name}": value.contiguous()
+        for (part, layer), matrices in layers.items()
+        for name, value in layer_tensors(matrices, layer, _described(config, part)).items()
+    }
     texts = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(config["unet.r"]),
-        "ss_network_alpha": str(float(config["unet.lora_alpha"])),
-        "ss_base_model_version": "sd_v1",
+        **network_texts(_described(config, "unet")),
+        "ss_base_model_version": family.kohya_version,
+        **{theirs: header[ours] for ours, theirs in KOHYA_TEXTS.items() if ours in header},
     }
     write_file(Path(target), lambda temporary: save_file(exported, temporary, metadata=texts))
     return Path(target)
@@ -130,22 +163,41 @@ def read_adapter_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def weights_of_part(adapter: Adapter, part: Part, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of one part of an adapter file, under the names of `adapter.state_dict(part)`."""
-    found = {name.removeprefix(f"{part}."): weight for name, weight in tensors.items() if name.startswith(f"{part}.")}
-    if part == "text_encoder" and not hasattr(adapter.base.text_encoder, "text_model"):
+    found = {
+        _peft_name(name.removeprefix(f"{part}.")): weight
+        for name, weight in tensors.items()
+        if name.startswith(f"{part}.")
+    }
+    if part != "unet" and not hasattr(adapter.base.module(part), "text_model"):
         return {name.removeprefix("text_model."): weight for name, weight in found.items()}
     return found
 
 
 def _portable_names(part: Part, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names as every tool knows them: recent transformers dropped the `text_model.` in front, the files keep it."""
-    prefix = "text_model." if part == "text_encoder" else ""
-    return {
-        (name if name.startswith(prefix) else prefix + name): weight.detach().cpu().contiguous()
-        for name, weight in weights.items()
-    }
+    """Names as every tool knows them.
+
+    Recent transformers dropped the `text_model.` in front, the files keep it; and it finds the magnitudes of DoRA only
+    where their name ends in `.weight`, which PEFT and the UNet's loader leave out.
+    """
+    portable = {}
+    for name, weight in weights.items():
+        if part != "unet":
+            name = name if name.startswith("text_model.") else f"text_model.{name}"
+            name = f"{name}.weight" if name.endswith(MAGNITUDE) else name
+        portable[name] = weight.detach().cpu().contiguous()
+    return portable
+
+
+def _peft_name(name: str) -> str:
+    return name.removesuffix(".weight") if name.endswith(f"{MAGNITUDE}.weight") else name
+
+
+def _described(config: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """PEFT's description of one part out of a file's header."""
+    return {name.removeprefix(f"{part}."): value for name, value in config.items() if name.startswith(f"{part}.")}
 
 
 def _plain_config(adapter: Adapter, part: Part) -> dict[str, Any]:
     """PEFT's config with sets as sorted lists, so that equal adapters make equal files."""
-    config = adapter.lora_config(part).to_dict()  # type: ignore[no-untyped-call]
+    config: dict[str, Any] = adapter.peft_config(part).to_dict()
     return {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}

@@ -7,13 +7,16 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from trainer.config import TrainingConfig
+from trainer.views import Views
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepDraw:
     """Everything random about one optimizer step, on the CPU. Legend: count = photos of the step, over all workers."""
 
     indices: Tensor
-    """Int64[count], into the data cache."""
+    """Int64[count], photos of the data cache, or their rows once it is known in which form each is shown."""
     timesteps: Tensor
     """Int64[count], uniform over the noise schedule."""
     latent_noise: Tensor
@@ -54,6 +57,20 @@ def draw_step(
         latent_noise=torch.randn(shape, generator=generator),
         noise=torch.randn(shape, generator=generator),
     )
+
+
+def shown_rows(indices: Tensor, *, photos: int, views: Views, config: TrainingConfig, step: int) -> Tensor:
+    """Rows of the data cache in which step `step` shows the photos `indices`: Int64[count], as `indices` is.
+
+    A function of (config.seed, step), from a stream of its own: photos, timesteps and noise are what they are without.
+    """
+    generator = torch.Generator().manual_seed(stream_seed(config.seed, "views", step))
+    flip, shuffle, order, drop = torch.rand((4, len(indices)), generator=generator)
+    caption = torch.where(shuffle < config.caption_shuffle, (order * views.tag_orders).long(), 0)
+    caption = torch.where(drop < config.caption_dropout, views.tag_orders, caption)
+    form = (flip < config.horizontal_flip) * views.captions + caption
+    rows: Tensor = form * photos + indices
+    return rows
 
 
 def stream_seed(seed: int, stream: str, index: int) -> int:

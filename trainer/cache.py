@@ -1,13 +1,13 @@
 """What a data set looks like to the model: latents and captions, computed once and shared by every trial.
 
-Legend: photos = number of photos, tokens = the tokenizer's length, dim = width of the text encoder.
+Legend: photos = number of photos times the forms of each (`trainer.views`).
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainer.files import write_file
-from trainer.model import BaseModel
-from trainer.photos import CaptionedPhoto, open_photo
+from trainer.framing import Framing, framing_of
+from trainer.model_family import BaseModel, Conditioning
+from trainer.photos import CaptionedPhoto, open_face_mask, open_photo
+from trainer.picture import Box
+from trainer.views import Views
 
-VERSION = "1"
+VERSION = "2"
+PICTURE_TENSORS = ("latent_mean", "latent_std", "face_mask")
+"""Tensors of a cache that are no conditioning."""
 logger = logging.getLogger(__name__)
 
 
@@ -32,21 +37,37 @@ class DataCache:
     """Float32[photos, 4, height, width], in the UNet's scale (the VAE's shift and scaling factor applied)."""
     latent_std: Tensor
     """Float32[photos, 4, height, width], in the UNet's scale."""
-    input_ids: Tensor
-    """Int64[photos, tokens], padded to the tokenizer's length."""
-    text_embeddings: Tensor
-    """Float32[photos, tokens, dim]: the untuned text encoder's last hidden state."""
+    face_mask: Tensor
+    """Float32[photos, height, width]: the share of each latent's area that the face's box covers, in [0, 1]."""
+    conditioning: Conditioning
+    """What the base model's family is steered by, one row a photo: token ids, the untuned text encoders' output in
+    float32, and what it is told of the framing."""
 
     def __len__(self) -> int:
         return len(self.latent_mean)
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "DataCache":
+        """The cache that `tensors()` was taken from.
+
+        Raises:
+            KeyError: the latents or masks are missing.
+        """
+        conditioning = dict(tensors)
+        mean, std, mask = (conditioning.pop(name) for name in PICTURE_TENSORS)
+        return cls(latent_mean=mean, latent_std=std, face_mask=mask, conditioning=conditioning)
+
     def to(self, device: torch.device) -> "DataCache":
         """The same tensors on `device`."""
-        return DataCache(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return self.from_tensors({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def conditioning_of(self, photos: Tensor) -> Conditioning:
+        """The conditioning's rows of Int64[batch] photos."""
+        return {name: tensor[photos] for name, tensor in self.conditioning.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**{name: getattr(self, name) for name in PICTURE_TENSORS}, **self.conditioning}
 
     @property
     def sha256(self) -> str:
@@ -54,30 +75,37 @@ class DataCache:
         return _digest(self.tensors())
 
 
-def build_cache(photos: Sequence[CaptionedPhoto], base: BaseModel, *, resolution: int, folder: Path) -> DataCache:
+def build_cache(
+    photos: Sequence[CaptionedPhoto], base: BaseModel, *, resolution: int, folder: Path, views: Views | None = None
+) -> DataCache:
     """The encoded photos, read from `folder` if they are there and whole, otherwise computed and written there.
 
-    The file's name is a hash of the photos' contents and captions (in order), the base model's files and the
-    resolution, so a change to any of them makes another file. The base model must carry no adapter.
+    The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution
+    and the views, so a change to any of them makes another file. The base model must carry no adapter.
 
     Args:
         photos: at least one.
         base: encodes them with its VAE (without gradients, in float32) and text encoder.
         resolution: side of the square crop in pixels, a multiple of 8.
         folder: made if missing; several processes may share it.
+        views: the forms in which each photo is encoded; as it is only, if None.
 
     Returns:
         Tensors on the CPU.
+
+    Raises:
+        ValueError: captions are longer than the text encoder reads; they are named.
     """
+    views = views or Views()
     if not photos:
         raise ValueError("there are no photos to encode; give at least one")
-    path = Path(folder) / f"{_cache_key(photos, base, resolution)}.safetensors"
+    path = Path(folder) / f"{_cache_key(photos, base, resolution, views)}.safetensors"
     if path.exists():
         cached = _read(path)
         if cached is not None:
             return cached
         logger.warning("The data cache %s is damaged; encoding the photos again.", path)
-    cache = _encode(photos, base, resolution)
+    cache = _encode(photos, base, resolution, views)
     # Another process may have been faster, and on other hardware the last bits differ: one cache for all.
     written = _read(path) if path.exists() else None
     if written is not None:
@@ -87,8 +115,15 @@ def build_cache(photos: Sequence[CaptionedPhoto], base: BaseModel, *, resolution
     return cache
 
 
-def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) -> str:
-    content = [VERSION, base.sha256, str(base.dtype), resolution, [[photo.sha256, photo.caption] for photo in photos]]
+def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, views: Views) -> str:
+    content = [
+        VERSION,
+        base.sha256,
+        str(base.dtype),
+        resolution,
+        asdict(views),
+        [[photo.sha256, photo.crop, photo.face, photo.caption] for photo in photos],
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
@@ -109,45 +144,69 @@ def _read(path: Path) -> DataCache | None:
             expected = (file.metadata() or {}).get("digest")
     except (SafetensorError, OSError):
         return None
-    if set(tensors) != {field.name for field in fields(DataCache)} or _digest(tensors) != expected:
+    if not set(PICTURE_TENSORS) <= set(tensors) or _digest(tensors) != expected:
         return None
-    return DataCache(**tensors)
+    return DataCache.from_tensors(tensors)
 
 
 @torch.no_grad()
-def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int) -> DataCache:
+def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, views: Views) -> DataCache:
+    _check_lengths(photos, base)
+    rows = [
+        (photo, mirrored, views.caption(photo.caption, number))
+        for mirrored, number in views.forms()
+        for photo in photos
+    ]
     vae = base.vae
     shift = vae.config.get("shift_factor") or 0.0
     scale = vae.config["scaling_factor"]
-    means, stds = [], []
+    latents: dict[tuple[str, Box | None, bool], tuple[Tensor, Tensor]] = {}
+    framings: dict[tuple[str, Box | None, bool], Framing] = {}
     nn.Module.to(vae, torch.float32)  # lossless there and back, and half-precision encoders overflow on some photos
     try:
-        for photo in photos:
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution), dtype=np.float32))
+        for photo, mirrored, _ in rows:
+            if (photo.sha256, photo.crop, mirrored) in latents:
+                continue
+            framings[photo.sha256, photo.crop, mirrored] = framing_of(photo, resolution, mirrored=mirrored)
+            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution, photo.crop), dtype=np.float32))
             pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
-            posterior = vae.encode(pixels).latent_dist
-            means.append(((posterior.mean - shift) * scale).cpu())
-            stds.append((posterior.std * scale).cpu())
+            posterior = vae.encode(pixels.flip(-1) if mirrored else pixels).latent_dist
+            latents[photo.sha256, photo.crop, mirrored] = (
+                ((posterior.mean - shift) * scale).cpu(),
+                (posterior.std * scale).cpu(),
+            )
     finally:
         nn.Module.to(vae, base.dtype)
-    input_ids = _tokenize([photo.caption for photo in photos], base)
-    embeddings = [base.text_encoder(ids[None].to(base.device))[0].float().cpu() for ids in input_ids]
+    tokens = base.tokenize([caption for *_, caption in rows])
+    encoded: dict[str, Conditioning] = {}
+    for at, (*_, caption) in enumerate(rows):
+        if caption not in encoded:
+            answer = base.encode({name: ids[at : at + 1].to(base.device) for name, ids in tokens.items()})
+            encoded[caption] = {name: tensor.float().cpu() for name, tensor in answer.items()}
+    by_row = [encoded[caption] for *_, caption in rows]
+    embeddings = {name: torch.cat([row[name] for row in by_row]) for name in by_row[0]}
+    side = next(iter(latents.values()))[0].shape[-1]
+    masks = [torch.from_numpy(np.array(open_face_mask(photo, side))) for photo in photos]
+    pictures = [(photo.sha256, photo.crop, mirrored) for photo, mirrored, _ in rows]
     return DataCache(
-        latent_mean=torch.cat(means),
-        latent_std=torch.cat(stds),
-        input_ids=input_ids,
-        text_embeddings=torch.cat(embeddings),
+        latent_mean=torch.cat([latents[picture][0] for picture in pictures]),
+        latent_std=torch.cat([latents[picture][1] for picture in pictures]),
+        face_mask=torch.stack([mask.flip(-1) if mirrored else mask for mirrored, _ in views.forms() for mask in masks]),
+        conditioning={
+            **tokens,
+            **embeddings,
+            **base.describe_framing([framings[picture] for picture in pictures]),
+        },
     )
 
 
-def _tokenize(captions: Sequence[str], base: BaseModel) -> Tensor:
+def _check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
+    """Refuses captions that are too long: what is cut off would be trained without being said, and a warning in a
+    seat's log is not on the user's terminal."""
     length = base.tokenizer.model_max_length
-    for caption in captions:
-        tokens = len(base.tokenizer(caption).input_ids)
-        if tokens > length:
-            logger.warning("A caption has %d tokens, %d are used: %r", tokens, length, caption)
-    encoded = base.tokenizer(
-        list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-    )
-    input_ids: Tensor = encoded.input_ids
-    return input_ids
+    lengths = {photo.path.name: len(base.tokenizer(photo.caption).input_ids) for photo in photos}
+    if too_long := [f"{name} ({tokens})" for name, tokens in lengths.items() if tokens > length]:
+        raise ValueError(
+            f"captions with more tokens than the {length} that the base model's text encoder reads, start and end "
+            f"included: {', '.join(too_long)}; shorten them"
+        )

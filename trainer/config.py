@@ -1,27 +1,42 @@
 """What one fine-tuning job is told: every hyper-parameter, checked when it is made. Imports no torch."""
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Targets = Literal["attention", "attention+feed_forward+convolutions"]
 LearningRateSchedule = Literal["cosine_with_restarts", "cosine", "constant"]
 MixedPrecision = Literal["auto", "no", "bf16"]
+OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "prodigy"]
+AdapterMethod = Literal["lora", "rslora", "dora", "lokr", "loha"]
+Loss = Literal["squared", "huber"]
+HuberSchedule = Literal["snr", "exponential", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Hyper-parameters of one LoRA fine-tuning job (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+    """Hyper-parameters of one fine-tuning job of a LoRA adapter or one of its kin (see trainer.method).
 
     Raises:
         ValueError: a value lies outside its range; the message names the field, the value and the remedy.
     """
 
     learning_rate: float = 1e-4
-    """AdamW learning rate of the UNet's adapter, in (0, 1]."""
+    """Learning rate of the UNet's adapter, in (0, 1]; with Prodigy a factor on the rate that it finds, 1 as a rule."""
 
     text_encoder_learning_rate: float | None = None
-    """AdamW learning rate of the text encoder's adapter, in [0, 1]; None: the UNet's; 0 leaves it untrained."""
+    """Learning rate of the text encoder's adapter, in [0, 1]; None: the UNet's; 0 leaves it untrained."""
+
+    optimizer: OptimizerName = "adamw"
+    """What turns gradients into steps, see trainer.optimizer; "adamw_8bit" needs a CUDA device and bitsandbytes."""
+
+    text_encoder_steps: int | None = None
+    """Optimizer steps after which the text encoder's adapter is left as it is, at least 1; None: trained to the end."""
+
+    adapter: AdapterMethod = "lora"
+    """What the adapter's layers compute, see trainer.method; a search takes those that every reader loads."""
 
     rank: int = 32
     """Rank r of the update B @ A, 1 ... 1024."""
@@ -29,8 +44,20 @@ class TrainingConfig:
     alpha: float = 16.0
     """Numerator of the scale alpha / rank that multiplies B @ A; above 0."""
 
+    text_encoder_rank: int | None = None
+    """Rank in the text encoder, 1 ... 1024; None: as in the UNet."""
+
+    text_encoder_alpha: float | None = None
+    """Alpha in the text encoder, above 0; None: as in the UNet."""
+
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    """Other ranks for some layers, by a regular expression of the end of their name, from a dot on: mid_block.*: 8."""
+
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    """Other alphas for some layers, as in rank_pattern."""
+
     dropout: float = 0.0
-    """Probability that an input of A is dropped in training, in [0, 1)."""
+    """Probability that an input of A is dropped in training, in [0, 1); 0 with "lokr" and "loha", which have no A."""
 
     targets: Targets = "attention"
     """Adapted layers of the UNet. The text encoder always adapts its attention projections."""
@@ -56,17 +83,49 @@ class TrainingConfig:
     snr_gamma: float | None = 5.0
     """Gamma of the min-SNR weighting, above 0; None weighs every timestep alike."""
 
+    noise_offset: float = 0.0
+    """Deviation of the offset that each channel's noise gets as a whole, in [0, 1]; 0: none, 0.05 is usual."""
+
+    loss: Loss = "squared"
+    """The squared error, or the pseudo-Huber loss, which is near the absolute error where the error is large."""
+
+    huber_c: float = 0.1
+    """Error at which the pseudo-Huber loss turns from square to linear, above 0; in (0, 1) where the schedule moves."""
+
+    huber_schedule: HuberSchedule = "snr"
+    """How that error falls from 1 to huber_c with the noise of a timestep, see trainer.loss; "constant": not at all."""
+
+    ema_decay: float = 0.0
+    """Decay of the running average of the adapter's weights, which is then evaluated and saved, in [0, 1); 0: none."""
+
+    gradient_checkpointing: bool = False
+    """Compute the UNet's activations again in the backward pass instead of keeping them: less memory, more time."""
+
     max_grad_norm: float = 1.0
     """L2 norm to which the gradient of all adapter weights together is clipped; above 0, may be infinite."""
 
     weight_decay: float = 1e-2
-    """Decoupled weight decay of AdamW, at least 0."""
+    """Decoupled weight decay of the optimizer, at least 0."""
 
     seed: int = 0
     """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1."""
 
     resolution: int = 512
     """Side of the square training crop in pixels; a multiple of 8, at least 8."""
+
+    caption_dropout: float = 0.0
+    """Probability that a photo is shown with an empty caption, in [0, 1)."""
+
+    caption_shuffle: float = 0.0
+    """Probability that the tags of a caption (its parts between commas) come in another order, in [0, 1]. The first,
+    which names the person, keeps its place."""
+
+    horizontal_flip: float = 0.0
+    """Probability that a photo is shown mirrored, in [0, 1]. Off: no face is the same mirrored."""
+
+    face_loss_weight: float = 1.0
+    """How much more an error within the box of the face counts than one outside, in [1, 1000]; 1: no more. The weights
+    of a photo average 1, so a learning rate means what it meant; a photo without a face counts evenly."""
 
     mixed_precision: MixedPrecision = "auto"
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
@@ -78,24 +137,51 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {value!r}; it must lie between 0 and 1, for example 1e-4")
         if self.learning_rate == 0:
             raise ValueError("learning_rate is 0; the UNet is always trained, give it a rate such as 1e-4")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
-        if not 0 < self.alpha < math.inf:
-            raise ValueError(f"alpha is {self.alpha!r}; it must be above 0, for example half the rank")
+        for name in ("dropout", "caption_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
+        for name in ("caption_shuffle", "horizontal_flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it is a probability, from 0 to 1")
+        for name in ("alpha", "text_encoder_alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}; it must be above 0, for example half the rank")
+        if not 1 <= self.face_loss_weight <= 1000:
+            raise ValueError(f"face_loss_weight is {self.face_loss_weight!r}; it must lie between 1 (off) and 1000")
+        if self.dropout and self.adapter in ("lokr", "loha"):
+            raise ValueError(
+                f"dropout is {self.dropout!r}, but {self.adapter!r} has no A whose input drops; set it to 0"
+            )
         if self.snr_gamma is not None and not 0 < self.snr_gamma < math.inf:
             raise ValueError(
                 f"snr_gamma is {self.snr_gamma!r}; it must be above 0 (5 is usual), or null for no weighting"
             )
+        if not 0 <= self.noise_offset <= 1:
+            raise ValueError(f"noise_offset is {self.noise_offset!r}; it must lie between 0 and 1 (0.05 is usual)")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay!r}; it must be at least 0 and below 1 (0.999 is usual)")
+        highest_c = math.inf if self.huber_schedule == "constant" else 1
+        if not 0 < self.huber_c < highest_c:
+            raise ValueError(f"huber_c is {self.huber_c!r}; it must lie between 0 and {highest_c} (0.1 is usual)")
         if not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm is {self.max_grad_norm!r}; it must be above 0 (1 is usual)")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must be 0 or more")
         self._check_whole_numbers()
         self._check_choices()
+        self._check_patterns()
+        if self.optimizer == "prodigy" and self.text_encoder_learning_rate not in (None, 0, self.learning_rate):
+            raise ValueError(
+                f"text_encoder_learning_rate is {self.text_encoder_learning_rate!r}, but Prodigy finds one rate for "
+                "everything; set it to null, or to 0 to leave the text encoder untrained"
+            )
 
     def _check_whole_numbers(self) -> None:
         ranges = {
             "rank": (1, 1024),
+            "text_encoder_rank": (1, 1024),
+            "text_encoder_steps": (1, 10_000_000),
             "steps": (1, 10_000_000),
             "batch_size": (1, 4096),
             "gradient_accumulation_steps": (1, 4096),
@@ -106,6 +192,8 @@ class TrainingConfig:
         }
         for name, (lowest, highest) in ranges.items():
             value = getattr(self, name)
+            if value is None and name.startswith("text_encoder"):
+                continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"{name} is {value!r}; it must be a whole number")
             if not lowest <= value <= highest:
@@ -120,21 +208,53 @@ class TrainingConfig:
             ("targets", get_args(Targets)),
             ("lr_scheduler", get_args(LearningRateSchedule)),
             ("mixed_precision", get_args(MixedPrecision)),
+            ("optimizer", get_args(OptimizerName)),
+            ("adapter", get_args(AdapterMethod)),
+            ("loss", get_args(Loss)),
+            ("huber_schedule", get_args(HuberSchedule)),
         ):
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
+
+        if not isinstance(self.gradient_checkpointing, bool):
+            raise ValueError(f"gradient_checkpointing is {self.gradient_checkpointing!r}; choose true or false")
+
+    def _check_patterns(self) -> None:
+        for name, patterns in (("rank_pattern", self.rank_pattern), ("alpha_pattern", self.alpha_pattern)):
+            for pattern, value in patterns.items():
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{name} names {pattern!r}, which is no regular expression ({error})") from error
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                if name == "rank_pattern" and not (whole and 1 <= value <= 1024):
+                    raise ValueError(f"{name}[{pattern!r}] is {value!r}; it must be a whole number from 1 to 1024")
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name}[{pattern!r}] is {value!r}; it must be above 0")
 
     @property
     def trains_text_encoder(self) -> bool:
         """Whether the text encoder gets an adapter."""
         return self.learning_rate_of("text_encoder") > 0
 
-    def learning_rate_of(self, part: Literal["unet", "text_encoder"]) -> float:
-        """The rate that a part's adapter is trained with."""
+    def learning_rate_of(self, part: Literal["unet", "text_encoder", "text_encoder_2"]) -> float:
+        """The rate that a part's adapter is trained with; all text encoders have the same."""
         if part == "unet" or self.text_encoder_learning_rate is None:
             return self.learning_rate
         return self.text_encoder_learning_rate
+
+    def rank_of(self, part: str) -> int:
+        """The rank of a part's adapter where no pattern gives a layer another."""
+        return self.rank if part == "unet" or self.text_encoder_rank is None else self.text_encoder_rank
+
+    def alpha_of(self, part: str) -> float:
+        """The alpha of a part's adapter where no pattern gives a layer another."""
+        return self.alpha if part == "unet" or self.text_encoder_alpha is None else self.text_encoder_alpha
+
+    def trains_at(self, part: str, step: int) -> bool:
+        """Whether a part that has an adapter still learns in optimizer step `step`, from 0."""
+        return part == "unet" or self.text_encoder_steps is None or step < self.text_encoder_steps
 
     @property
     def photos_per_step(self) -> int:

@@ -1,6 +1,7 @@
 """The exact state of a job on disk: safetensors and JSON, no pickle, in one folder that is whole or not there."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from safetensors.torch import save_file
 
 from trainer.adapter import Adapter
 from trainer.adapter_files import WEIGHTS_FILE, read_adapter_file, save_adapter, weights_of_part
+from trainer.average import AveragedWeights
 from trainer.config import TrainingConfig
 from trainer.files import written_folder
+from trainer.optimizer import OptimizerState, read_state, write_state
 
-VERSION = 1
+VERSION = 2
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "training_state.json"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+TRAINED_FILE = "trained_weights.safetensors"
+"""Only of a job that averages its weights: the adapter's own file then holds the average."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,7 +28,8 @@ class JobState:
     """The live objects that a checkpoint is taken from, or put into."""
 
     adapter: Adapter
-    optimizer: torch.optim.AdamW
+    average: AveragedWeights | None
+    optimizer: torch.optim.Optimizer
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler | None
     """Loss scaling of float16 jobs."""
@@ -40,27 +45,29 @@ class JobState:
 
 
 def save(state: JobState, folder: Path) -> None:
-    """Writes `folder` atomically: pytorch_lora_weights.safetensors, optimizer.safetensors, training_state.json."""
-    moments = {
-        f"{name}.{moment}": value.detach().cpu().contiguous()
-        for name, weight in _named_weights(state.adapter).items()
-        for moment, value in state.optimizer.state[weight].items()
-    }
+    """Writes `folder` atomically: pytorch_lora_weights.safetensors, optimizer.safetensors, training_state.json.
+
+    Where weights are averaged, trained_weights.safetensors beside them.
+    """
+    optimizer = read_state(state.optimizer, named_weights(state.adapter))
     numbers = {
         "version": VERSION,
         "step": state.step,
         "job": state.identity,
-        "parameter_groups": [
-            {name: value for name, value in group.items() if name != "params"} for group in state.optimizer.param_groups
-        ],
+        "optimizer": optimizer.numbers,
+        "parameter_groups": optimizer.groups,
         "lr_scheduler": {
             name: value for name, value in state.lr_scheduler.state_dict().items() if name != "lr_lambdas"
         },
         "scaler": state.scaler.state_dict() if state.scaler is not None else None,
     }
     with written_folder(Path(folder)) as temporary:
-        save_adapter(state.adapter, temporary)
-        save_file(moments, temporary / OPTIMIZER_FILE)
+        with state.average.applied() if state.average is not None else nullcontext():
+            save_adapter(state.adapter, temporary)
+            if state.average is not None:
+                trained = {name: value.detach().cpu().contiguous() for name, value in state.average.trained.items()}
+                save_file(trained, temporary / TRAINED_FILE)
+        save_file(optimizer.tensors, temporary / OPTIMIZER_FILE)
         (temporary / STATE_FILE).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
 
 
@@ -80,13 +87,14 @@ def restore(state: JobState, folder: Path) -> int:
     moments, _ = read_adapter_file(folder / OPTIMIZER_FILE)
     for part in state.adapter.parts:
         state.adapter.load_state_dict(part, weights_of_part(state.adapter, part, adapter_weights))
-    for name, weight in _named_weights(state.adapter).items():
-        held = {moment: moments[f"{name}.{moment}"] for moment in MOMENTS if f"{name}.{moment}" in moments}
-        if held:
-            # AdamW keeps its step count in float32 on the CPU unless fused on a GPU; either way beside the moments.
-            state.optimizer.state[weight] = {moment: value.to(weight.device) for moment, value in held.items()}
-    for group, saved in zip(state.optimizer.param_groups, numbers["parameter_groups"], strict=True):
-        group.update({**saved, "betas": tuple(saved["betas"])})
+    if state.average is not None:
+        trained, _ = read_adapter_file(folder / TRAINED_FILE)
+        state.average.restore(trained)
+    write_state(
+        state.optimizer,
+        named_weights(state.adapter),
+        OptimizerState(tensors=moments, numbers=numbers["optimizer"], groups=numbers["parameter_groups"]),
+    )
     state.lr_scheduler.load_state_dict({**numbers["lr_scheduler"], "lr_lambdas": [None] * len(state.adapter.parts)})
     if state.scaler is not None:
         state.scaler.load_state_dict(numbers["scaler"])
@@ -107,7 +115,8 @@ def _check_identity(state: JobState, numbers: dict[str, Any], folder: Path) -> N
         )
 
 
-def _named_weights(adapter: Adapter) -> dict[str, torch.nn.Parameter]:
+def named_weights(adapter: Adapter) -> dict[str, torch.nn.Parameter]:
+    """All weights of an adapter by part and name."""
     return {
         f"{part}.{name}": weight for part in adapter.parts for name, weight in adapter.named_parameters(part).items()
     }

@@ -1,11 +1,11 @@
 """One fine-tuning job as a live object: step it, look at it, save it, resume it, close it. Knows nothing of Ray.
 
-Legend: batch = photos of one forward pass on this worker, tokens and dim as in trainer.cache.
+Legend: batch = photos of one forward pass on this worker.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,11 +18,15 @@ from torch import Tensor
 from trainer import job_state
 from trainer.acceleration import choose_precision, make_accelerator
 from trainer.adapter import Adapter, attach_adapter
-from trainer.batches import StepDraw, draw_step, stream_seed
+from trainer.average import AveragedWeights
+from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
-from trainer.loss import NoiseSchedule, denoising_loss, min_snr_weights
-from trainer.model import BaseModel
+from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thresholds, min_snr_weights
+from trainer.model_family import BaseModel, Part
+from trainer.noise_offset import offset_noise
+from trainer.optimizer import make_optimizer
+from trainer.views import Views
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
@@ -56,7 +60,7 @@ class StepReport:
 
 
 class TrainingJob:
-    """Fine-tunes one LoRA adapter on `base`, which it holds until `close`.
+    """Fine-tunes one adapter on `base`, which it holds until `close`.
 
     In an initialised torch.distributed group every worker makes the same job: each trains on its share of every batch
     and gradients are averaged, so the number of workers does not change what is learnt. All randomness of a step is a
@@ -65,13 +69,14 @@ class TrainingJob:
     Args:
         base: carries no adapter; the job attaches its own.
         cache: the training photos; moved to the base's device.
+        views: the forms of each photo that `cache` holds.
         config: what to do.
 
     Raises:
         ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
     """
 
-    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig) -> None:
+    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig, views: Views | None = None) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._workers = torch.distributed.get_world_size() if distributed else 1
         self._worker = torch.distributed.get_rank() if distributed else 0
@@ -80,6 +85,8 @@ class TrainingJob:
                 f"batch_size is {config.batch_size}, which {self._workers} workers cannot share evenly; "
                 f"make it a multiple of {self._workers}"
             )
+        self._views = views or Views()
+        self._views.check(config)
         precision = choose_precision(config.mixed_precision, base.device, base.dtype)
         self.base = base
         self.config = config
@@ -90,28 +97,34 @@ class TrainingJob:
         self._cache_sha256 = cache.sha256
         self._schedule = NoiseSchedule.of(base.scheduler, base.device)
         self._loss_weights = min_snr_weights(self._schedule.snr, config.snr_gamma, self._schedule.prediction_type)
+        self._huber_deltas = (
+            huber_thresholds(self._schedule, config.huber_c, config.huber_schedule) if config.loss == "huber" else None
+        )
         self._finite = torch.ones((), dtype=torch.bool, device=base.device)
         self.adapter: Adapter = attach_adapter(base, config)
         try:
             self._accelerator = make_accelerator(base.device, precision, config.gradient_accumulation_steps)
             self._weights = [weight for part in self.adapter.parts for weight in self.adapter.parameters(part)]
-            self._adamw = torch.optim.AdamW(
-                [
-                    {"params": self.adapter.parameters(part), "lr": config.learning_rate_of(part)}
-                    for part in self.adapter.parts
-                ],
+            self._average = (
+                AveragedWeights(job_state.named_weights(self.adapter), config.ema_decay) if config.ema_decay else None
+            )
+            if config.gradient_checkpointing:
+                base.unet.enable_gradient_checkpointing()
+            self._torch_optimizer = make_optimizer(
+                config.optimizer,
+                [(self.adapter.parameters(part), config.learning_rate_of(part)) for part in self.adapter.parts],
                 weight_decay=config.weight_decay,
-                fused=True,
+                device=base.device,
             )
             # Accelerate's scheduler wrapper would step once per worker, the plain one steps once per optimizer step.
             self._lr_scheduler = get_scheduler(
                 "constant_with_warmup" if config.lr_scheduler == "constant" else config.lr_scheduler,
-                self._adamw,
+                self._torch_optimizer,
                 num_warmup_steps=config.lr_warmup_steps,
                 num_training_steps=config.steps,
                 num_cycles=config.lr_cycles,
             )
-            self._optimizer = self._accelerator.prepare_optimizer(self._adamw, device_placement=False)
+            self._optimizer = self._accelerator.prepare_optimizer(self._torch_optimizer, device_placement=False)
             self.adapter.train()
         except BaseException:
             self.close()
@@ -135,18 +148,25 @@ class TrainingJob:
         draw = draw_step(
             config.seed,
             self.step_count,
-            photos=len(self._cache),
+            photos=self._photos,
             count=config.photos_per_step,
             latent_shape=self._latent_shape,
             timesteps=len(self._loss_weights),
         )
+        draw = offset_noise(draw, config.noise_offset, seed=config.seed, step=self.step_count)
+        rows = shown_rows(draw.indices, photos=self._photos, views=self._views, config=config, step=self.step_count)
+        draw = replace(draw, indices=rows)
         rates = [float(rate) for rate in self._lr_scheduler.get_last_lr()]
-        learning_rates = dict[str, float](zip(self.adapter.parts, rates, strict=True))
+        learning_rates = {
+            str(part): rate if self._learns(part) else 0.0 for part, rate in zip(self.adapter.parts, rates, strict=True)
+        }
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
         with self._dropout_randomness():
             loss = self._optimize(draw)
         self._lr_scheduler.step()
         self.step_count += 1
+        if self._average is not None:
+            self._average.update(self.step_count)
         self._finite &= loss.isfinite()
         if self.base.device.type == "cpu" or self.step_count % FINITE_CHECK_STEPS == 0 or self.finished:
             self.check_finite()
@@ -159,12 +179,12 @@ class TrainingJob:
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:
-        """Within it the base generates with the adapter as trained so far: no dropout, no gradients."""
+        """Within it the base generates with the adapter as trained so far, or its average: no dropout, no gradients."""
         before = self._evaluating
         self._evaluating = True
         self.adapter.train(False)
         try:
-            with torch.no_grad():
+            with self._average.applied() if self._average is not None else nullcontext(), torch.no_grad():
                 yield
         finally:
             self._evaluating = before
@@ -218,8 +238,11 @@ class TrainingJob:
         if not self.closed:
             self.closed = True
             self.adapter.detach()
+            self._average = None
+            if self.config.gradient_checkpointing:
+                self.base.unet.disable_gradient_checkpointing()
             self._weights = []
-            for name in ("_optimizer", "_adamw", "_lr_scheduler", "_accelerator"):
+            for name in ("_optimizer", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
                 if hasattr(self, name):
                     delattr(self, name)
 
@@ -232,6 +255,11 @@ class TrainingJob:
         self.close()
 
     @property
+    def _photos(self) -> int:
+        """Photos in the cache, each counted once however many forms of it there are."""
+        return len(self._cache) // len(self._views.forms())
+
+    @property
     def _latent_shape(self) -> tuple[int, int, int]:
         channels, height, width = self._cache.latent_mean.shape[1:]
         return channels, height, width
@@ -239,7 +267,8 @@ class TrainingJob:
     def _state(self) -> job_state.JobState:
         return job_state.JobState(
             adapter=self.adapter,
-            optimizer=self._adamw,
+            average=self._average,
+            optimizer=self._torch_optimizer,
             lr_scheduler=self._lr_scheduler,
             scaler=self._accelerator.scaler,
             step=self.step_count,
@@ -286,14 +315,23 @@ class TrainingJob:
         noisy = self._schedule.add_noise(latents, noise, timesteps)
         target = self._schedule.target(latents, noise, timesteps)
         with self._accelerator.autocast():
+            conditioning = cache.conditioning_of(photos)
             if self.config.trains_text_encoder:
-                embeddings = self.base.text_encoder(cache.input_ids[photos])[0]
-            else:
-                embeddings = cache.text_embeddings[photos]
-            dtype = self.base.dtype
-            (prediction,) = self.base.unet(noisy.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)
+                conditioning = {**conditioning, **self.base.encode(conditioning)}
+            prediction = self.base.predict(noisy, timesteps, conditioning)
         weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
-        return denoising_loss(prediction, target, weights)
+        deltas = self._huber_deltas[timesteps] if weighted and self._huber_deltas is not None else None
+        places = None
+        if weighted and self.config.face_loss_weight > 1:
+            places = face_weights(cache.face_mask[photos], self.config.face_loss_weight)
+        return denoising_loss(prediction, target, weights, deltas, places=places)
+
+    def _learns(self, part: Part) -> bool:
+        """Whether the part's weights take this step; from the last that they take on they get no gradients."""
+        learns = self.config.trains_at(part, self.step_count)
+        for weight in self.adapter.parameters(part) if self.config.text_encoder_steps is not None else ():
+            weight.requires_grad_(learns)
+        return learns
 
     def _average_over_workers(self, loss: Tensor) -> Tensor:
         """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""

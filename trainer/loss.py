@@ -1,5 +1,6 @@
 """The denoising objective: noising, the target of the prediction, and the min-SNR weights of its squared error."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,8 @@ import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
+
+from trainer.config import HuberSchedule
 
 PredictionType = Literal["epsilon", "v_prediction"]
 
@@ -76,16 +79,72 @@ def min_snr_weights(snr: Tensor, gamma: float | None, prediction_type: Predictio
     return snr.clamp(max=gamma) / (snr + 1)
 
 
-def denoising_loss(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the batch of weight * mean squared error, a float32 scalar.
+def huber_thresholds(schedule: NoiseSchedule, c: float, kind: HuberSchedule) -> Tensor:
+    """Float32[timesteps], the error delta_t at which the pseudo-Huber loss turns linear.
+
+    (Khrapov et al. 2024, https://arxiv.org/abs/2403.16728.) "constant" is c everywhere. The others fall from 1 where
+    there is no noise to c where there is most: "exponential" as c ** (t / T), "snr" as c + (1 - c) / (1 + sigma_t) ** 2
+    with sigma_t the noise relative to the signal.
+
+    Args:
+        schedule: of the model.
+        c: above 0, below 1 unless constant.
+        kind: one of the three.
+    """
+    if kind == "constant":
+        return torch.full_like(schedule.signal, c)
+    if kind == "exponential":
+        timesteps = torch.arange(len(schedule.signal), device=schedule.signal.device)
+        return torch.exp(timesteps * (math.log(c) / len(schedule.signal)))
+    return c + (1 - c) / (1 + schedule.noise / schedule.signal) ** 2
+
+
+def pseudo_huber(difference: Tensor, delta: Tensor) -> Tensor:
+    """2 delta (sqrt(difference ** 2 + delta ** 2) - delta): the square near 0, 2 delta |difference| far from it.
+
+    Args:
+        difference: Float32[batch, channels, height, width].
+        delta: Float32[batch, 1, 1, 1], above 0.
+    """
+    return 2 * delta * ((difference.square() + delta.square()).sqrt() - delta)
+
+
+def face_weights(mask: Tensor, weight: float) -> Tensor:
+    """Weight of the error at each place: `weight` on the face to 1 elsewhere, scaled to average 1 over a photo.
+
+    Args:
+        mask: Float32[batch, height, width] in [0, 1], how much of each place is face.
+        weight: at least 1.
+
+    Returns:
+        Float32[batch, 1, height, width].
+    """
+    weights = 1 + (weight - 1) * mask
+    return (weights / weights.mean((1, 2), keepdim=True))[:, None]
+
+
+def denoising_loss(
+    prediction: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    huber_delta: Tensor | None = None,
+    *,
+    places: Tensor | None = None,
+) -> Tensor:
+    """Mean over the batch of weight * mean error, a float32 scalar; the error is squared, or pseudo-Huber.
 
     Args:
         prediction: Float[batch, channels, height, width].
         target: of the same shape.
         weights: Float32[batch].
+        huber_delta: Float32[batch], see `pseudo_huber`; None for the squared error.
+        places: Float32[batch, 1, height, width], weights within each photo that average 1; None weighs all alike.
     """
-    error = (prediction.float() - target.float()).square().flatten(1).mean(1)
-    return (weights * error).mean()
+    difference = prediction.float() - target.float()
+    error = difference.square() if huber_delta is None else pseudo_huber(difference, huber_delta.view(-1, 1, 1, 1))
+    if places is not None:
+        error = error * places
+    return (weights * error.flatten(1).mean(1)).mean()
 
 
 def _per_image(table: Tensor, timesteps: Tensor) -> Tensor:

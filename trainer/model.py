@@ -1,113 +1,77 @@
-"""The frozen base model: one Stable Diffusion pipeline's parts, loaded once and shared by every job of a process."""
+"""Base models, loaded once and shared by every job of a process."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
-from transformers import CLIPTextModel, CLIPTokenizer
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from trainer.model_family import BaseModel as BaseModel
+from trainer.pickled import check_has_safetensors, check_not_pickled
+from trainer.stable_diffusion import StableDiffusion
+from trainer.stable_diffusion_xl import StableDiffusionXL
 
-@dataclass(frozen=True, eq=False)
-class BaseModel:
-    """The parts of a Stable Diffusion 1.x/2.x pipeline, frozen and in evaluation mode.
-
-    The parts are live and shared: an attached adapter changes what `unet` and `text_encoder` compute until it is
-    detached.
-    """
-
-    name: str
-    """Folder or hub name it was loaded from."""
-    folder: Path
-    """Local folder of the files."""
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    scheduler: ConfigMixin
-    """The pipeline's sampler; its config holds the noise schedule and the prediction type."""
-    device: torch.device
-    dtype: torch.dtype
-    """Of all weights: float32 on a CPU, bfloat16 on CUDA (float16 where that is missing)."""
-
-    def pipeline(self) -> StableDiffusionPipeline:
-        """A pipeline over these very modules (nothing is copied) with a sampler of its own."""
-        return StableDiffusionPipeline(
-            vae=self.vae,
-            text_encoder=self.text_encoder,
-            tokenizer=self.tokenizer,
-            unet=self.unet,
-            scheduler=type(self.scheduler).from_config(self.scheduler.config),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-
-    @cached_property
-    def sha256(self) -> str:
-        """Over the names and contents of the weight, config and tokenizer files; the same on every device."""
-        digest = hashlib.sha256()
-        for part in ("scheduler", "text_encoder", "tokenizer", "unet", "vae"):
-            for path in sorted((self.folder / part).iterdir()):
-                if path.suffix in (".safetensors", ".json", ".txt"):
-                    with path.open("rb") as file:
-                        content = hashlib.file_digest(file, "sha256").hexdigest()
-                    digest.update(f"{part}/{path.name} {content}\n".encode())
-        return digest.hexdigest()
+FAMILIES: dict[str, type[BaseModel]] = {
+    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
+}
+"""By the pipeline class that model_index.json names."""
+NOT_USED: dict[str, dict[str, Any]] = {
+    "StableDiffusionPipeline": {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "image_encoder": None,
+        "requires_safety_checker": False,
+    },
+    "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None, "add_watermarker": False},
+}
+"""Parts of each pipeline that neither training nor scoring needs."""
 
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
-    """Loads a Stable Diffusion pipeline's parts from a folder or the hub (offline if HF_HUB_OFFLINE is set).
+    """Loads a pipeline's parts from a folder or the hub (offline if HF_HUB_OFFLINE is set).
 
     Raises:
-        ValueError: there is no such model, it is not a Stable Diffusion 1.x/2.x pipeline, or lacks safetensors weights.
+        ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
+            ones are named and not opened.
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
-    _check_pipeline_kind(folder, name_or_path)
+    kind = _pipeline_kind(folder, name_or_path)
+    family = FAMILIES[kind]
+    for part in family.files:
+        check_has_safetensors(folder / part)
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                safety_checker=None,
-                feature_extractor=None,
-                image_encoder=None,
-                requires_safety_checker=False,
-                local_files_only=True,
+            pipeline = family.pipeline_class.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **NOT_USED[kind]
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{name_or_path} does not load as a Stable Diffusion 1.x/2.x pipeline with safetensors weights ({error}); "
+            f"{name_or_path} does not load as a {family.title} pipeline with safetensors weights ({error}); "
             "name a folder or hub model in the diffusers layout"
         ) from error
-    for module in (pipeline.text_encoder, pipeline.vae, pipeline.unet):
-        module.requires_grad_(False).eval().to(device)
-    return BaseModel(
-        name=str(name_or_path),
-        folder=folder,
-        tokenizer=pipeline.tokenizer,
-        text_encoder=pipeline.text_encoder,
-        vae=pipeline.vae,
-        unet=pipeline.unet,
-        scheduler=pipeline.scheduler,
-        device=device,
-        dtype=dtype,
-    )
+    return take_apart(pipeline, name=str(name_or_path), folder=folder, device=device, dtype=dtype)
+
+
+def take_apart(pipeline: Any, *, name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """The base model over a pipeline's parts: frozen, in evaluation mode, on `device`."""
+    family = FAMILIES[type(pipeline).__name__]
+    own = {field.name for field in fields(family)} - {"name", "folder", "device", "dtype"}
+    modules = pipeline.components
+    parts = {part: modules[part] if part in modules else pipeline.config[part] for part in own}
+    for module in parts.values():
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False).eval().to(device)
+    return family(name=name, folder=folder, device=device, dtype=dtype, **parts)
 
 
 def choose_device() -> torch.device:
@@ -129,25 +93,35 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _check_pipeline_kind(folder: Path, name: str | Path) -> None:
+def _pipeline_kind(folder: Path, name: str | Path) -> str:
     index = folder / "model_index.json"
     try:
-        kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+        kind = str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"base model {name} has no readable model_index.json ({error!r}); name a folder or hub model in the "
             "diffusers layout"
         ) from error
-    if kind != "StableDiffusionPipeline":
-        raise ValueError(f"base model {name} is a {kind}; only Stable Diffusion 1.x/2.x pipelines can be fine-tuned")
+    if kind not in FAMILIES:
+        known = " and ".join(family.title for family in FAMILIES.values())
+        raise ValueError(f"base model {name} is a {kind}; only {known} pipelines can be fine-tuned")
+    return kind
 
 
 def _resolve_folder(name_or_path: str) -> Path:
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    check_not_pickled(path)
+    if path.suffix == ".safetensors":
+        raise ValueError(
+            f"base model {path} is a single file; convert it once with diffusers' from_single_file(...) and "
+            "save_pretrained(FOLDER), and name the folder"
+        )
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
-    patterns = ["*.json", "*.txt", "scheduler/*", "tokenizer/*"]
-    patterns += [f"{part}/*.{suffix}" for part in ("text_encoder", "unet", "vae") for suffix in ("json", "safetensors")]
+    patterns = ["*.json", "*.txt", "scheduler/*", "tokenizer/*", "tokenizer_2/*"]
+    modules = ("text_encoder", "text_encoder_2", "unet", "vae")
+    patterns += [f"{part}/*.{suffix}" for part in modules for suffix in ("json", "safetensors")]
     try:
         return Path(
             snapshot_download(

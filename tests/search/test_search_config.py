@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import FaceConfig
+from evaluation.config import FaceConfig, PromptSet
 from evaluation.scores import METRICS
 from search.config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.prompts import read_prompts
 from search.space import clip
+from search.workbench_setup import WorkbenchSetup
+from trainer.photos import PhotoSplit
+from trainer.views import Views
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -66,6 +69,8 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
     ("change", "message"),
     [
         ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
+        ({"photos": {"folder": "photos", "caption_template": " "}}, r"photos.caption_template"),
+        ({"photos": {"folder": "photos", "maximum_pixels": 200_000_000}}, r"photos.maximum_pixels"),
         ({"model": "./nowhere"}, "neither a folder"),
         ({"name": "../escape"}, "name"),
         ({"training": {"rank": 0}}, "rank is 0"),
@@ -77,6 +82,19 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ({"space": {"rank": {"low": 4, "high": 64, "log": True}}}, r"space.rank may draw 4.0: .* whole number"),
         ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space.alpha may draw 'a'"),
         ({"space": {"dropout": {"low": 0, "high": 1}}}, r"space.dropout may draw 1"),
+        (
+            {
+                "training": {"text_encoder_learning_rate": 0.1},
+                "space": {"optimizer": {"values": ["prodigy", "adamw"]}, "learning_rate": {"values": [0.1, 1e-3]}},
+            },
+            r"space.optimizer may draw 'prodigy'.*text_encoder_learning_rate is 0.1, but Prodigy finds one rate",
+        ),
+        ({"training": {"adapter": "loha"}}, r"adapter is 'loha', whose file diffusers' pipelines do not load"),
+        (
+            {"space": {"adapter": {"values": ["lora", "lokr"]}}},
+            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', 'dora'",
+        ),
+        ({"space": {"rank_pattern": {"values": [1, 2]}}}, r"'rank_pattern' cannot vary: a space draws single values"),
         (
             {"training": {"lr_warmup_steps": 60}, "space": {"steps": {"low": 50, "high": 150}}},
             r"space.steps may draw 50: lr_warmup_steps is 60",
@@ -205,3 +223,14 @@ def test_the_readme_names_metrics_that_exist() -> None:
     named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert len(named) >= 7
     assert set(named) <= set(METRICS)
+
+
+def test_photos_are_encoded_in_every_form_that_some_trial_may_show(
+    document: dict[str, Any], write_config: Write
+) -> None:
+    document["training"]["caption_dropout"] = 0.1
+    document["space"]["horizontal_flip"] = {"values": [0.0, 0.5]}
+    config = load_config(write_config(document))
+    prompts = {"validation": PromptSet(prompts=("a man",), seeds=(1,))}
+    setup = WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), prompts, {})  # type: ignore[arg-type]
+    assert setup.views == Views(mirrored=True, empty_caption=True)

@@ -43,9 +43,20 @@ def test_a_range_that_makes_no_sense_is_refused(written: dict[str, Any], reason:
 
 
 def test_values_keep_their_types() -> None:
-    choice = DIMENSION.validate_python({"values": [4, 8.5, "attention"]})
+    choice = DIMENSION.validate_python({"values": [4, 8.5, "attention", True]})
     assert isinstance(choice, Choice)
-    assert [type(value) for value in choice.values] == [int, float, str]
+    assert [type(value) for value in choice.values] == [int, float, str, bool]
+
+
+def test_a_switch_is_no_number() -> None:
+    switch = Choice(values=(False, True))
+    assert extremes(switch) == (False, True)
+    assert clip({"gradient_checkpointing": switch}, {"gradient_checkpointing": True}) == {
+        "gradient_checkpointing": True
+    }
+    assert clip({"rank": Choice(values=(4, 1))}, {"rank": True}) == {"rank": 4}
+    with pytest.raises(ValueError, match=r"\[False, True\] are not all numbers"):
+        largest(switch)
 
 
 def test_extremes_are_what_may_be_refused() -> None:

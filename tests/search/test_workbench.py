@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import SEED, hw10_generation
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
+from search.config import SearchConfig
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
+from search.photo_split import read_split
 from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import WEIGHTS_FILE
@@ -227,3 +230,27 @@ def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
     monkeypatch.setattr(workbench, "_setup", openface)
     with pytest.raises(ValueError, match=r"recognizer 'OpenFace' cannot be loaded"):
         do(workbench, JudgeJob(id="judge", folder=tmp_path))
+
+
+def test_a_seat_trains_on_photos_cut_repeated_and_shown_in_every_form(
+    setup: WorkbenchSetup, anchors: Anchors, tmp_path: Path
+) -> None:
+    """What a configuration says of photos and captions, from its text to two checkpoints, cut off in between."""
+    document = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
+    document["photos"].update(repeats={"happy*": 3}, face_crop=1.3, nearest=9)
+    document["training"].update(caption_dropout=0.3, horizontal_flip=0.5, face_loss_weight=3, lr_warmup_steps=0)
+    document["space"]["caption_shuffle"] = {"low": 0, "high": 1}
+    config = SearchConfig.model_validate({**document, "runs": tmp_path})
+    photos = config.photos.model_copy(update={"folder": DEMO / "photos"})
+    split = read_split(photos, config.evaluation.faces, find_faces=True)
+    own = WorkbenchSetup.of(config, split, setup.prompt_sets, {})
+    bench = Workbench(replace(own, model=setup.model, clip=setup.clip, generation=setup.generation))
+    cached = [load_file(path) for path in (tmp_path / ".cache").iterdir()]
+    repeats = sum(photo.repeats for photo in split.training)
+    assert sorted(len(cache["latent_mean"]) for cache in cached) == sorted([len(split.reference), repeats * 2 * 5])
+    training = config.training_config({"caption_shuffle": 0.5, "rank": 4, "steps": 4}, seed=1)
+    job = TrainJob(id="000", folder=tmp_path / "000", config=training, score_at=(2, 4), anchors=anchors)
+    whole = do(bench, job)
+    again = replace(job, folder=tmp_path / "again")
+    do(bench, again, go_on=lambda step: step < 3)
+    assert [report.metrics for report in do(bench, again)] == [report.metrics for report in whole]

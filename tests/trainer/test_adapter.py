@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from trainer.adapter import Adapter, Part, attach_adapter
+from trainer.adapter import Adapter, attach_adapter
 from trainer.config import Targets, TrainingConfig
 from trainer.model import BaseModel, load_base_model
+from trainer.model_family import Part
 
 from .conftest import DEMO_BASE, MakeConfig
 
@@ -31,14 +32,14 @@ def adapter_names(layers: set[str]) -> set[str]:
     return {f"{layer}.lora_{matrix}.default.weight" for layer in layers for matrix in "AB"}
 
 
-def randomise(adapter: Adapter, seed: int = 0) -> None:
-    """Gives B values, so that the adapter has an effect."""
+def randomise(adapter: Adapter, seed: int = 0, deviation: float = 0.05) -> None:
+    """Gives values to what starts at 0 (B, or its like in LoRA's kin), so that the adapter has an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for part in adapter.parts:
-            for name, weight in adapter.named_parameters(part).items():
-                if ".lora_B." in name:
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
+            for weight in adapter.parameters(part):
+                if not weight.any():
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
 
 
 @pytest.mark.parametrize(

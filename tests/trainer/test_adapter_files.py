@@ -138,6 +138,7 @@ def test_kohya_names_shapes_and_alphas(base: BaseModel, saved: Saved) -> None:
         "ss_network_module": "networks.lora",
         "ss_network_dim": "4",
         "ss_network_alpha": "10.0",
+        "ss_network_args": '{"conv_dim": "4", "conv_alpha": "10.0"}',
         "ss_base_model_version": "sd_v1",
     }
 

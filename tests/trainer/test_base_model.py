@@ -1,5 +1,8 @@
 import json
+import os
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
+from trainer.adapter_files import load_adapter
 from trainer.model import BaseModel, choose_dtype, load_base_model, set_threads
+from trainer.pickled import PickledWeightsError
 
 from .conftest import DEMO_BASE
 
@@ -58,18 +63,45 @@ def test_what_does_not_load_is_refused_with_its_name(tmp_path: Path, monkeypatch
         load_base_model("nobody/nothing", device="cpu")
     with pytest.raises(ValueError, match=r"has no readable model_index\.json"):
         load_base_model(tmp_path, device="cpu")
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
-    with pytest.raises(ValueError, match="is a StableDiffusionXLPipeline; only"):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ValueError, match=r"is a FluxPipeline; only Stable Diffusion 1\.x/2\.x and Stable Diffusion XL"):
         load_base_model(tmp_path, device="cpu")
 
 
-def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
+def test_pickled_weights_are_refused_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     shutil.copytree(DEMO_BASE, folder)
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(ValueError, match="does not load as a Stable Diffusion"):
+    with pytest.raises(PickledWeightsError, match=r"diffusion_pytorch_model\.bin holds pickled weights.*\.safetensors"):
         load_base_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin"])
+def test_a_pickled_file_is_refused_and_not_opened(base: BaseModel, tmp_path: Path, suffix: str) -> None:
+    opened = tmp_path / "opened"
+    path = (tmp_path / "pytorch_lora_weights").with_suffix(suffix)
+    path.write_bytes(pickle.dumps(_Opens(opened)))
+    with pytest.raises(PickledWeightsError, match=f"pytorch_lora_weights\\{suffix} holds pickled weights"):
+        load_base_model(path, device="cpu")
+    with pytest.raises(PickledWeightsError, match=f"pytorch_lora_weights\\{suffix} holds pickled weights"):
+        load_adapter(base, tmp_path)
+    assert not opened.exists()
+
+
+class _Opens:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self._folder),)
+
+
+def test_a_single_file_is_answered_with_how_to_convert_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.safetensors is a single file; convert it once"):
+        load_base_model(tmp_path / "model.safetensors", device="cpu")
 
 
 def test_numbers_on_a_cpu_are_float32() -> None:

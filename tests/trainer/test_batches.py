@@ -2,8 +2,11 @@ from collections import Counter
 
 import pytest
 import torch
+from torch import Tensor
 
-from trainer.batches import StepDraw, batch_indices, draw_step, stream_seed
+from trainer.batches import StepDraw, batch_indices, draw_step, shown_rows, stream_seed
+from trainer.config import TrainingConfig
+from trainer.views import Views
 
 NAMES = ("indices", "timesteps", "latent_noise", "noise")
 
@@ -64,3 +67,44 @@ def test_streams_have_seeds_of_their_own() -> None:
     seeds = {stream_seed(seed, stream, index) for seed in range(5) for stream in "ab" for index in range(5)}
     assert len(seeds) == 50
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+VIEWS = Views(mirrored=True, tag_orders=4, empty_caption=True)
+
+
+def shown(step: int, indices: Tensor, views: Views = VIEWS, **changes: float) -> Tensor:
+    return shown_rows(indices, photos=7, views=views, config=TrainingConfig(seed=5, **changes), step=step)  # type: ignore[arg-type]
+
+
+def test_photos_are_shown_as_they_are_by_default() -> None:
+    indices = torch.tensor([3, 0, 6])
+    assert torch.equal(shown(0, indices), indices)
+    assert torch.equal(shown(0, indices, Views()), indices)
+
+
+def test_a_certain_form_is_always_shown() -> None:
+    """Five captions a side, seven photos a form: mirrored ones begin at row 35."""
+    indices = torch.tensor([3, 0, 6])
+    assert torch.equal(shown(2, indices, horizontal_flip=1.0), 35 + indices)
+    nearly = shown(2, indices, caption_dropout=1 - 1e-9)
+    assert torch.equal(nearly, 4 * 7 + indices)
+
+
+def test_forms_come_as_often_as_asked_for_and_independently() -> None:
+    """Three standard errors of 20,000 draws; a dropped caption is in no order."""
+    rows = shown(1, torch.full((20_000,), 2), horizontal_flip=0.5, caption_shuffle=0.8, caption_dropout=0.1)
+    assert set((rows % 7).tolist()) == {2}
+    form = rows // 7
+    shares = torch.bincount(form, minlength=10).double() / 20_000
+    for side in (shares[:5], shares[5:]):
+        expected = [0.5 * 0.9 * (0.2 + 0.8 / 4), *[0.5 * 0.9 * 0.2] * 3, 0.5 * 0.1]
+        for found, share in zip(side.tolist(), expected, strict=True):
+            assert abs(found - share) < 3 * (share * (1 - share) / 20_000) ** 0.5
+
+
+def test_the_forms_of_a_step_depend_on_seed_and_step_alone() -> None:
+    indices = torch.zeros(64, dtype=torch.int64)
+    first = shown(3, indices, horizontal_flip=0.5)
+    torch.manual_seed(1)
+    assert torch.equal(shown(3, indices, horizontal_flip=0.5), first)
+    assert not torch.equal(shown(4, indices, horizontal_flip=0.5), first)

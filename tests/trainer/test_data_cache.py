@@ -17,7 +17,7 @@ NAMES = ("latent_mean", "latent_std", "input_ids", "text_embeddings")
 
 
 def equal(one: DataCache, other: DataCache) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in NAMES)
+    return all(torch.equal(one.tensors()[name], other.tensors()[name]) for name in NAMES)
 
 
 def fail(*arguments: object, **keywords: object) -> None:
@@ -40,13 +40,16 @@ def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
         torch.testing.assert_close(cache.latent_mean[number], posterior.mean[0] * scale, rtol=0, atol=1e-6)
         torch.testing.assert_close(cache.latent_std[number], posterior.std[0] * scale, rtol=0, atol=1e-6)
         embeddings, _ = base.pipeline().encode_prompt(photo.caption, torch.device("cpu"), 1, False)
-        torch.testing.assert_close(cache.text_embeddings[number], embeddings[0], rtol=0, atol=1e-6)
-        assert torch.equal(base.text_encoder(cache.input_ids[number][None])[0][0], cache.text_embeddings[number])
+        torch.testing.assert_close(cache.conditioning["text_embeddings"][number], embeddings[0], rtol=0, atol=1e-6)
+        assert torch.equal(
+            base.text_encoder(cache.conditioning["input_ids"][number][None])[0][0],
+            cache.conditioning["text_embeddings"][number],
+        )
 
 
 def test_nothing_in_a_cache_carries_gradients(cache: DataCache) -> None:
     for name in NAMES:
-        tensor = getattr(cache, name)
+        tensor = cache.tensors()[name]
         assert not tensor.requires_grad
         assert tensor.grad_fn is None
 
@@ -112,12 +115,18 @@ def test_a_damaged_file_is_noticed_and_made_again(
     assert list(folder.iterdir()) == [path]
 
 
-def test_a_caption_longer_than_the_text_encoder_reads_is_mentioned(
-    base: BaseModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_captions_longer_than_the_text_encoder_reads_are_named_before_anything_is_encoded(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_photo(tmp_path, "a", seed=0, caption="hat " * 40)
-    build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
-    assert f"{base.tokenizer.model_max_length} are used" in caplog.text
+    """The demo's tokenizer knows `man` as one token; start and end count, too."""
+    length = base.tokenizer.model_max_length
+    for stem, words in (("fits", length - 2), ("long", length - 1), ("longer", length)):
+        write_photo(tmp_path, stem, seed=words, caption="man " * words)
+    monkeypatch.setattr(base.vae, "encode", fail)
+    with pytest.raises(
+        ValueError, match=rf"than the {length} .*: long.png \({length + 1}\), longer.png \({length + 2}\); shorten"
+    ):
+        build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
 
 
 def test_no_photos_are_refused(base: BaseModel, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,22 @@ def run(job: TrainingJob, steps: int) -> list[tuple[float, dict[str, float]]]:
 
 def optimizer_state(job: TrainingJob) -> list[dict[str, Tensor]]:
     return [
-        {name: value.clone() for name, value in job._adamw.state[weight].items()}
+        {name: torch.as_tensor(value).clone() for name, value in job._torch_optimizer.state[weight].items()}
         for part in job.adapter.parts
         for weight in job.adapter.parameters(part)
     ]
+
+
+def groups_of(job: TrainingJob) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in group.items() if name != "params"}
+        for group in job._torch_optimizer.param_groups
+    ]
+
+
+def evaluated_weights(job: TrainingJob) -> dict[str, Tensor]:
+    with job.evaluation_mode():
+        return weights_of(job)
 
 
 @dataclass(frozen=True)
@@ -40,12 +52,25 @@ class Uninterrupted:
     reports: list[tuple[float, dict[str, float]]]
     weights: dict[str, Tensor]
     moments: list[dict[str, Tensor]]
+    groups: list[dict[str, Any]]
+    evaluated: dict[str, Tensor]
 
 
-@pytest.fixture(scope="module")
-def restarting() -> TrainingConfig:
+METHODS: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "adafactor": {"optimizer": "adafactor"},
+    "prodigy": {"optimizer": "prodigy", "learning_rate": 1.0},
+    "dora": {"adapter": "dora", "text_encoder_steps": 5},
+    "lokr": {"adapter": "lokr", "dropout": 0.0},
+    "loha": {"adapter": "loha", "dropout": 0.0},
+    "averaged": {"ema_decay": 0.9, "loss": "huber", "noise_offset": 0.1, "gradient_checkpointing": True},
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def restarting(request: pytest.FixtureRequest) -> TrainingConfig:
     """Two warm-up steps and two cycles of four; dropout, accumulation, both parts."""
-    return TrainingConfig(
+    config = TrainingConfig(
         rank=4,
         alpha=10,
         steps=10,
@@ -58,13 +83,20 @@ def restarting() -> TrainingConfig:
         batch_size=1,
         resolution=RESOLUTION,
     )
+    return replace(config, **METHODS[request.param])
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(loaded_base: BaseModel, cache: DataCache, restarting: TrainingConfig) -> Uninterrupted:
     with TrainingJob(loaded_base, cache, restarting) as job:
         reports = run(job, 10)
-        return Uninterrupted(reports=reports, weights=weights_of(job), moments=optimizer_state(job))
+        return Uninterrupted(
+            reports=reports,
+            weights=weights_of(job),
+            moments=optimizer_state(job),
+            groups=groups_of(job),
+            evaluated=evaluated_weights(job),
+        )
 
 
 @pytest.mark.parametrize("kill", [1, 6, 9])
@@ -93,14 +125,15 @@ def test_a_resumed_job_equals_the_uninterrupted_one_bit_for_bit(
         for one, other in zip(optimizer_state(job), uninterrupted.moments, strict=True):
             assert one.keys() == other.keys()
             assert all(torch.equal(one[name], other[name]) for name in one)
+        assert groups_of(job) == uninterrupted.groups
+        evaluated = evaluated_weights(job)
+        assert all(torch.equal(uninterrupted.evaluated[name], evaluated[name]) for name in weights)
 
 
-def test_the_rate_restarts_within_the_run(uninterrupted: Uninterrupted) -> None:
+def test_the_rate_restarts_within_the_run(restarting: TrainingConfig, uninterrupted: Uninterrupted) -> None:
     """So that the resumed runs above cross a restart, and none is stuck at 0."""
-    rates = [rate["unet"] for _, rate in uninterrupted.reports]
-    assert rates == pytest.approx(
-        [0, 5e-4, 1e-3, 8.5355e-4, 5e-4, 1.4645e-4, 1e-3, 8.5355e-4, 5e-4, 1.4645e-4], rel=1e-4
-    )
+    rates = [rate["unet"] / restarting.learning_rate for _, rate in uninterrupted.reports]
+    assert rates == pytest.approx([0, 0.5, 1, 0.85355, 0.5, 0.14645, 1, 0.85355, 0.5, 0.14645], rel=1e-4)
 
 
 def test_a_job_can_go_back_to_its_own_checkpoint(
@@ -174,7 +207,7 @@ def test_a_checkpoint_of_other_photos_is_refused(
 ) -> None:
     with TrainingJob(base, cache, make_config()) as job:
         job.save(tmp_path / "checkpoint")
-    fewer = DataCache(**{name: tensor[1:] for name, tensor in cache.tensors().items()})
+    fewer = DataCache.from_tensors({name: tensor[1:] for name, tensor in cache.tensors().items()})
     with TrainingJob(base, fewer, make_config()) as job, pytest.raises(ValueError, match=r"another job: photos \("):
         job.restore(tmp_path / "checkpoint")
 

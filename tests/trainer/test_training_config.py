@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,12 @@ from trainer.config import TrainingConfig
         ("alpha", math.inf),
         ("dropout", 1),
         ("dropout", -0.1),
+        ("caption_dropout", 1),
+        ("caption_shuffle", 1.1),
+        ("horizontal_flip", -0.5),
+        ("horizontal_flip", math.nan),
+        ("face_loss_weight", 0.5),
+        ("face_loss_weight", math.inf),
         ("targets", "everything"),
         ("steps", 0),
         ("batch_size", 0),
@@ -39,6 +46,19 @@ from trainer.config import TrainingConfig
         ("resolution", 0),
         ("resolution", 100),
         ("mixed_precision", "fp8"),
+        ("optimizer", "sgd"),
+        ("adapter", "oft"),
+        ("text_encoder_rank", 0),
+        ("text_encoder_alpha", -1.0),
+        ("text_encoder_steps", 0),
+        ("noise_offset", -0.1),
+        ("noise_offset", math.nan),
+        ("loss", "l1"),
+        ("huber_c", 0),
+        ("huber_c", 1.5),
+        ("huber_schedule", "linear"),
+        ("ema_decay", 1),
+        ("gradient_checkpointing", 1),
     ],
 )
 def test_an_illegal_value_is_refused_by_name_and_value(field: str, value: object) -> None:
@@ -76,3 +96,35 @@ def test_the_text_encoder_learns_at_the_unets_rate_unless_it_is_given_its_own() 
     own = TrainingConfig(learning_rate=3e-4, text_encoder_learning_rate=1e-5)
     assert (own.learning_rate_of("unet"), own.learning_rate_of("text_encoder")) == (3e-4, 1e-5)
     assert not TrainingConfig(learning_rate=3e-4, text_encoder_learning_rate=0).trains_text_encoder
+
+
+def test_prodigy_has_one_rate_for_everything() -> None:
+    for rate in (None, 0, 0.5):
+        assert TrainingConfig(optimizer="prodigy", learning_rate=0.5, text_encoder_learning_rate=rate)
+    with pytest.raises(ValueError, match=r"text_encoder_learning_rate is 0\.1, but Prodigy finds one rate"):
+        TrainingConfig(optimizer="prodigy", learning_rate=0.5, text_encoder_learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rank_pattern": {"mid_block.*": 0}}, r"rank_pattern\['mid_block\.\*'\] is 0; it must be a whole number"),
+        ({"rank_pattern": {"mid_block.*": 2.0}}, "is 2.0; it must be a whole number from 1 to 1024"),
+        ({"alpha_pattern": {"attn2.*": 0.0}}, r"alpha_pattern\['attn2\.\*'\] is 0.0; it must be above 0"),
+        ({"alpha_pattern": {"attn2(": 1.0}}, r"alpha_pattern names 'attn2\(', which is no regular expression"),
+        ({"adapter": "lokr", "dropout": 0.1}, "dropout is 0.1, but 'lokr' has no A"),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TrainingConfig(**changes)
+
+
+def test_the_text_encoder_may_have_its_own_rank_alpha_and_end() -> None:
+    shared = TrainingConfig(rank=8, alpha=4)
+    assert (shared.rank_of("text_encoder"), shared.alpha_of("text_encoder")) == (8, 4)
+    own = TrainingConfig(rank=8, alpha=4, text_encoder_rank=2, text_encoder_alpha=1, text_encoder_steps=10)
+    assert [(own.rank_of(part), own.alpha_of(part)) for part in ("unet", "text_encoder")] == [(8, 4), (2, 1)]
+    assert [own.trains_at("text_encoder", step) for step in (9, 10)] == [True, False]
+    assert own.trains_at("unet", 10)
+    assert TrainingConfig(huber_schedule="constant", huber_c=1.5).huber_c == 1.5

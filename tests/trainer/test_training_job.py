@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer.acceleration import choose_precision
-from trainer.adapter import PARTS
 from trainer.batches import draw_step
 from trainer.cache import DataCache
 from trainer.config import MixedPrecision
@@ -45,7 +44,7 @@ def watch_gradients(job: TrainingJob) -> list[dict[str, Tensor]]:
         }
         seen.append({name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None})
 
-    job._adamw.register_step_pre_hook(record)
+    job._torch_optimizer.register_step_pre_hook(record)
     return seen
 
 
@@ -59,7 +58,7 @@ def test_a_step_does_what_the_formulas_say(base: BaseModel, cache: DataCache, ma
     oracle = DDPMScheduler.from_config(base.scheduler.config)
     noisy = oracle.add_noise(latents, draw.noise, draw.timesteps)
     with torch.no_grad():
-        embeddings = base.text_encoder(cache.input_ids[draw.indices])[0]
+        embeddings = base.text_encoder(cache.conditioning["input_ids"][draw.indices])[0]
         prediction = base.unet(noisy, draw.timesteps, embeddings).sample
     snr = oracle.alphas_cumprod[draw.timesteps] / (1 - oracle.alphas_cumprod[draw.timesteps])
     errors = ((prediction - draw.noise) ** 2).mean(dim=(1, 2, 3))
@@ -102,13 +101,13 @@ def test_the_two_learning_rates_reach_their_own_weights(
     config = make_config(learning_rate=2e-3, text_encoder_learning_rate=5e-5, lr_scheduler="constant")
     with TrainingJob(base, cache, config) as job:
         assert job.step().learning_rates == {"unet": 2e-3, "text_encoder": 5e-5}
-        for part, rate in zip(PARTS, (2e-3, 5e-5), strict=True):
+        for part, rate in zip(base.parts, (2e-3, 5e-5), strict=True):
             moved = [weight for name, weight in job.adapter.named_parameters(part).items() if ".lora_B." in name]
             assert max(weight.abs().max().item() for weight in moved) == pytest.approx(rate, rel=1e-3)
-        groups = job._adamw.param_groups
+        groups = job._torch_optimizer.param_groups
         assert [group["lr"] for group in groups] == [2e-3, 5e-5]
         assert [list(map(id, group["params"])) for group in groups] == [
-            list(map(id, job.adapter.parameters(part))) for part in PARTS
+            list(map(id, job.adapter.parameters(part))) for part in base.parts
         ]
 
 
@@ -161,7 +160,7 @@ def test_gradients_of_both_parts_are_clipped_together(
     with TrainingJob(base, cache, make_config(max_grad_norm=limit)) as job:
         seen = watch_gradients(job)
         job.step()
-        count = sum(len(job.adapter.parameters(part)) for part in PARTS)
+        count = sum(len(job.adapter.parameters(part)) for part in base.parts)
     assert len(seen[0]) == count
     norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in seen[0].values()))
     if limit == math.inf:
@@ -190,7 +189,7 @@ def test_adapter_weights_and_moments_stay_float32_under_autocast(
         before = weights_of(job)
         assert math.isfinite(job.step().loss)
         after = weights_of(job)
-        moments = {value.dtype for state in job._adamw.state.values() for value in state.values()}
+        moments = {value.dtype for state in job._torch_optimizer.state.values() for value in state.values()}
     assert kinds == [torch.bfloat16]
     assert {weight.dtype for weight in after.values()} == {torch.float32}
     assert {gradient.dtype for gradient in seen[0].values()} == {torch.float32}
@@ -259,7 +258,7 @@ def test_validation_loss_worked_out_beside_it(base: BaseModel, cache: DataCache,
     schedule = NoiseSchedule.of(base.scheduler, base.device)
     noisy = schedule.add_noise(cache.latent_mean[rows % 5], noise, timesteps)
     with torch.no_grad():
-        prediction = base.unet(noisy, timesteps, cache.text_embeddings[rows % 5]).sample
+        prediction = base.unet(noisy, timesteps, cache.conditioning["text_embeddings"][rows % 5]).sample
     expected = denoising_loss(
         prediction, schedule.target(cache.latent_mean[rows % 5], noise, timesteps), torch.ones(40)
     )

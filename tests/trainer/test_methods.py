@@ -1,0 +1,224 @@
+"""Every kind of adapter: what it computes, written out, and which file brings it to which reader."""
+
+import copy
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer.adapter import attach_adapter
+from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, load_adapter, read_adapter_file, save_adapter
+from trainer.config import AdapterMethod
+from trainer.model import BaseModel
+
+from .conftest import MakeConfig
+from .test_adapter import randomise
+
+UnetOutput = Callable[[BaseModel], Tensor]
+METHODS = get_args(AdapterMethod)
+DIFFUSERS_FILE, KOHYA_FILE = "diffusers", "kohya"
+READ_BY_PIPELINE = {
+    ("lora", DIFFUSERS_FILE),
+    ("lora", KOHYA_FILE),
+    ("rslora", DIFFUSERS_FILE),
+    ("rslora", KOHYA_FILE),
+    ("dora", DIFFUSERS_FILE),
+}
+"""Methods and files that `pipeline.load_lora_weights` loads to the same effect."""
+DEVIATIONS = {"lokr": 0.2, "loha": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A saved adapter with an effect, in both files."""
+
+    folder: Path
+    kohya: Path
+    before: Tensor
+    adapted: Tensor
+
+
+@pytest.fixture
+def written(
+    base: BaseModel, make_config: MakeConfig, tmp_path: Path, unet_output: UnetOutput
+) -> Callable[..., Written]:
+    """Other ranks and alphas in the text encoder, the middle block and cross-attention."""
+
+    def write(method: str) -> Written:
+        before = unet_output(base)
+        config = make_config(
+            adapter=method,
+            rank=4,
+            alpha=10.0,
+            targets="attention+feed_forward+convolutions",
+            text_encoder_rank=2,
+            text_encoder_alpha=3.0,
+            rank_pattern={r"mid_block.*": 3},
+            alpha_pattern={r"attn2\..*": 5.0},
+        )
+        adapter = attach_adapter(base, config)
+        try:
+            assert torch.allclose(unet_output(base), before, rtol=0, atol=1e-5)
+            randomise(adapter, deviation=DEVIATIONS.get(method, 0.05))
+            if method == "dora":
+                for part in base.parts:
+                    for name, weight in adapter.named_parameters(part).items():
+                        if "magnitude" in name:
+                            weight.data *= 1.1
+            adapted = unet_output(base)
+            texts = {TRIGGER_TEXT: "sks", BASE_TEXT: "0123"}
+            folder = save_adapter(adapter, tmp_path / "adapter", metadata=texts).parent
+        finally:
+            adapter.detach()
+        assert (adapted - before).abs().max() > 0.01
+        return Written(
+            folder=folder,
+            kohya=export_kohya(folder, tmp_path / "person.safetensors"),
+            before=before,
+            adapted=adapted,
+        )
+
+    return write
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("file", [DIFFUSERS_FILE, KOHYA_FILE])
+def test_a_pipeline_loads_what_the_table_says_and_refuses_the_rest(
+    base: BaseModel, unet_output: UnetOutput, written: Callable[..., Written], method: str, file: str
+) -> None:
+    made = written(method)
+    pipeline = base.pipeline()
+    try:
+        if (method, file) == ("dora", KOHYA_FILE):  # it drops dora_scale, with a warning
+            pipeline.load_lora_weights(made.kohya)
+            assert (unet_output(base) - made.adapted).abs().max() > 1e-3
+        elif (method, file) in READ_BY_PIPELINE:
+            pipeline.load_lora_weights(made.kohya if file == KOHYA_FILE else made.folder)
+            assert (unet_output(base) - made.adapted).abs().max() < 1e-5
+        else:
+            with pytest.raises(ValueError, match=r"Invalid LoRA checkpoint|not been correctly renamed"):
+                pipeline.load_lora_weights(made.kohya if file == KOHYA_FILE else made.folder)
+    finally:
+        pipeline.unload_lora_weights()
+    assert torch.equal(unet_output(base), made.before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_adapter_loads_for_generation(
+    base: BaseModel, unet_output: UnetOutput, written: Callable[..., Written], method: str
+) -> None:
+    made = written(method)
+    adapter = load_adapter(base, made.folder)
+    try:
+        assert adapter.parts == base.parts
+        assert not any(weight.requires_grad for part in base.parts for weight in adapter.parameters(part))
+        assert (unet_output(base) - made.adapted).abs().max() < 1e-5
+    finally:
+        adapter.detach()
+    assert torch.equal(unet_output(base), made.before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_kohya_file_read_by_lycoris_formulas(
+    base: BaseModel, unet_output: UnetOutput, written: Callable[..., Written], method: str
+) -> None:
+    """Each weight rebuilt as LyCORIS' modules do from their keys, alpha and the ranks that the tensors show."""
+    made = written(method)
+    tensors, header = read_adapter_file(made.kohya)
+    layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in tensors.items():
+        layer, name = key.split(".", 1)
+        layers[layer][name] = value
+    merged = dataclasses.replace(base, unet=copy.deepcopy(base.unet), text_encoder=copy.deepcopy(base.text_encoder))
+    modules = {f"lora_unet_{name.replace('.', '_')}": module for name, module in merged.unet.named_modules()}
+    for name, module in merged.text_encoder.named_modules():
+        modules[f"lora_te_text_model_{name.removeprefix('text_model.').replace('.', '_')}"] = module
+    for layer, values in layers.items():
+        module = modules[layer]
+        assert isinstance(module, nn.Linear | nn.Conv2d)
+        module.weight.data = adapted_weight(module.weight.data, values)
+    assert (unet_output(merged) - made.adapted).abs().max() < 1e-5
+    alpha = 20.0 if method == "rslora" else 10.0
+    arguments = {"dora": '"algo": "lora", "dora_wd": "True"', "lokr": '"algo": "lokr"', "loha": '"algo": "loha"'}
+    expected = f'{{"conv_dim": "4", "conv_alpha": "{alpha}"' + (f", {arguments[method]}" if method in arguments else "")
+    assert header == {
+        "ss_network_module": "lycoris.kohya" if method in arguments else "networks.lora",
+        "ss_network_dim": "4",
+        "ss_network_alpha": str(alpha),
+        "ss_network_args": expected + "}",
+        "ss_base_model_version": "sd_v1",
+        "ss_base_model_sha256": "0123",
+        "modelspec.trigger_phrase": "sks",
+    }
+
+
+def adapted_weight(weight: Tensor, values: dict[str, Tensor]) -> Tensor:
+    """The weight of an adapted layer from the tensors of one layer of the file."""
+    alpha = values["alpha"].item()
+    if "lora_up.weight" in values:
+        down, up = values["lora_down.weight"], values["lora_up.weight"]
+        moved = weight + alpha / down.shape[0] * (up.flatten(1) @ down.flatten(1)).view(weight.shape)
+        if "dora_scale" not in values:
+            return moved
+        assert values["dora_scale"].shape == (weight.shape[0], *[1] * (weight.ndim - 1))
+        norm: Tensor = moved.flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1))
+        scaled: Tensor = moved * values["dora_scale"] / norm
+        return scaled
+    if "hada_w1_a" in values:
+        product = (values["hada_w1_a"] @ values["hada_w1_b"]) * (values["hada_w2_a"] @ values["hada_w2_b"])
+        return weight + alpha / values["hada_w1_b"].shape[0] * product.view(weight.shape)
+    if "lokr_w2" in values:  # two full matrices are not scaled
+        large, scale = values["lokr_w2"], 1.0
+    else:
+        large = values["lokr_w2_a"] @ values["lokr_w2_b"]
+        scale = alpha / values["lokr_w2_b"].shape[0]
+    small = values["lokr_w1"].view(*values["lokr_w1"].shape, *[1] * (large.ndim - 2))
+    return weight + scale * torch.kron(small, large).view(weight.shape)
+
+
+def test_ranks_follow_part_and_pattern(base: BaseModel, make_config: MakeConfig) -> None:
+    adapter = attach_adapter(
+        base, make_config(rank=4, text_encoder_rank=2, rank_pattern={"mid_block.*": 3, r"down_blocks\.1.*to_q": 5})
+    )
+    try:
+        unet = {name: weight.shape[0] for name, weight in adapter.state_dict("unet").items() if ".lora_A." in name}
+        for name, rank in unet.items():
+            queries = name.startswith("down_blocks.1") and ".to_q." in name
+            assert rank == (3 if name.startswith("mid_block") else 5 if queries else 4), name
+        assert set(unet.values()) == {3, 4, 5}
+        assert {
+            weight.shape[0] for name, weight in adapter.state_dict("text_encoder").items() if ".lora_A." in name
+        } == {2}
+    finally:
+        adapter.detach()
+
+
+@pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_of_no_layer_is_refused_and_leaves_no_adapter(
+    base: BaseModel, make_config: MakeConfig, field: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"{field} names 'mid_block', which ends no adapted layer's name"):
+        attach_adapter(base, make_config(**{field: {"mid_block": 3}}))
+
+
+def test_the_readme_s_table_is_what_is_tested_here() -> None:
+    """One line a method: its name, what a pipeline reads, what LyCORIS' formulas read (every kohya file)."""
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (yes|no) \| (yes|no) \| (yes|no) \| (yes|no) \|$", text, re.MULTILINE)
+    expected = [
+        (
+            method,
+            "yes" if (method, DIFFUSERS_FILE) in READ_BY_PIPELINE else "no",
+            "yes" if (method, KOHYA_FILE) in READ_BY_PIPELINE else "no",
+            "yes",
+            "yes" if (method, DIFFUSERS_FILE) in READ_BY_PIPELINE else "no",
+        )
+        for method in METHODS
+    ]
+    assert rows == expected

@@ -1,0 +1,281 @@
+"""`python -m trainer.run`: what it answers, writes, and takes up again after a kill."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import typer
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.trainer.conftest import DEMO_BASE, write_photo
+from trainer import run
+from trainer.adapter_files import read_adapter_file
+from trainer.loop import StepReport
+from trainer.model import load_base_model, set_threads
+from trainer.progress import TrainingProgress
+from trainer.training_run import newest_state
+
+WITHOUT_TORCH = """
+import runpy, sys
+sys.argv = ["trainer.run", *sys.argv[1:]]
+try:
+    runpy.run_module("trainer.run", run_name="__main__")
+except SystemExit:
+    assert "torch" not in sys.modules, "started what takes seconds"
+    raise
+"""
+
+Document = dict[str, Any]
+WriteDocument = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteDocument:
+    """Writes a configuration on the demo kit into a folder of its own, changed at top-level keys."""
+
+    def make(folder_name: str, **changes: object) -> Path:
+        document: Document = {
+            "name": "anna",
+            "model": str(DEMO_BASE),
+            "photos": {"folder": str(DEMO_BASE.parent / "photos"), "trigger": "sks"},
+            "training": {"resolution": 64, "batch_size": 2, "rank": 2, "alpha": 4, "steps": 12, "learning_rate": 1e-3},
+            "output": "out",
+            "save_every": 2,
+            **changes,
+        }
+        folder = tmp_path / folder_name
+        folder.mkdir()
+        path = folder / "run.yaml"
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        return path
+
+    return make
+
+
+def invoke(path: Path) -> SimpleNamespace:
+    application = typer.Typer(add_completion=False)
+    application.command()(run.main)
+    done = CliRunner().invoke(application, [str(path)])
+    return SimpleNamespace(code=done.exit_code, stdout=done.stdout, stderr=done.stderr)
+
+
+def start(path: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer.run", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def await_folder(process: "subprocess.Popen[str]", folder: Path) -> None:
+    """Until `folder` is there; fails if the process ends before."""
+    while not folder.is_dir():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Bit for bit, but for the order of the texts in the header, which safetensors leaves to chance."""
+    (tensors, header), (others, other_header) = (read_adapter_file(path) for path in (one, other))
+    return (
+        header == other_header
+        and tensors.keys() == others.keys()
+        and all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+    )
+
+
+def test_a_run_interrupted_and_killed_writes_what_an_unbroken_one_does(write: WriteDocument) -> None:
+    unbroken, broken = write("unbroken"), write("broken")
+    set_threads(1)
+    done = invoke(unbroken)
+    assert done.code == 0, done.stderr
+    output = broken.parent / "out"
+
+    process = start(broken)
+    await_folder(process, output / "state" / "step-2")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 130, errors
+    assert f"resume with: python -m trainer.run {broken}" in errors
+    interrupted = newest_state(output / "state")
+    assert interrupted is not None
+    step = int(interrupted.name.removeprefix("step-"))
+    assert f"interrupted at step {step};" in errors
+    assert not (output / "anna.safetensors").exists()
+
+    process = start(broken)
+    await_folder(process, output / "state" / f"step-{step // 2 * 2 + 2}")
+    process.kill()
+    process.communicate(timeout=900)
+
+    process = start(broken)
+    shown, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    assert "resumed from" in shown
+    assert "step 12/12  loss " in shown
+
+    files = sorted(path.name for path in output.iterdir() if path.is_file())
+    assert files == ["anna.safetensors", "pytorch_lora_weights.safetensors"]
+    for name in files:
+        assert same_content(output / name, unbroken.parent / "out" / name)
+    last, other = output / "state" / "step-12", unbroken.parent / "out" / "state" / "step-12"
+    assert same_content(last / "optimizer.safetensors", other / "optimizer.safetensors")
+    assert (last / "training_state.json").read_bytes() == (other / "training_state.json").read_bytes()
+    assert {path.name for path in (unbroken.parent / "out" / "state").iterdir()} == {
+        f"step-{number}" for number in range(2, 13, 2)
+    }
+
+
+def test_a_finished_run_writes_its_files_again_and_another_s_state_is_refused(write: WriteDocument) -> None:
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 3})
+    assert invoke(path).code == 0
+    output = path.parent / "out"
+    assert sorted(state.name for state in (output / "state").iterdir()) == ["step-2", "step-3"]
+    kept = (output / "anna.safetensors").rename(path.parent / "kept.safetensors")
+    assert invoke(path).code == 0
+    assert same_content(output / "anna.safetensors", kept)
+    path.write_text(path.read_text().replace("rank: 2", "rank: 4"))
+    refused = invoke(path)
+    assert refused.code == 2
+    assert "rank (2 there, 4 here)" in refused.stderr
+    assert f"remove {output / 'state'} or name another output" in refused.stderr
+
+
+def test_an_averaged_run_exports_the_average_with_trigger_and_base(write: WriteDocument) -> None:
+    """The state of the last step holds both: the average as its adapter, the trained weights beside it."""
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 3, "ema_decay": 0.9})
+    assert invoke(path).code == 0
+    output = path.parent / "out"
+    exported, header = read_adapter_file(output / "pytorch_lora_weights.safetensors")
+    average, _ = read_adapter_file(output / "state" / "step-3" / "pytorch_lora_weights.safetensors")
+    trained, _ = read_adapter_file(output / "state" / "step-3" / "trained_weights.safetensors")
+    assert exported.keys() == average.keys()
+    assert all(torch.equal(weight, average[name]) for name, weight in exported.items())
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    moved = trained[f"{layer}.lora_B.default.weight"]
+    assert moved.any()
+    assert not torch.equal(exported[f"{layer}.lora_B.weight"], moved)
+    assert header["trigger"] == "sks"
+    _, texts = read_adapter_file(output / "anna.safetensors")
+    assert texts["modelspec.trigger_phrase"] == "sks"
+    assert texts["ss_base_model_sha256"] == load_base_model(DEMO_BASE, device="cpu").sha256
+
+
+def test_photos_come_repeated_and_in_each_form_that_is_shown(write: WriteDocument, tmp_path: Path) -> None:
+    """Three photos, one of them twice and one without a caption of its own, mirrored and without caption: 4 x 2 x 2."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        write_photo(photos, f"photo{number}", seed=number, caption=f"a man, number {number}")
+    (photos / "photo2.txt").unlink()
+    path = write(
+        "run",
+        photos={"folder": str(photos), "repeats": {"photo1*": 2}, "caption_template": "a photo of {trigger}"},
+        training={"resolution": 64, "rank": 2, "steps": 3, "horizontal_flip": 0.5, "caption_dropout": 0.5},
+    )
+    done = invoke(path)
+    assert done.code == 0, done.stderr
+    (cached,) = (path.parent / "out" / "cache").iterdir()
+    mean = read_adapter_file(cached)[0]["latent_mean"]
+    assert len(mean) == 16
+    assert torch.equal(mean[1], mean[2])
+    assert not torch.equal(mean[0], mean[8])
+
+
+def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 4, "alpha": 1e30, "max_grad_norm": math.inf})
+    done = invoke(path)
+    assert done.code == 1, done.stderr
+    assert "the training loss is not finite at step" in done.stderr
+    assert not (path.parent / "out" / "anna.safetensors").exists()
+
+
+def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocument) -> None:
+    path = write("run", training={"resolutoin": 64}, save_evry=2)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(path)], capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "training.resolutoin: there is no such key; did you mean 'resolution'?" in done.stderr
+    assert "save_evry: there is no such key; did you mean 'save_every'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
+        ({"model": "nowhere"}, "'nowhere' is neither a folder"),
+        ({"training": {"resolution": 60}}, "resolution is 60; it must be a multiple of 8"),
+        (
+            {"training": {"face_loss_weight": 2}},
+            "face_loss_weight is 2.0, but only a search looks for faces; set it to 1",
+        ),
+        ({"name": "pytorch_lora_weights"}, "name: this is the name of the file for diffusers; choose another"),
+        ({"save_every": 0}, "save_every: Input should be greater than or equal to 1 (found 0)"),
+    ],
+)
+def test_bad_input_is_named(write: WriteDocument, changes: Document, message: str) -> None:
+    done = invoke(write("run", **changes))
+    assert done.code == 2
+    assert message in done.stderr
+
+
+def test_a_broken_photo_is_bad_input(write: WriteDocument, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
+    done = invoke(write("run", photos={"folder": str(tmp_path / "photos")}))
+    assert done.code == 2
+    assert "a.jpg: is empty (0 bytes)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.ckpt", "holds pickled weights, which can run code when opened; use its .safetensors version"),
+        ("model.safetensors", "is a single file; convert it once with diffusers' from_single_file"),
+    ],
+)
+def test_a_base_model_in_one_file_is_answered_with_the_remedy(
+    write: WriteDocument, tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    done = invoke(write("run", model=f"../{name}"))
+    assert done.code == 2
+    assert message in done.stderr
+
+
+def test_what_a_kill_left_half_written_is_no_state_and_goes(tmp_path: Path) -> None:
+    assert newest_state(tmp_path / "none") is None
+    for name in ("step-2", "step-10", f"step-12.{'a' * 32}.tmp", f"step-10.{'b' * 32}.old", "notes"):
+        (tmp_path / name).mkdir()
+    assert newest_state(tmp_path) == tmp_path / "step-10"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "step-10", "step-2"]
+
+
+def test_progress_in_a_pipe_shows_the_mean_loss_since_the_last_line_speed_and_time_left() -> None:
+    now = 0.0
+    written = StringIO()
+    with TrainingProgress(60, 10, Console(file=written), clock=lambda: now) as progress:
+        for step, seconds, loss in ((11, 4.0, 1.0), (12, 10.0, 0.5), (60, 100.0, 0.25)):
+            now = seconds
+            rates = {"unet": 1e-3, "text_encoder": 5e-5}
+            progress.stepped(StepReport(step=step, loss_tensor=torch.tensor(loss), learning_rates=rates))
+    assert written.getvalue().splitlines() == [
+        "step 12/60  loss 0.7500  rate unet 1.00e-03, text_encoder 5.00e-05  0.20 steps/s  0:04:00 left",
+        "step 60/60  loss 0.2500  rate unet 1.00e-03, text_encoder 5.00e-05  0.50 steps/s  0:00:00 left",
+    ]

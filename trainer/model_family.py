@@ -1,0 +1,116 @@
+"""What the trainer knows of a base model, whatever its family: captions in, predictions out, parts that carry adapters.
+
+Legend: batch = photos of one call, channels, height and width as those of a latent.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from trainer.framing import Framing
+
+Part = Literal["unet", "text_encoder", "text_encoder_2"]
+Conditioning = Mapping[str, Tensor]
+"""Named tensors, each with one row a photo, that steer a prediction; their names are the family's own."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BaseModel(ABC):
+    """The parts of one pipeline, frozen and in evaluation mode; a subclass a family of models.
+
+    The parts are live and shared: an attached adapter changes what they compute until it is detached.
+    """
+
+    title: ClassVar[str]
+    """What people call the family."""
+    pipeline_class: ClassVar[Any]
+    """The diffusers pipeline, which also reads and writes the family's adapter files."""
+    parts: ClassVar[tuple[Part, ...]]
+    """Modules that may carry adapter layers: the UNet, then the text encoders."""
+    files: ClassVar[tuple[str, ...]]
+    """Sub-folders of the pipeline that say what the model computes."""
+    kohya_prefixes: ClassVar[Mapping[Part, str]]
+    """What kohya's keys begin with, by part."""
+    kohya_version: ClassVar[str]
+    """What kohya's header calls the family."""
+
+    name: str
+    """Folder, file or hub name it was loaded from."""
+    folder: Path
+    """Local folder of the files."""
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    scheduler: ConfigMixin
+    """The pipeline's sampler; its config holds the noise schedule and the prediction type."""
+    device: torch.device
+    dtype: torch.dtype
+    """Of all weights: float32 on a CPU, bfloat16 on CUDA (float16 where that is missing)."""
+
+    @abstractmethod
+    def tokenize(self, captions: Sequence[str]) -> Conditioning:
+        """Token ids of every text encoder, Int64[captions, tokens] on the CPU, padded to the tokenizer's length."""
+
+    @abstractmethod
+    def encode(self, tokens: Conditioning) -> Conditioning:
+        """What the text encoders make of `tokenize`'s tensors, on the device: with gradients if these are enabled."""
+
+    @abstractmethod
+    def describe_framing(self, framings: Sequence[Framing]) -> Conditioning:
+        """What the model is told of sizes and crops, on the CPU; {} if it is told nothing."""
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The UNet's answer to Float[batch, channels, height, width] latents at Int64[batch] timesteps.
+
+        Args:
+            noisy: any float format; the model computes in its own.
+            timesteps: of the noise schedule.
+            conditioning: rows of `encode` and `describe_framing` together; further names are ignored.
+        """
+
+    @abstractmethod
+    def pipeline(self) -> Any:
+        """A `pipeline_class` over these very modules (nothing is copied) with a sampler of its own."""
+
+    def module(self, part: Part) -> nn.Module:
+        """The module that `part` names."""
+        module: nn.Module = getattr(self, part)
+        return module
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the names and contents of the weight, config and tokenizer files; the same on every device."""
+        digest = hashlib.sha256()
+        for part in self.files:
+            for path in sorted((self.folder / part).iterdir()):
+                if path.suffix in (".safetensors", ".json", ".txt"):
+                    with path.open("rb") as file:
+                        content = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest.update(f"{part}/{path.name} {content}\n".encode())
+        return digest.hexdigest()
+
+
+def padded_tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
+    """Int64[captions, tokens], cut and padded to the tokenizer's length."""
+    encoded = tokenizer(
+        list(captions),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    )
+    input_ids: Tensor = encoded.input_ids
+    return input_ids
