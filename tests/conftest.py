@@ -2,12 +2,19 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heeded_interrupts() -> None:
+    """Tests press Ctrl-C on programs that they start; one started from a shell's background would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
