@@ -1,4 +1,4 @@
-"""A real browser, for tests of pages."""
+"""What all tests share: Ctrl-C is heeded, and pages are shown in a real browser."""
 
 import os
 import shutil
