@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 
 from evaluation.config import GenerationConfig
+from evaluation.one_dnn import OneDnnLinear
 
 
 class ImagePipeline(Protocol):
@@ -53,7 +54,7 @@ def generate_images(
     sampler = _sampling_pipeline(pipeline, config)
     images: list[Image.Image] = []
     shared = torch.Generator("cpu").manual_seed(seeds[0]) if config.shared_noise and seeds else None
-    with torch.inference_mode(), _evaluation_mode(sampler):
+    with torch.inference_mode(), _evaluation_mode(sampler), OneDnnLinear():
         for start in range(0, len(prompts), config.batch_size):
             batch = slice(start, start + config.batch_size)
             # Every image has a generator of its own, on the CPU so that each device starts from the same noise.

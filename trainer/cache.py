@@ -172,8 +172,8 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, 
             pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
             posterior = vae.encode(pixels.flip(-1) if mirrored else pixels).latent_dist
             latents[photo.sha256, photo.crop, mirrored] = (
-                ((posterior.mean - shift) * scale).cpu(),
-                (posterior.std * scale).cpu(),
+                ((posterior.mean - shift) * scale).cpu().contiguous(),
+                (posterior.std * scale).cpu().contiguous(),
             )
     finally:
         nn.Module.to(vae, base.dtype)

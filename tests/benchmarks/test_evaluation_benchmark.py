@@ -105,7 +105,7 @@ def test_quick_run_scores_alike_on_both_sides_and_ends_with_its_outcome(tmp_path
         *("largest_difference", "largest_difference_on_same_images", "same_scores", "ours", "homework"),
     }
     assert outcome["benchmark"] == "evaluation"
-    assert outcome["batches"] == {"ours": 24, "homework": 4}
+    assert outcome["batches"] == {"ours": 24, "homework": 1}
     assert outcome["goals"] == {"rate": 3.0}
 
     assert outcome["same_scores"], "the two sides do not measure the same"
