@@ -18,7 +18,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.config import PromptSet, with_trigger, without_trigger
 from evaluation.faces import Face, FaceModel
 from evaluation.generate import generate_images
-from trainer.cache import build_cache
+from trainer.bucketed_cache import build_bucketed_cache
 from trainer.loop import TrainingDiverged, TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
 from trainer.photos import open_photo
@@ -43,7 +43,13 @@ class Collector:
         self._split = collection.split
         self._base = load_base_model(collection.search.model, device=device)
         self._training, self._held_out = (
-            build_cache(photos, self._base, resolution=collection.search.training.resolution, folder=folder / "cache")
+            build_bucketed_cache(
+                photos,
+                self._base,
+                resolution=collection.search.training.resolution,
+                folder=folder / "cache",
+                buckets=collection.search.photos.buckets,
+            )
             for photos in (self._split.training, self._split.reference)
         )
         self._face_model = FaceModel(collection.search.evaluation.faces)

@@ -20,6 +20,7 @@ from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, Object
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.run_config import OptionalBuckets
 from trainer.settings_file import ConfigurationError as ConfigurationError
 from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
 
@@ -75,6 +76,19 @@ class PhotosConfig(_Section):
     """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
     maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
     """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
+    buckets: OptionalBuckets = None
+    """Cut each photo that is trained on to the size nearest to its shape, of about `training.resolution` squared
+    pixels: true, or the `step` and `maximum_ratio` of their sides. Faces are compared on the middle square as ever.
+    Default: cut to the middle square."""
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> PhotosConfig:
+        if self.buckets is not None and self.face_crop is not None:
+            raise ValueError(
+                f"face_crop is {self.face_crop!r} and cuts squares, so all buckets but one would be empty; "
+                "leave out face_crop or buckets"
+            )
+        return self
 
 
 class OthersConfig(_Section):
@@ -209,6 +223,12 @@ class SearchConfig(_Section):
             if name in FIXED:
                 raise ValueError(f"{name!r} cannot vary: {FIXED[name]}")
         return space
+
+    @model_validator(mode="after")
+    def _buckets_fit(self) -> SearchConfig:
+        if self.photos.buckets is not None:
+            self.photos.buckets.sizes(self.training.resolution)
+        return self
 
     @model_validator(mode="after")
     def _trainable(self) -> SearchConfig:

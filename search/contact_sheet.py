@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from search.photo_report import PhotoReport, PhotoRow
+from search.photo_report import PhotoReport, PhotoRow, size_name
 from trainer.files import write_file
 from trainer.picture import Box, PictureError, decode_picture
 
@@ -74,6 +74,7 @@ def _words(row: PhotoRow) -> Sequence[str]:
     measures = [
         *([f"distance {row.identity_distance:.2f}"] if row.identity_distance is not None else []),
         *([f"sharpness {row.sharpness:.0f}"] if row.sharpness is not None else []),
+        *([size_name(row.bucket)] if row.bucket is not None else []),
     ]
     said = [first, ", ".join(measures), *row.reasons, *row.warnings]
     lines = [line for text in said if text for line in textwrap.wrap(text, CHARACTERS)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from search.config import PhotosConfig
 from trainer.faces import FaceFinder, FacePhoto, cut_to_face, find_faces, keep_nearest
 from trainer.files import write_file
 from trainer.photos import PHOTO_FILES, PhotoProblem, open_photo, resemblance_warnings, survey_photos
-from trainer.picture import Box, open_picture
+from trainer.picture import Box, Size
 
 Status = Literal["used", "cropped", "refused"]
 STATUSES: tuple[Status, ...] = ("used", "cropped", "refused")
@@ -29,7 +29,8 @@ class PhotoRow:
 
     file: str
     status: Status
-    """`used` as its middle square, `cropped` to the square around its face, or `refused`."""
+    """`used` as its middle square, or the middle of its bucket's shape, `cropped` to the square around its face, or
+    `refused`."""
     reasons: tuple[str, ...]
     """Why it is refused; empty otherwise."""
     warnings: tuple[str, ...]
@@ -40,12 +41,14 @@ class PhotoRow:
     height: int | None = None
     crop: Box | None = None
     """The square that is used, if not the middle one."""
+    bucket: Size | None = None
+    """Width and height in pixels to which it is cut for training; None: a square, or no buckets were asked for."""
     face: Box | None = None
     """None: no face was found, or none was looked for."""
     identity_distance: float | None = None
     """Distance of the face to the mean of all faces of the folder, [0, 2]; None without a face."""
     sharpness: float | None = None
-    """See `sharpness`; of the square that is used."""
+    """See `sharpness`; of the part that is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,12 @@ class PhotoReport:
         return sum(row.status == status for row in self.photos)
 
     @property
+    def buckets(self) -> dict[str, int]:
+        """How many of the photos that are used go into each bucket, by its size as `448x576`, in order of width."""
+        counts = Counter(row.bucket for row in self.photos if row.status != "refused" and row.bucket is not None)
+        return {size_name(size): count for size, count in sorted(counts.items())}
+
+    @property
     def usable(self) -> int:
         """How many photos are used, cropped or not."""
         return len(self.photos) - self.count("refused")
@@ -72,7 +81,7 @@ class PhotoReport:
         """The report as one JSON object, counts first."""
         values: dict[str, object] = {"folder": str(self.folder)}
         values.update({status: self.count(status) for status in STATUSES})
-        values.update(problems=self.problems, photos=[asdict(row) for row in self.photos])
+        values.update(buckets=self.buckets, problems=self.problems, photos=[asdict(row) for row in self.photos])
         return json.dumps(values, indent=1, allow_nan=False)
 
     def write(self, path: Path) -> None:
@@ -86,10 +95,11 @@ def examine_photos(photos: PhotosConfig, finder: FaceFinder | None, *, resolutio
     Args:
         photos: The folder, and how its photos are chosen and cut.
         finder: Finds faces; None leaves faces out, and then photos are neither chosen nor cut by them.
-        resolution: Side in pixels at which sharpness is measured: that of training.
+        resolution: Side in pixels at which sharpness is measured: that of training; buckets have at most its area.
 
     Raises:
-        ValueError: the finder failed, or `photos.nearest` asks for more faces than there are.
+        ValueError: the finder failed, `photos.nearest` asks for more faces than there are, or a bucket's step for more
+            than the resolution.
     """
     found, problems = survey_photos(
         photos.folder,
@@ -121,6 +131,11 @@ def examine_photos(photos: PhotosConfig, finder: FaceFinder | None, *, resolutio
     )
 
 
+def size_name(size: Size) -> str:
+    """A size as people write it."""
+    return f"{size[0]}x{size[1]}"
+
+
 def sharpness(picture: Image.Image) -> float:
     """Variance of the Laplacian of a grey picture, at least 0 (Pech-Pacheco et al. 2000).
 
@@ -132,13 +147,14 @@ def sharpness(picture: Image.Image) -> float:
 
 def _row(face: FacePhoto, photos: PhotosConfig, alike: str | None, *, kept: bool, looked: bool, side: int) -> PhotoRow:
     photo = face.photo if photos.face_crop is None else cut_to_face(face, photos.face_crop)
-    width, height = open_picture(photo.path).size
-    square = min(width, height) if photo.crop is None else photo.crop[2]
+    bucket = None if photos.buckets is None else photos.buckets.size_of(photo.shape, side)
     notes = [alike] if alike else []
     if looked and face.face is None:
         notes.append("no face was found")
-    if square < side:
-        notes.append(f"its square of {square} pixels is enlarged to {side}")
+    if bucket is None and min(photo.shape) < side:
+        notes.append(f"its square of {min(photo.shape)} pixels is enlarged to {side}")
+    if bucket is not None and any(own < wanted for own, wanted in zip(photo.shape, bucket, strict=True)):
+        notes.append(f"its {size_name(photo.shape)} pixels are enlarged for {size_name(bucket)}")
     away = "no face was found" if face.identity_distance is None else "its face is farther from the mean"
     return PhotoRow(
         file=photo.path.name,
@@ -146,12 +162,13 @@ def _row(face: FacePhoto, photos: PhotosConfig, alike: str | None, *, kept: bool
         reasons=() if kept else (f"{away}, and only the {photos.nearest} nearest are kept",),
         warnings=tuple(notes),
         caption=photo.caption,
-        width=width,
-        height=height,
+        width=photo.size[0],
+        height=photo.size[1],
         crop=photo.crop,
+        bucket=bucket,
         face=face.face,
         identity_distance=face.identity_distance,
-        sharpness=sharpness(open_photo(photo.path, side, photo.crop)),
+        sharpness=sharpness(open_photo(photo.path, bucket or side, photo.crop)),
     )
 
 

@@ -23,7 +23,7 @@ from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, Sc
 from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
-from trainer.cache import build_cache
+from trainer.bucketed_cache import build_bucketed_cache
 from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
@@ -49,7 +49,14 @@ class Workbench:
         self._setup = setup
         self._base = load_base_model(setup.model, device=device)
         self._training, self._reference_cache = (
-            build_cache(photos, self._base, resolution=setup.resolution, folder=setup.cache, views=views)
+            build_bucketed_cache(
+                photos,
+                self._base,
+                resolution=setup.resolution,
+                folder=setup.cache,
+                views=views,
+                buckets=setup.buckets,
+            )
             for photos, views in ((repeated(setup.split.training), setup.views), (setup.split.reference, Views()))
         )
         # In a seat of several workers only the first generates and judges.

@@ -10,6 +10,7 @@ from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, Object
 from evaluation.hw10 import hw10_generation
 from search.config import SearchConfig
 from search.job import PromptSetName
+from trainer.buckets import AspectBuckets
 from trainer.photos import PhotoSplit
 from trainer.views import Views
 
@@ -24,6 +25,8 @@ class WorkbenchSetup:
     trigger: str
     resolution: int
     """Side of training images, pixels; reference photos are measured at the side of generated images."""
+    buckets: AspectBuckets | None = None
+    """Shapes that training images may have beside the square."""
     cache: Path
     """Folder of the data caches."""
     faces: FaceConfig
@@ -57,6 +60,7 @@ class WorkbenchSetup:
             split=split,
             trigger=config.photos.trigger,
             resolution=config.training.resolution,
+            buckets=config.photos.buckets,
             cache=config.runs / ".cache",
             faces=config.evaluation.faces,
             second_judge=config.evaluation.second_judge,

@@ -20,7 +20,7 @@ from trainer.files import write_file
 from trainer.framing import Framing, framing_of
 from trainer.model_family import BaseModel, Conditioning
 from trainer.photos import CaptionedPhoto, open_face_mask, open_photo
-from trainer.picture import Box
+from trainer.picture import Box, Size, width_and_height
 from trainer.views import Views
 
 VERSION = "2"
@@ -45,6 +45,12 @@ class DataCache:
 
     def __len__(self) -> int:
         return len(self.latent_mean)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a latent."""
+        channels, height, width = self.latent_mean.shape[1:]
+        return channels, height, width
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "DataCache":
@@ -76,9 +82,14 @@ class DataCache:
 
 
 def build_cache(
-    photos: Sequence[CaptionedPhoto], base: BaseModel, *, resolution: int, folder: Path, views: Views | None = None
+    photos: Sequence[CaptionedPhoto],
+    base: BaseModel,
+    *,
+    resolution: int | Size,
+    folder: Path,
+    views: Views | None = None,
 ) -> DataCache:
-    """The encoded photos, read from `folder` if they are there and whole, otherwise computed and written there.
+    """The encoded photos, cut to one size: read from `folder` if they are there and whole, else computed and written.
 
     The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution
     and the views, so a change to any of them makes another file. The base model must carry no adapter.
@@ -86,7 +97,7 @@ def build_cache(
     Args:
         photos: at least one.
         base: encodes them with its VAE (without gradients, in float32) and text encoder.
-        resolution: side of the square crop in pixels, a multiple of 8.
+        resolution: side of the square crop in pixels, or width and height of the crop; multiples of 8.
         folder: made if missing; several processes may share it.
         views: the forms in which each photo is encoded; as it is only, if None.
 
@@ -115,12 +126,13 @@ def build_cache(
     return cache
 
 
-def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, views: Views) -> str:
+def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, views: Views) -> str:
+    width, height = width_and_height(resolution)
     content = [
         VERSION,
         base.sha256,
         str(base.dtype),
-        resolution,
+        width if width == height else [width, height],
         asdict(views),
         [[photo.sha256, photo.crop, photo.face, photo.caption] for photo in photos],
     ]
@@ -150,8 +162,8 @@ def _read(path: Path) -> DataCache | None:
 
 
 @torch.no_grad()
-def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, views: Views) -> DataCache:
-    _check_lengths(photos, base)
+def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, views: Views) -> DataCache:
+    check_lengths(photos, base)
     rows = [
         (photo, mirrored, views.caption(photo.caption, number))
         for mirrored, number in views.forms()
@@ -185,8 +197,8 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, 
             encoded[caption] = {name: tensor.float().cpu() for name, tensor in answer.items()}
     by_row = [encoded[caption] for *_, caption in rows]
     embeddings = {name: torch.cat([row[name] for row in by_row]) for name in by_row[0]}
-    side = next(iter(latents.values()))[0].shape[-1]
-    masks = [torch.from_numpy(np.array(open_face_mask(photo, side))) for photo in photos]
+    height, width = next(iter(latents.values()))[0].shape[-2:]
+    masks = [torch.from_numpy(np.array(open_face_mask(photo, (width, height)))) for photo in photos]
     pictures = [(photo.sha256, photo.crop, mirrored) for photo, mirrored, _ in rows]
     return DataCache(
         latent_mean=torch.cat([latents[picture][0] for picture in pictures]),
@@ -200,9 +212,13 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int, 
     )
 
 
-def _check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
+def check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
     """Refuses captions that are too long: what is cut off would be trained without being said, and a warning in a
-    seat's log is not on the user's terminal."""
+    seat's log is not on the user's terminal.
+
+    Raises:
+        ValueError: names the photos with such captions.
+    """
     length = base.tokenizer.model_max_length
     lengths = {photo.path.name: len(base.tokenizer(photo.caption).input_ids) for photo in photos}
     if too_long := [f"{name} ({tokens})" for name, tokens in lengths.items() if tokens > length]:

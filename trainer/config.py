@@ -111,7 +111,8 @@ class TrainingConfig:
     """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1."""
 
     resolution: int = 512
-    """Side of the square training crop in pixels; a multiple of 8, at least 8."""
+    """Side of the square training crop in pixels; a multiple of 8, at least 8. Aspect buckets have at most the pixels
+    of this square."""
 
     caption_dropout: float = 0.0
     """Probability that a photo is shown with an empty caption, in [0, 1)."""

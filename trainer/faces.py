@@ -111,8 +111,7 @@ def cut_to_face(face: FacePhoto, margin: float) -> CaptionedPhoto:
     """
     if face.face is None:
         return face.photo
-    size = open_picture(face.photo.path).size
-    return replace(face.photo, crop=face_square(size, face.face, margin))
+    return replace(face.photo, crop=face_square(face.photo.size, face.face, margin))
 
 
 def face_square(size: tuple[int, int], face: Box, margin: float) -> Box:

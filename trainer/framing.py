@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from trainer.photos import CaptionedPhoto
-from trainer.picture import Box, open_picture
+from trainer.picture import Box, Size, width_and_height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +18,18 @@ class Framing:
     """Height and width of the crop."""
 
 
-def centre_square(width: int, height: int, resolution: int) -> Framing:
-    """The framing of a photo's centre square, scaled to `resolution` pixels."""
-    side = min(width, height)
-    top, left = ((extent - side) / 2 * resolution / side for extent in (height, width))
+def centre_cut(width: int, height: int, size: Size) -> Framing:
+    """The framing of the middle of a photo, scaled so that it covers `size`: one side fits, the other is cut."""
+    target_width, target_height = size
+    # Doubled cuts over a common denominator, so that what lies half-way is rounded as such.
+    if target_width * height >= target_height * width:
+        top, left = (height * target_width - target_height * width) / (2 * width), 0.0
+    else:
+        top, left = 0.0, (width * target_height - target_width * height) / (2 * height)
     return Framing(
         original_size=(height, width),
         crop_top_left=(round(top), round(left)),
-        target_size=(resolution, resolution),
+        target_size=(target_height, target_width),
     )
 
 
@@ -48,9 +52,9 @@ def cut_square(width: int, height: int, crop: Box, resolution: int, *, mirrored:
     )
 
 
-def framing_of(photo: CaptionedPhoto, resolution: int, *, mirrored: bool = False) -> Framing:
-    """The framing of what `trainer.photos.open_photo` gives of a photo and its crop."""
-    width, height = open_picture(photo.path).size
+def framing_of(photo: CaptionedPhoto, size: int | Size, *, mirrored: bool = False) -> Framing:
+    """The framing of what `trainer.photos.open_photo` gives of a photo and its crop; a crop's size is a square's."""
+    width, height = photo.size
     if photo.crop is None:
-        return centre_square(width, height, resolution)
-    return cut_square(width, height, photo.crop, resolution, mirrored=mirrored)
+        return centre_cut(width, height, width_and_height(size))
+    return cut_square(width, height, photo.crop, width_and_height(size)[0], mirrored=mirrored)

@@ -3,9 +3,9 @@
 Legend: batch = photos of one forward pass on this worker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,8 @@ from trainer import job_state
 from trainer.acceleration import choose_precision, make_accelerator
 from trainer.adapter import Adapter, attach_adapter
 from trainer.average import AveragedWeights
-from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
+from trainer.batches import StepDraw, draw_passes, shown, stream_seed
+from trainer.bucketed_cache import BucketedCache
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thresholds, min_snr_weights
@@ -64,11 +65,11 @@ class TrainingJob:
 
     In an initialised torch.distributed group every worker makes the same job: each trains on its share of every batch
     and gradients are averaged, so the number of workers does not change what is learnt. All randomness of a step is a
-    function of (config.seed, step).
+    function of (config.seed, step). Photos of several sizes never meet in one forward pass (`trainer.batches`).
 
     Args:
         base: carries no adapter; the job attaches its own.
-        cache: the training photos; moved to the base's device.
+        cache: the training photos, of one size or several; moved to the base's device.
         views: the forms of each photo that `cache` holds.
         config: what to do.
 
@@ -76,7 +77,9 @@ class TrainingJob:
         ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
     """
 
-    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig, views: Views | None = None) -> None:
+    def __init__(
+        self, base: BaseModel, cache: DataCache | BucketedCache, config: TrainingConfig, views: Views | None = None
+    ) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._workers = torch.distributed.get_world_size() if distributed else 1
         self._worker = torch.distributed.get_rank() if distributed else 0
@@ -93,7 +96,9 @@ class TrainingJob:
         self.step_count = 0
         self.closed = False
         self._evaluating = False
-        self._cache = cache.to(base.device)
+        cache = BucketedCache.of(cache)
+        self._caches = cache.to(base.device).buckets
+        self._buckets = cache.outlines(self._views)
         self._cache_sha256 = cache.sha256
         self._schedule = NoiseSchedule.of(base.scheduler, base.device)
         self._loss_weights = min_snr_weights(self._schedule.snr, config.snr_gamma, self._schedule.prediction_type)
@@ -145,24 +150,23 @@ class TrainingJob:
         if self.closed or self.finished:
             raise RuntimeError(f"the job is {'closed' if self.closed else 'finished'} at step {self.step_count}")
         config = self.config
-        draw = draw_step(
+        draws = draw_passes(
             config.seed,
             self.step_count,
-            photos=self._photos,
-            count=config.photos_per_step,
-            latent_shape=self._latent_shape,
+            buckets=self._buckets,
+            batch_size=config.batch_size,
+            passes=config.gradient_accumulation_steps,
             timesteps=len(self._loss_weights),
         )
-        draw = offset_noise(draw, config.noise_offset, seed=config.seed, step=self.step_count)
-        rows = shown_rows(draw.indices, photos=self._photos, views=self._views, config=config, step=self.step_count)
-        draw = replace(draw, indices=rows)
+        draws = offset_noise(draws, config.noise_offset, seed=config.seed, step=self.step_count)
+        draws = shown(draws, buckets=self._buckets, views=self._views, config=config, step=self.step_count)
         rates = [float(rate) for rate in self._lr_scheduler.get_last_lr()]
         learning_rates = {
             str(part): rate if self._learns(part) else 0.0 for part, rate in zip(self.adapter.parts, rates, strict=True)
         }
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
         with self._dropout_randomness():
-            loss = self._optimize(draw)
+            loss = self._optimize(draws)
         self._lr_scheduler.step()
         self.step_count += 1
         if self._average is not None:
@@ -190,26 +194,30 @@ class TrainingJob:
             self._evaluating = before
             self.adapter.train(not before)
 
-    def validation_loss(self, reference: DataCache) -> float:
+    def validation_loss(self, reference: DataCache | BucketedCache) -> float:
         """Unweighted denoising loss on photos that are not trained on; lower is better.
 
         Noise and timesteps are fixed, eight per photo spread evenly over the noise schedule, and the same in every job,
         so values of different jobs and steps compare.
         """
         timesteps = len(self._loss_weights)
+        reference = BucketedCache.of(reference)
         count = len(reference) * VALIDATION_TIMESTEPS
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
-        noise = torch.randn((count, *self._latent_shape), generator=generator).to(self.base.device)
-        at = torch.arange(count, device=self.base.device)
+        at = torch.arange(count, device=self.base.device).view(VALIDATION_TIMESTEPS, len(reference))
         spread = (at * timesteps + timesteps // 2) // count
         losses = []
         with self.evaluation_mode():
-            cache = reference.to(self.base.device)
-            for rows in torch.split(at, VALIDATION_BATCH):
-                photos = rows % len(reference)
-                latents = cache.latent_mean[photos]
-                loss = self._loss(cache, photos, latents, noise[rows], spread[rows], weighted=False)
-                losses.append(loss * len(rows))
+            first = 0
+            for cache in reference.to(self.base.device).buckets:
+                own_spread = spread[:, first : first + len(cache)].flatten()
+                first += len(cache)
+                noise = torch.randn((len(own_spread), *cache.latent_shape), generator=generator).to(self.base.device)
+                for rows in torch.split(torch.arange(len(own_spread), device=self.base.device), VALIDATION_BATCH):
+                    photos = rows % len(cache)
+                    latents = cache.latent_mean[photos]
+                    loss = self._loss(cache, photos, latents, noise[rows], own_spread[rows], weighted=False)
+                    losses.append(loss * len(rows))
         return float(torch.stack(losses).sum() / count)
 
     def save(self, folder: Path) -> None:
@@ -254,16 +262,6 @@ class TrainingJob:
     ) -> None:
         self.close()
 
-    @property
-    def _photos(self) -> int:
-        """Photos in the cache, each counted once however many forms of it there are."""
-        return len(self._cache) // len(self._views.forms())
-
-    @property
-    def _latent_shape(self) -> tuple[int, int, int]:
-        channels, height, width = self._cache.latent_mean.shape[1:]
-        return channels, height, width
-
     def _state(self) -> job_state.JobState:
         return job_state.JobState(
             adapter=self.adapter,
@@ -277,27 +275,28 @@ class TrainingJob:
             cache_sha256=self._cache_sha256,
         )
 
-    def _batches(self, draw: StepDraw) -> Iterator[StepDraw]:
+    def _batches(self, draws: Sequence[StepDraw]) -> Iterator[StepDraw]:
         """This worker's part of each forward pass of a step, on the device."""
         share = self.config.batch_size // self._workers
-        for accumulated in range(self.config.gradient_accumulation_steps):
-            first = accumulated * self.config.batch_size + self._worker * share
-            rows = slice(first, first + share)
+        rows = slice(self._worker * share, (self._worker + 1) * share)
+        for draw in draws:
             yield StepDraw(
+                bucket=draw.bucket,
                 indices=self._to_device(draw.indices[rows]),
                 timesteps=self._to_device(draw.timesteps[rows]),
                 latent_noise=self._to_device(draw.latent_noise[rows]),
                 noise=self._to_device(draw.noise[rows]),
             )
 
-    def _optimize(self, draw: StepDraw) -> Tensor:
+    def _optimize(self, draws: Sequence[StepDraw]) -> Tensor:
         """Forward and backward of every batch of a step, then the optimizer; the step's loss over all workers."""
         losses: list[Tensor] = []
-        for batch in self._batches(draw):
+        for batch in self._batches(draws):
+            cache = self._caches[batch.bucket]
             with self._accelerator.accumulate():
-                mean, std = self._cache.latent_mean[batch.indices], self._cache.latent_std[batch.indices]
+                mean, std = cache.latent_mean[batch.indices], cache.latent_std[batch.indices]
                 latents = mean + std * batch.latent_noise
-                loss = self._loss(self._cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
+                loss = self._loss(cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
                 self._accelerator.backward(loss)
                 losses.append(loss.detach())
                 if self._accelerator.sync_gradients:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from trainer.picture import MAXIMUM_PIXELS, Box, PictureError, decode_picture, open_picture
+from trainer.picture import MAXIMUM_PIXELS, Box, PictureError, Size, decode_picture, open_picture, width_and_height
 from trainer.resemblance import BITS, fingerprint, group_alike
 
 TRIGGER = "{trigger}"
@@ -31,12 +31,19 @@ class CaptionedPhoto:
     """Of the file's bytes, 64 hexadecimal digits."""
     fingerprint: int
     """Perceptual hash of the picture (`trainer.resemblance`)."""
+    size: Size
+    """Of the upright photo."""
     repeats: int = 1
     """How often it comes in each epoch, at least 1."""
     crop: Box | None = None
-    """The square of the upright photo that is used; None: its centre square."""
+    """The square of the upright photo that is used; None: as much around its centre as the shape wanted covers."""
     face: Box | None = None
     """The face in the upright photo; None: there is none, or none was looked for."""
+
+    @property
+    def shape(self) -> Size:
+        """Width and height of what is used, before it is cut to a shape: the crop, or the whole photo."""
+        return self.size if self.crop is None else self.crop[2:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +150,14 @@ def survey_photos(
             problems.append(_problem(path.name, "has no caption", remedy))
             continue
         if identity is not None and caption is not None:
-            sha256, print_of_picture = identity
+            sha256, print_of_picture, size = identity
             photos.append(
                 CaptionedPhoto(
                     path=path,
                     caption=caption,
                     sha256=sha256,
                     fingerprint=print_of_picture,
+                    size=size,
                     repeats=next((n for pattern, n in repeats.items() if fnmatchcase(path.name, pattern)), 1),
                 )
             )
@@ -222,35 +230,35 @@ def repeated(photos: Sequence[CaptionedPhoto]) -> tuple[CaptionedPhoto, ...]:
     return tuple(photo for photo in photos for _ in range(photo.repeats))
 
 
-def open_photo(path: Path, resolution: int, crop: Box | None = None) -> Image.Image:
-    """The photo upright, in sRGB (`trainer.picture`), its crop scaled to `resolution` pixels.
+def open_photo(path: Path, size: int | Size, crop: Box | None = None) -> Image.Image:
+    """The photo upright, in sRGB (`trainer.picture`), scaled to cover `size` and cut in the middle, or its crop scaled.
 
     Args:
         path: of a photo that `load_photos` has passed.
-        resolution: side in pixels.
-        crop: a square within the upright photo; None: its centre square.
+        size: width and height in pixels, or the side of a square.
+        crop: a part of the upright photo, of the shape of `size`; None: all of it that covers `size`.
     """
-    return _cut(open_picture(path), resolution, crop, Image.Resampling.LANCZOS)
+    return _cut(open_picture(path), size, crop, Image.Resampling.LANCZOS)
 
 
-def open_face_mask(photo: CaptionedPhoto, side: int) -> Image.Image:
-    """Which part of the photo, cut as `open_photo` cuts it, is face: mode F, `side` x `side` pixels, each in [0, 1].
+def open_face_mask(photo: CaptionedPhoto, size: int | Size) -> Image.Image:
+    """Which part of the photo, cut as `open_photo` cuts it, is face: mode F, `size` pixels, each in [0, 1].
 
     A pixel is the share of its area that the face's box covers; all are 0 without a face.
     """
     if photo.face is None:
-        return Image.new("F", (side, side))
-    mask = Image.new("F", open_picture(photo.path).size)
+        return Image.new("F", width_and_height(size))
+    mask = Image.new("F", photo.size)
     x, y, width, height = photo.face
     mask.paste(1.0, (x, y, x + width, y + height))
-    return _cut(mask, side, photo.crop, Image.Resampling.BOX)
+    return _cut(mask, size, photo.crop, Image.Resampling.BOX)
 
 
-def _cut(picture: Image.Image, side: int, crop: Box | None, filter_: Image.Resampling) -> Image.Image:
+def _cut(picture: Image.Image, size: int | Size, crop: Box | None, filter_: Image.Resampling) -> Image.Image:
     if crop is None:
-        return ImageOps.fit(picture, (side, side), filter_)
+        return ImageOps.fit(picture, width_and_height(size), filter_)
     x, y, width, height = crop
-    return picture.resize((side, side), filter_, box=(x, y, x + width, y + height))
+    return picture.resize(width_and_height(size), filter_, box=(x, y, x + width, y + height))
 
 
 def _problem(file: str, reason: str, remedy: str) -> PhotoProblem:
@@ -278,8 +286,8 @@ def _files_by_stem(folder: Path, problems: list[PhotoProblem]) -> tuple[dict[str
 
 def _check_photo(
     path: Path, minimum_side: int, maximum_pixels: int, problems: list[PhotoProblem]
-) -> tuple[str, int] | None:
-    """SHA-256 and fingerprint of a photo that decodes, or None with the reason added to `problems`."""
+) -> tuple[str, int, Size] | None:
+    """SHA-256, fingerprint and size of a photo that decodes, or None with the reason added to `problems`."""
     try:
         content = path.read_bytes()
         picture = decode_picture(content, maximum_pixels=maximum_pixels)
@@ -294,7 +302,7 @@ def _check_photo(
         reason = f"is too small ({width}x{height} pixels)"
         problems.append(_problem(path.name, reason, f"both sides need at least {minimum_side} pixels"))
         return None
-    return hashlib.sha256(content).hexdigest(), fingerprint(picture)
+    return hashlib.sha256(content).hexdigest(), fingerprint(picture), picture.size
 
 
 def _read_caption(path: Path, trigger: str | None, problems: list[PhotoProblem]) -> str | None:

@@ -17,6 +17,13 @@ MODE_OF_COLOUR_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of an upright picture."""
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+def width_and_height(size: int | Size) -> Size:
+    """The size that a number, the side of a square, stands for; a size is itself."""
+    return (size, size) if isinstance(size, int) else size
 
 
 class PictureError(ValueError):

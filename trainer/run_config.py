@@ -6,13 +6,22 @@ Every path in the file is read relative to the file's own folder, so that the sa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from trainer.buckets import AspectBuckets
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 from trainer.settings_file import ConfigurationError, explain, read_settings, resolve_folder, resolve_model
+
+
+def _from_switch(value: Any) -> Any:
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+OptionalBuckets = Annotated[AspectBuckets | None, BeforeValidator(_from_switch)]
+"""A setting that is `true` (the default buckets), `false` (none) or says what they are."""
 
 
 class _Section(BaseModel):
@@ -32,6 +41,9 @@ class TrainingPhotos(_Section):
     """How often photos come in an epoch, by patterns of their file names; the first that fits counts, else once."""
     maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
     """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
+    buckets: OptionalBuckets = None
+    """Cut each photo to the size nearest to its shape, of about `training.resolution` squared pixels: true, or the
+    `step` and `maximum_ratio` of their sides. Default: cut to the middle square."""
 
 
 class RunConfig(_Section):
@@ -54,6 +66,12 @@ class RunConfig(_Section):
         if name == "pytorch_lora_weights":
             raise ValueError("this is the name of the file for diffusers; choose another")
         return name
+
+    @model_validator(mode="after")
+    def _buckets_fit(self) -> RunConfig:
+        if self.photos.buckets is not None:
+            self.photos.buckets.sizes(self.training.resolution)
+        return self
 
     @field_validator("training")
     @classmethod

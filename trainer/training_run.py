@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
-from trainer.cache import DataCache, build_cache
+from trainer.bucketed_cache import BucketedCache, build_bucketed_cache
 from trainer.loop import TrainingJob
 from trainer.model import BaseModel, choose_device, load_base_model
 from trainer.photos import load_photos, repeated
@@ -93,7 +93,7 @@ def newest_state(states: Path) -> Path | None:
     return steps[max(steps)] if steps else None
 
 
-def _load(config: RunConfig) -> tuple[BaseModel, DataCache]:
+def _load(config: RunConfig) -> tuple[BaseModel, BucketedCache]:
     try:
         photos = load_photos(
             config.photos.folder,
@@ -104,19 +104,20 @@ def _load(config: RunConfig) -> tuple[BaseModel, DataCache]:
         )
         base = load_base_model(config.model, device=choose_device())
         folder = config.output / CACHE_FOLDER
-        cache = build_cache(
+        cache = build_bucketed_cache(
             repeated(photos),
             base,
             resolution=config.training.resolution,
             folder=folder,
             views=Views.needed_by([config.training]),
+            buckets=config.photos.buckets,
         )
         return base, cache
     except (ValueError, OSError) as error:
         raise RunInputError(str(error)) from error
 
 
-def _start(config: RunConfig, base: BaseModel, cache: DataCache) -> TrainingJob:
+def _start(config: RunConfig, base: BaseModel, cache: BucketedCache) -> TrainingJob:
     try:
         return TrainingJob(base, cache, config.training, Views.needed_by([config.training]))
     except ValueError as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import typer
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 import evaluation.faces
@@ -18,6 +18,7 @@ from search.config import PhotosConfig
 from search.contact_sheet import COLOURS, FACE, GAP, MISSING, TEXT, TILE, draw_contact_sheet
 from search.photo_report import PhotoReport, examine_photos, sharpness
 from search.photos import main
+from trainer.buckets import AspectBuckets
 from trainer.picture import Box
 
 SIDE = 64
@@ -126,6 +127,32 @@ def test_a_small_square_is_mentioned_and_faces_may_be_left_out(folder: Path) -> 
     assert (row.status, row.face, row.warnings) == ("used", None, ("its square of 100 pixels is enlarged to 128",))
 
 
+def test_each_photo_is_told_its_bucket_when_asked(tmp_path: Path) -> None:
+    """At 64 pixels in steps of 8 there are 48x80, 56x72, 64x64 and their like lying down."""
+    for seed, (stem, size) in enumerate({"a": (80, 90), "b": (120, 160), "c": (200, 70), "d": (90, 90)}.items()):
+        pixels = np.random.default_rng(seed).integers(0, 90, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{stem}.png")
+    (tmp_path / "e.png").write_text("no photo")
+    config = PhotosConfig(folder=tmp_path, caption_template="a photo", buckets=AspectBuckets(step=8))
+    report = examine_photos(config, None, resolution=SIDE)
+    # 8:9 lies nearer to the square (a factor of 9/8) than 7:9 (8/7).
+    assert [row.bucket for row in report.photos] == [(64, 64), (56, 72), (80, 48), (64, 64), None]
+    assert report.buckets == {"56x72": 1, "64x64": 2, "80x48": 1}
+    assert [row.warnings for row in report.photos] == [()] * 5
+    with Image.open(tmp_path / "b.png") as picture:
+        cut = ImageOps.fit(picture, (56, 72), Image.Resampling.LANCZOS)
+    assert report.photos[1].sharpness == sharpness(cut)
+    values = json.loads(report.as_json())
+    assert values["buckets"] == {"56x72": 1, "64x64": 2, "80x48": 1}
+    assert [row["bucket"] for row in values["photos"]] == [[64, 64], [56, 72], [80, 48], [64, 64], None]
+    enlarged = examine_photos(config, None, resolution=128)
+    assert enlarged.photos[2].bucket == (168, 96)
+    assert enlarged.photos[2].warnings == ("its 200x70 pixels are enlarged for 168x96",)
+    without = examine_photos(config.model_copy(update={"buckets": None}), None, resolution=SIDE)
+    assert without.buckets == {}
+    assert {row.bucket for row in without.photos} == {None}
+
+
 def test_sharpness_is_the_variance_of_the_laplacian() -> None:
     """One point of 8 on black: -32 in its place, 8 in its four neighbours', over 25 pixels; their sum is 0."""
     pixels = np.zeros((5, 5), dtype=np.uint8)
@@ -189,10 +216,27 @@ def test_the_command_prints_and_writes_the_report(run: CliRunner, folder: Path, 
         assert sheet.format == "PNG"
 
 
+def test_the_command_prints_buckets(run: CliRunner, folder: Path, tmp_path: Path) -> None:
+    """All usable ones of the folder are twice as wide as high."""
+    arguments = [str(folder), "--output", str(tmp_path / "report"), "--resolution", str(SIDE)]
+    result = run.invoke(APP, [*arguments, "--bucket-step", "8"])
+    assert result.exit_code == 0, result.output
+    assert "a.png            used         80x48  distance" in result.output
+    assert "text.jpg         refused          -  distance" in result.output
+    assert "buckets: 80x48 (6)\n" in result.output
+    result = run.invoke(APP, [*arguments, "--bucket-step", "8", "--bucket-ratio", "1.3"])
+    assert "buckets: 72x56 (6)\n" in result.output
+    result = run.invoke(APP, arguments)
+    assert "buckets" not in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere"], "there is no such folder"),
+        (["photos", "--bucket-step", "9"], "step is 9; it must be a multiple of 8"),
+        (["photos", "--bucket-ratio", "2", "--resolution", "32"], "photos.buckets has a step of 64 pixels, more than"),
+        (["photos", "--bucket-step", "8", "--face-crop", "2"], "face_crop is 2.0 and cuts squares"),
         (["bad"], "0 used, 0 cropped, 1 refused"),
         (["photos", "--nearest", "9"], "photos.nearest is 9, but a face was found in 5 of 6 photos"),
         (["photos", "--nearest", "1"], "--nearest: Input should be greater than or equal to 3"),

@@ -12,6 +12,7 @@ from search.config import HOMEWORK, ConfigurationError, dump_config, load_config
 from search.prompts import read_prompts
 from search.space import clip
 from search.workbench_setup import WorkbenchSetup
+from trainer.buckets import AspectBuckets
 from trainer.photos import PhotoSplit
 from trainer.views import Views
 
@@ -32,6 +33,30 @@ def test_a_file_is_read_resolved_and_read_back_from_what_a_run_keeps(
 
 
 @pytest.mark.parametrize(
+    ("setting", "buckets"),
+    [
+        (True, AspectBuckets(step=64, maximum_ratio=2)),
+        ({"step": 8}, AspectBuckets(step=8)),
+        ({"maximum_ratio": 1.5}, AspectBuckets(maximum_ratio=1.5)),
+        (False, None),
+        (None, None),
+    ],
+)
+def test_buckets_are_switched_or_described(
+    setting: object, buckets: AspectBuckets | None, document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    document["photos"]["buckets"] = setting
+    document["training"] = {"resolution": 128}
+    config = load_config(write_config(document))
+    assert config.photos.buckets == buckets
+    assert WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), {}, {}).buckets == buckets
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_config(config), "utf-8")
+    assert load_config(again, ["photos.buckets=false"]).photos.buckets is None
+    assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
     ("place", "message"),
     [
         (("trails",), "trails: there is no such key; did you mean 'trials'?"),
@@ -40,6 +65,7 @@ def test_a_file_is_read_resolved_and_read_back_from_what_a_run_keeps(
         (("evaluation", "second_judge", "detecter"), "detecter: there is no such key; did you mean 'detector'?"),
         (("evaluation", "generation", "stesp"), "stesp: there is no such key; did you mean 'steps'?"),
         (("space", "rank", "valeus"), "valeus: there is no such key; did you mean 'values'?"),
+        (("photos", "buckets", "stepp"), "photos.buckets.stepp: there is no such key; did you mean 'step'?"),
         (("space", "rnk"), "'rnk' is not a training setting; did you mean 'rank'?"),
     ],
 )
@@ -71,6 +97,15 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
         ({"photos": {"folder": "photos", "caption_template": " "}}, r"photos.caption_template"),
         ({"photos": {"folder": "photos", "maximum_pixels": 200_000_000}}, r"photos.maximum_pixels"),
+        ({"photos": {"folder": "photos", "buckets": {"step": 12}}}, r"step is 12; it must be a multiple of 8"),
+        (
+            {"photos": {"folder": "photos", "buckets": True, "face_crop": 2}},
+            r"face_crop is 2.0 and cuts squares, so all buckets but one would be empty; leave out face_crop or buckets",
+        ),
+        (
+            {"photos": {"folder": "photos", "buckets": True}, "training": {"resolution": 48}},
+            r"photos.buckets has a step of 64 pixels, more than training.resolution, which is 48; set a step",
+        ),
         ({"model": "./nowhere"}, "neither a folder"),
         ({"name": "../escape"}, "name"),
         ({"training": {"rank": 0}}, "rank is 0"),

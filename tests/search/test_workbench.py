@@ -3,6 +3,8 @@
 import importlib
 import itertools
 import json
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from safetensors.numpy import load_file
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
@@ -21,7 +24,10 @@ from search.photo_split import read_split
 from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import WEIGHTS_FILE
+from trainer.bucketed_cache import build_bucketed_cache
+from trainer.buckets import AspectBuckets
 from trainer.config import TrainingConfig
+from trainer.loop import TrainingJob
 from trainer.photos import load_photos, split_photos
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -230,6 +236,40 @@ def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
     monkeypatch.setattr(workbench, "_setup", openface)
     with pytest.raises(ValueError, match=r"recognizer 'OpenFace' cannot be loaded"):
         do(workbench, JudgeJob(id="judge", folder=tmp_path))
+
+
+def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
+    setup: WorkbenchSetup, anchors: Anchors, tmp_path: Path
+) -> None:
+    """The demo's photos, every other one cut to 3:4: encoded once a bucket, compared as squares."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, path in enumerate(sorted((DEMO / "photos").glob("*.png"))):
+        with Image.open(path) as picture:
+            picture.crop((16, 0, 112, 128) if number % 2 else (0, 0, 128, 128)).save(photos / path.name)
+        shutil.copy(path.with_suffix(".txt"), photos)
+    split = split_photos(load_photos(photos, "sks"), 0.3, 0)
+    own = replace(setup, split=split, cache=tmp_path / "cache", buckets=AspectBuckets(step=8))
+    bench = Workbench(own)
+    cached = [load_file(path)["latent_mean"].shape for path in own.cache.iterdir()]
+    expected = Counter(
+        ((18, 14) if photo.size == (96, 128) else (16, 16), side)
+        for side, of_side in (("training", split.training), ("reference", split.reference))
+        for photo in of_side
+    )
+    assert sorted((shape[2:], shape[0]) for shape in cached) == sorted(
+        (shape, count) for (shape, _), count in expected.items()
+    )
+    config = TrainingConfig(rank=4, alpha=4, steps=4, batch_size=2, resolution=64)
+    (report,) = do(bench, TrainJob(id="000", folder=tmp_path / "000", config=config, score_at=(4,), anchors=anchors))
+    training, reference = (
+        build_bucketed_cache(photos_of_side, bench._base, resolution=64, folder=own.cache, buckets=own.buckets)
+        for photos_of_side in (split.training, split.reference)
+    )
+    with TrainingJob(bench._base, training, config) as job:
+        for _ in range(4):
+            job.step()
+        assert report.metrics[VALIDATION_LOSS] == job.validation_loss(reference)
 
 
 def test_a_seat_trains_on_photos_cut_repeated_and_shown_in_every_form(

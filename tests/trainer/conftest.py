@@ -26,9 +26,17 @@ MakePhotos = Callable[..., Path]
 MakeConfig = Callable[..., TrainingConfig]
 
 
-def write_photo(folder: Path, stem: str, *, seed: int, caption: str | None = "a photo", suffix: str = ".png") -> Path:
-    """A noise photo of 70 x 80 pixels and its caption."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (80, 70, 3), dtype=np.uint8)
+def write_photo(
+    folder: Path,
+    stem: str,
+    *,
+    seed: int,
+    caption: str | None = "a photo",
+    suffix: str = ".png",
+    size: tuple[int, int] = (70, 80),
+) -> Path:
+    """A noise photo, `size` pixels wide and high, and its caption."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     path = folder / f"{stem}{suffix}"
     Image.fromarray(pixels).save(path)
     if caption is not None:

@@ -1,10 +1,12 @@
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from trainer.batches import StepDraw, batch_indices, draw_step, shown_rows, stream_seed
+from trainer import batches
+from trainer.batches import Bucket, StepDraw, batch_indices, draw_passes, draw_step, shown, shown_rows, stream_seed
 from trainer.config import TrainingConfig
 from trainer.views import Views
 
@@ -15,22 +17,29 @@ def draw(seed: int = 5, step: int = 3, count: int = 4) -> StepDraw:
     return draw_step(seed, step, photos=7, count=count, latent_shape=(4, 8, 8), timesteps=1000)
 
 
+def indices_of(seed: int, number: int, photos: int, batch_size: int) -> Tensor:
+    """A batch of photos of one size."""
+    bucket, indices = batch_indices(seed, number, [photos], batch_size)
+    assert bucket == 0
+    return indices
+
+
 @pytest.mark.parametrize(("photos", "batch_size"), [(7, 2), (3, 5), (1, 4), (6, 6)])
 def test_every_photo_comes_once_an_epoch(photos: int, batch_size: int) -> None:
     steps = 3 * photos
-    sequence = torch.cat([batch_indices(0, step, photos, batch_size) for step in range(steps)]).tolist()
+    sequence = torch.cat([indices_of(0, step, photos, batch_size) for step in range(steps)]).tolist()
     for first in range(0, len(sequence), photos):
         assert Counter(sequence[first : first + photos]) == Counter(range(photos))
 
 
 def test_epochs_and_seeds_are_shuffled_differently() -> None:
-    orders = {tuple(batch_indices(seed, epoch, 12, 12).tolist()) for seed in range(3) for epoch in range(3)}
+    orders = {tuple(indices_of(seed, epoch, 12, 12).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
 def test_the_order_does_not_depend_on_how_it_is_cut_into_batches() -> None:
-    by_one = torch.cat([batch_indices(4, step, 5, 1) for step in range(12)])
-    by_three = torch.cat([batch_indices(4, step, 5, 3) for step in range(4)])
+    by_one = torch.cat([indices_of(4, step, 5, 1) for step in range(12)])
+    by_three = torch.cat([indices_of(4, step, 5, 3) for step in range(4)])
     assert torch.equal(by_one, by_three)
 
 
@@ -72,27 +81,27 @@ def test_streams_have_seeds_of_their_own() -> None:
 VIEWS = Views(mirrored=True, tag_orders=4, empty_caption=True)
 
 
-def shown(step: int, indices: Tensor, views: Views = VIEWS, **changes: float) -> Tensor:
+def rows_shown(step: int, indices: Tensor, views: Views = VIEWS, **changes: float) -> Tensor:
     return shown_rows(indices, photos=7, views=views, config=TrainingConfig(seed=5, **changes), step=step)  # type: ignore[arg-type]
 
 
 def test_photos_are_shown_as_they_are_by_default() -> None:
     indices = torch.tensor([3, 0, 6])
-    assert torch.equal(shown(0, indices), indices)
-    assert torch.equal(shown(0, indices, Views()), indices)
+    assert torch.equal(rows_shown(0, indices), indices)
+    assert torch.equal(rows_shown(0, indices, Views()), indices)
 
 
 def test_a_certain_form_is_always_shown() -> None:
     """Five captions a side, seven photos a form: mirrored ones begin at row 35."""
     indices = torch.tensor([3, 0, 6])
-    assert torch.equal(shown(2, indices, horizontal_flip=1.0), 35 + indices)
-    nearly = shown(2, indices, caption_dropout=1 - 1e-9)
+    assert torch.equal(rows_shown(2, indices, horizontal_flip=1.0), 35 + indices)
+    nearly = rows_shown(2, indices, caption_dropout=1 - 1e-9)
     assert torch.equal(nearly, 4 * 7 + indices)
 
 
 def test_forms_come_as_often_as_asked_for_and_independently() -> None:
     """Three standard errors of 20,000 draws; a dropped caption is in no order."""
-    rows = shown(1, torch.full((20_000,), 2), horizontal_flip=0.5, caption_shuffle=0.8, caption_dropout=0.1)
+    rows = rows_shown(1, torch.full((20_000,), 2), horizontal_flip=0.5, caption_shuffle=0.8, caption_dropout=0.1)
     assert set((rows % 7).tolist()) == {2}
     form = rows // 7
     shares = torch.bincount(form, minlength=10).double() / 20_000
@@ -104,7 +113,101 @@ def test_forms_come_as_often_as_asked_for_and_independently() -> None:
 
 def test_the_forms_of_a_step_depend_on_seed_and_step_alone() -> None:
     indices = torch.zeros(64, dtype=torch.int64)
-    first = shown(3, indices, horizontal_flip=0.5)
+    first = rows_shown(3, indices, horizontal_flip=0.5)
     torch.manual_seed(1)
-    assert torch.equal(shown(3, indices, horizontal_flip=0.5), first)
-    assert not torch.equal(shown(4, indices, horizontal_flip=0.5), first)
+    assert torch.equal(rows_shown(3, indices, horizontal_flip=0.5), first)
+    assert not torch.equal(rows_shown(4, indices, horizontal_flip=0.5), first)
+
+
+@pytest.fixture
+def unshuffled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every epoch has the photos in their order."""
+    batches._epoch_order.cache_clear()
+    monkeypatch.setattr(torch, "randperm", lambda count, generator: torch.arange(count))
+    yield
+    batches._epoch_order.cache_clear()
+
+
+@pytest.mark.usefixtures("unshuffled")
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "expected"),
+    [
+        # The third of the second bucket waits for the next epoch; after two epochs nothing waits.
+        ((2, 3), 2, [(0, [0, 1]), (1, [0, 1]), (0, [0, 1]), (1, [2, 0]), (1, [1, 2]), (0, [0, 1]), (1, [0, 1])]),
+        # A bucket of one photo fills a batch of three in the third epoch.
+        ((1, 4), 3, [(1, [0, 1, 2]), (1, [3, 0, 1]), (0, [0, 0, 0]), (1, [2, 3, 0]), (1, [1, 2, 3]), (1, [0, 1, 2])]),
+        # Seven are more than all photos: none fills up in the first two epochs.
+        ((2, 3), 7, [(1, [0, 1, 2, 0, 1, 2, 0]), (0, [0, 1, 0, 1, 0, 1, 0]), (1, [1, 2, 0, 1, 2, 0, 1])]),
+    ],
+)
+def test_batches_fill_up_in_the_order_in_which_photos_come(
+    sizes: tuple[int, ...], batch_size: int, expected: list[tuple[int, list[int]]]
+) -> None:
+    found = [batch_indices(0, number, sizes, batch_size) for number in range(len(expected))]
+    assert [(bucket, indices.tolist()) for bucket, indices in found] == expected
+
+
+@pytest.mark.parametrize(("sizes", "batch_size"), [((7, 2, 4), 3), ((1, 1), 4), ((9, 1, 30), 4), ((5,), 2)])
+def test_any_batch_is_what_walking_through_all_epochs_gives(sizes: tuple[int, ...], batch_size: int) -> None:
+    """Photos put into their buckets one by one, each shown as often as epochs have gone by but for what waits."""
+    everything = [(bucket, photo) for bucket, size in enumerate(sizes) for photo in range(size)]
+    waiting: list[list[int]] = [[] for _ in sizes]
+    walked = []
+    for epoch in range(40):
+        generator = torch.Generator().manual_seed(stream_seed(3, "epoch", epoch))
+        for number in torch.randperm(len(everything), generator=generator).tolist():
+            bucket, photo = everything[number]
+            waiting[bucket].append(photo)
+            if len(waiting[bucket]) == batch_size:
+                walked.append((bucket, waiting[bucket]))
+                waiting[bucket] = []
+    numbers = range(len(walked))
+    for number in reversed(numbers):
+        bucket, indices = batch_indices(3, number, sizes, batch_size)
+        assert (bucket, indices.tolist()) == walked[number]
+    times = Counter((bucket, photo) for bucket, indices in walked for photo in indices)
+    times.update((bucket, photo) for bucket, indices in enumerate(waiting) for photo in indices)
+    assert times == dict.fromkeys(everything, 40)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "passes", "latent_shape"), [(2, 3, (4, 8, 8)), (3, 2, (4, 3, 1)), (1, 1, (1, 1, 3))]
+)
+def test_with_one_bucket_a_draw_is_what_it_was_without(
+    batch_size: int, passes: int, latent_shape: tuple[int, int, int]
+) -> None:
+    """Bit for bit: one sequence of shuffled epochs cut into pieces, then timesteps and two noises in one draw each."""
+    count = batch_size * passes
+    for step in range(6):
+        order = []
+        for at in range(step * count, (step + 1) * count):
+            generator = torch.Generator().manual_seed(stream_seed(5, "epoch", at // 7))
+            order.append(torch.randperm(7, generator=generator).tolist()[at % 7])
+        generator = torch.Generator().manual_seed(stream_seed(5, "step", step))
+        timesteps = torch.randint(1000, (count,), generator=generator)
+        latent_noise, noise = (torch.randn((count, *latent_shape), generator=generator) for _ in range(2))
+        bucket = Bucket(photos=7, latent_shape=latent_shape)
+        draws = draw_passes(5, step, buckets=[bucket], batch_size=batch_size, passes=passes, timesteps=1000)
+        assert [draw.bucket for draw in draws] == [0] * passes
+        for name, expected in zip(NAMES, (torch.tensor(order), timesteps, latent_noise, noise), strict=True):
+            assert torch.equal(torch.cat([getattr(draw, name) for draw in draws]), expected)
+        whole = draw_step(5, step, photos=7, count=count, latent_shape=latent_shape, timesteps=1000)
+        assert torch.equal(whole.noise, noise)
+
+
+def test_passes_of_several_buckets_have_their_shapes_and_rows() -> None:
+    """Five captions a side: mirrored forms begin at row 10 where there are two photos, at 20 where there are four."""
+    buckets = [Bucket(photos=2, latent_shape=(4, 6, 10)), Bucket(photos=4, latent_shape=(4, 8, 8))]
+    draws = [
+        draw
+        for step in range(6)
+        for draw in draw_passes(1, step, buckets=buckets, batch_size=2, passes=2, timesteps=10)
+    ]
+    assert {draw.bucket for draw in draws} == {0, 1}
+    for draw in draws:
+        assert draw.noise.shape == draw.latent_noise.shape == (2, *buckets[draw.bucket].latent_shape)
+        assert not torch.equal(draw.noise, draw.latent_noise)
+    config = TrainingConfig(horizontal_flip=1.0)
+    for draw, seen in zip(draws, shown(draws, buckets=buckets, views=VIEWS, config=config, step=0), strict=True):
+        assert torch.equal(seen.indices, draw.indices + (20 if draw.bucket else 10))
+        assert seen.noise is draw.noise

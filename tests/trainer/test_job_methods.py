@@ -36,15 +36,15 @@ def test_offset_and_huber_do_what_the_formulas_say(base: BaseModel, cache: DataC
 
 def test_an_offset_is_the_same_all_over_a_channel_and_changes_nothing_else() -> None:
     draw = draw_step(1, 4, photos=7, count=5, latent_shape=(4, 3, 2), timesteps=10)
-    moved = offset_noise(draw, 0.5, seed=1, step=4)
+    (moved,) = offset_noise([draw], 0.5, seed=1, step=4)
     offset = moved.noise - draw.noise
     torch.testing.assert_close(offset, offset[:, :, :1, :1].expand_as(offset), rtol=0, atol=1e-6)
     assert len(set(offset[:, :, 0, 0].flatten().tolist())) == 20
     for name in ("indices", "timesteps", "latent_noise"):
         assert torch.equal(getattr(moved, name), getattr(draw, name))
-    assert torch.equal(offset_noise(draw, 0.5, seed=1, step=4).noise, moved.noise)
-    assert not torch.equal(offset_noise(draw, 0.5, seed=1, step=5).noise, moved.noise)
-    assert offset_noise(draw, 0, seed=1, step=4) is draw
+    assert torch.equal(offset_noise([draw], 0.5, seed=1, step=4)[0].noise, moved.noise)
+    assert not torch.equal(offset_noise([draw], 0.5, seed=1, step=5)[0].noise, moved.noise)
+    assert offset_noise([draw], 0, seed=1, step=4) == (draw,)
 
 
 def test_checkpointed_gradients_are_the_kept_ones(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:

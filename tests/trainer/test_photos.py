@@ -85,6 +85,7 @@ def captioned(*contents: str) -> list[CaptionedPhoto]:
             caption="a photo",
             sha256=content,
             fingerprint=int.from_bytes(hashlib.sha256(content.encode()).digest(), "big"),
+            size=(64, 64),
         )
         for number, content in enumerate(contents)
     ]

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 import typer
 import yaml
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -36,6 +38,8 @@ except SystemExit:
     assert "torch" not in sys.modules, "started what takes seconds"
     raise
 """
+
+PHOTOS = {"folder": str(DEMO_BASE.parent / "photos")}
 
 Document = dict[str, Any]
 WriteDocument = Callable[..., Path]
@@ -197,6 +201,34 @@ def test_photos_come_repeated_and_in_each_form_that_is_shown(write: WriteDocumen
     assert not torch.equal(mean[0], mean[8])
 
 
+def test_a_run_on_photos_of_several_shapes_goes_on_where_it_was_stopped(write: WriteDocument, tmp_path: Path) -> None:
+    """The demo's photos cut to tall, wide and square ones; a longer state taken away, as if killed after step 2."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, path in enumerate(sorted((DEMO_BASE.parent / "photos").glob("*.png"))[:9]):
+        with Image.open(path) as picture:
+            width, height = picture.size
+            tall, wide = (width // 6, 0, width - width // 6, height), (0, height // 6, width, height - height // 6)
+            picture.crop([tall, wide, (0, 0, width, height)][number % 3]).save(photos / path.name)
+        shutil.copy(path.with_suffix(".txt"), photos)
+    buckets = {"step": 8}
+    training = {"resolution": 64, "batch_size": 2, "gradient_accumulation_steps": 2, "rank": 2, "steps": 4}
+    path = write("run", photos={"folder": str(photos), "buckets": buckets}, training=training)
+    set_threads(1)
+    done = invoke(path)
+    assert done.code == 0, done.stderr
+    output = path.parent / "out"
+    shapes = [read_adapter_file(cached)[0]["latent_mean"].shape for cached in (output / "cache").iterdir()]
+    assert sorted(shape[2:] for shape in shapes) == [(12, 20), (16, 16), (20, 12)]
+    assert [shape[0] for shape in shapes] == [3, 3, 3]
+    first = shutil.copy(output / "anna.safetensors", tmp_path / "first.safetensors")
+    shutil.rmtree(output / "state" / "step-4")
+    done = invoke(path)
+    assert done.code == 0, done.stderr
+    assert "resumed from" in done.stdout
+    assert same_content(Path(first), output / "anna.safetensors")
+
+
 def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:
     path = write("run", training={"resolution": 64, "rank": 2, "steps": 4, "alpha": 1e30, "max_grad_norm": math.inf})
     done = invoke(path)
@@ -224,6 +256,15 @@ def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocumen
         (
             {"training": {"face_loss_weight": 2}},
             "face_loss_weight is 2.0, but only a search looks for faces; set it to 1",
+        ),
+        (
+            {"photos": {**PHOTOS, "buckets": {"stop": 8}}},
+            "photos.buckets.stop: there is no such key; did you mean 'step'?",
+        ),
+        ({"photos": {**PHOTOS, "buckets": {"step": 12}}}, "photos.buckets: step is 12; it must be a multiple of 8"),
+        (
+            {"photos": {**PHOTOS, "buckets": True}, "training": {"resolution": 56}},
+            "photos.buckets has a step of 64 pixels, more than training.resolution, which is 56",
         ),
         ({"name": "pytorch_lora_weights"}, "name: this is the name of the file for diffusers; choose another"),
         ({"save_every": 0}, "save_every: Input should be greater than or equal to 1 (found 0)"),

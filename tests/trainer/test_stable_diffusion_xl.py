@@ -19,7 +19,9 @@ from evaluation.config import GenerationConfig
 from evaluation.generate import generate_images
 from trainer.adapter import attach_adapter, check_no_adapter
 from trainer.adapter_files import WEIGHTS_FILE, export_kohya, load_adapter, read_adapter_file, save_adapter
-from trainer.batches import draw_step
+from trainer.batches import draw_passes, draw_step
+from trainer.bucketed_cache import build_bucketed_cache
+from trainer.buckets import AspectBuckets
 from trainer.cache import DataCache, build_cache
 from trainer.config import AdapterMethod, TrainingConfig
 from trainer.loop import TrainingJob
@@ -167,6 +169,35 @@ def test_each_form_of_a_cut_photo_is_told_its_own_framing(base: StableDiffusionX
     assert torch.equal(pooled[2], pooled[7])
     assert not torch.equal(pooled[0], pooled[2])
     assert torch.equal(cached.conditioning["input_ids_2"][0], cached.conditioning["input_ids_2"][4])
+
+
+def test_a_tall_and_a_wide_photo_are_told_their_framing_and_trained_on(
+    base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """60 x 120 for 24 x 40 is 24 x 48 with 4 rows cut away at the top, the wide one its mirror across the diagonal."""
+    for seed, (stem, size) in enumerate({"tall": (60, 120), "wide": (120, 60)}.items()):
+        write_photo(tmp_path, stem, seed=seed, caption=CAPTIONS[seed], size=size)
+    buckets = AspectBuckets(step=8)
+    photos = load_photos(tmp_path, minimum_side=32)
+    mixed = build_bucketed_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache", buckets=buckets)
+    ids = [[120.0, 60, 4, 0, 40, 24], [60.0, 120, 0, 4, 24, 40]]
+    assert [bucket.conditioning["time_ids"].tolist() for bucket in mixed.buckets] == [[ids[0]], [ids[1]]]
+    config = make_config(batch_size=1, gradient_accumulation_steps=2, snr_gamma=None)
+    outlines = mixed.outlines(Views())
+    losses = []
+    for draw in draw_passes(config.seed, 0, buckets=outlines, batch_size=1, passes=2, timesteps=1000):
+        bucket = mixed.buckets[draw.bucket]
+        latents = bucket.latent_mean + bucket.latent_std * draw.latent_noise
+        noisy = DDPMScheduler.from_config(base.scheduler.config).add_noise(latents, draw.noise, draw.timesteps)
+        with torch.no_grad():
+            embeddings, _, pooled, _ = base.pipeline().encode_prompt(
+                CAPTIONS[draw.bucket], device=torch.device("cpu"), do_classifier_free_guidance=False
+            )
+            added = {"text_embeds": pooled, "time_ids": torch.tensor([ids[draw.bucket]])}
+            prediction = base.unet(noisy, draw.timesteps, embeddings, added_cond_kwargs=added).sample
+        losses.append(((prediction - draw.noise) ** 2).mean())
+    with TrainingJob(base, mixed, config) as job:
+        assert job.step().loss == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("text_encoder_learning_rate", [0.0, 1e-4])
