@@ -48,8 +48,9 @@ from search.tracking import Tracker, TrackingError
 from search.trial import TrialSetup
 from search.watcher import Watcher
 from search.workbench_setup import WorkbenchSetup
+from trainer.buckets import bucket_warnings
 from trainer.files import write_file, written_folder
-from trainer.photos import PhotoFolderError, PhotoSplit, resemblance_warnings
+from trainer.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
 
 
 class InputError(ValueError):
@@ -110,7 +111,11 @@ def run_search(
         highlight=False,
         soft_wrap=True,
     )
-    for warning in resemblance_warnings((*split.training, *split.reference)):
+    largest = max(training.batch_size for training in config.possible_trainings())
+    for warning in (
+        *resemblance_warnings((*split.training, *split.reference)),
+        *bucket_warnings(repeated(split.training), config.photos.buckets, config.training.resolution, largest),
+    ):
         console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
     setup = WorkbenchSetup.of(config, split, person, others)

@@ -88,3 +88,26 @@ def sort_into_buckets(
         size: tuple(photo for photo, own in zip(photos, sizes, strict=True) if own == size)
         for size in sorted(set(sizes))
     }
+
+
+def bucket_warnings(
+    photos: Sequence[CaptionedPhoto], buckets: AspectBuckets | None, resolution: int, batch_size: int
+) -> tuple[str, ...]:
+    """One line for every bucket whose photos do not fill a forward pass, by size: some come twice in it, or oftener.
+
+    Args:
+        photos: each as often as it comes in an epoch.
+        buckets: None: there is nothing to warn of.
+        resolution: side in pixels of the square whose area is the limit.
+        batch_size: photos of a forward pass.
+    """
+    if buckets is None:
+        return ()
+    return tuple(
+        f"bucket {width}x{height} has {len(own)} photo(s) an epoch "
+        f"({', '.join(dict.fromkeys(photo.path.name for photo in own))}), "
+        f"fewer than batch_size, which is {batch_size}, so its batches hold some of them more than once; "
+        "add photos of this shape, raise photos.repeats for them, lower batch_size or set a larger photos.buckets.step"
+        for (width, height), own in sort_into_buckets(photos, buckets, resolution).items()
+        if len(own) < batch_size
+    )

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
 from trainer.bucketed_cache import BucketedCache, build_bucketed_cache
+from trainer.buckets import bucket_warnings
 from trainer.loop import TrainingJob
 from trainer.model import BaseModel, choose_device, load_base_model
 from trainer.photos import load_photos, repeated
@@ -54,7 +55,7 @@ def run_training(config: RunConfig, console: Console, should_stop: Callable[[], 
         TrainingDiverged: the loss is not finite any more.
     """
     states = config.output / STATE_FOLDER
-    base, cache = _load(config)
+    base, cache = _load(config, console)
     with _start(config, base, cache) as job:
         newest = newest_state(states)
         if newest is not None:
@@ -93,7 +94,7 @@ def newest_state(states: Path) -> Path | None:
     return steps[max(steps)] if steps else None
 
 
-def _load(config: RunConfig) -> tuple[BaseModel, BucketedCache]:
+def _load(config: RunConfig, console: Console) -> tuple[BaseModel, BucketedCache]:
     try:
         photos = load_photos(
             config.photos.folder,
@@ -102,6 +103,9 @@ def _load(config: RunConfig) -> tuple[BaseModel, BucketedCache]:
             caption_template=config.photos.caption_template,
             repeats=config.photos.repeats,
         )
+        buckets, training = config.photos.buckets, config.training
+        for warning in bucket_warnings(repeated(photos), buckets, training.resolution, training.batch_size):
+            console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
         base = load_base_model(config.model, device=choose_device())
         folder = config.output / CACHE_FOLDER
         cache = build_bucketed_cache(
@@ -110,7 +114,7 @@ def _load(config: RunConfig) -> tuple[BaseModel, BucketedCache]:
             resolution=config.training.resolution,
             folder=folder,
             views=Views.needed_by([config.training]),
-            buckets=config.photos.buckets,
+            buckets=buckets,
         )
         return base, cache
     except (ValueError, OSError) as error:

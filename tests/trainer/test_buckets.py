@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.buckets import AspectBuckets, sort_into_buckets
+from trainer.buckets import AspectBuckets, bucket_warnings, sort_into_buckets
 from trainer.framing import framing_of
-from trainer.photos import load_photos, open_face_mask, open_photo
+from trainer.photos import load_photos, open_face_mask, open_photo, repeated
 from trainer.picture import Size
 
 from .conftest import write_photo
@@ -105,6 +105,21 @@ def test_photos_are_sorted_by_size_in_their_order(tmp_path: Path) -> None:
     assert sort_into_buckets(photos, None, 32) == {(32, 32): photos}
     cut = [replace(photo, crop=(0, 0, 50, 50)) for photo in photos]
     assert sort_into_buckets(cut, AspectBuckets(step=8), 32) == {(32, 32): tuple(cut)}
+
+
+def test_buckets_that_do_not_fill_a_batch_are_named_with_their_photos(tmp_path: Path) -> None:
+    """Twice a and once d lie down: three an epoch; one photo each is square and tall."""
+    sizes = {"a": (100, 60), "b": (64, 64), "c": (60, 100), "d": (150, 90)}
+    for seed, (stem, size) in enumerate(sizes.items()):
+        write_photo(tmp_path, stem, seed=seed, size=size)
+    photos = repeated(load_photos(tmp_path, minimum_side=32, repeats={"a*": 2}))
+    buckets = AspectBuckets(step=8)
+    assert bucket_warnings(photos, buckets, 32, 1) == bucket_warnings(photos, None, 32, 9) == ()
+    tall, square = bucket_warnings(photos, buckets, 32, 3)
+    assert tall.startswith("bucket 24x40 has 1 photo(s) an epoch (c.png), fewer than batch_size, which is 3, so its")
+    assert square.startswith("bucket 32x32 has 1 photo(s) an epoch (b.png), fewer")
+    *_, wide = bucket_warnings(photos, buckets, 32, 4)
+    assert wide.startswith("bucket 40x24 has 3 photo(s) an epoch (a.png, d.png), fewer than batch_size, which is 4")
 
 
 def test_a_photo_lying_on_its_side_is_sorted_as_it_is_seen(tmp_path: Path) -> None:

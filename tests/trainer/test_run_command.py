@@ -212,15 +212,16 @@ def test_a_run_on_photos_of_several_shapes_goes_on_where_it_was_stopped(write: W
             picture.crop([tall, wide, (0, 0, width, height)][number % 3]).save(photos / path.name)
         shutil.copy(path.with_suffix(".txt"), photos)
     buckets = {"step": 8}
-    training = {"resolution": 64, "batch_size": 2, "gradient_accumulation_steps": 2, "rank": 2, "steps": 4}
+    training = {"resolution": 64, "batch_size": 4, "gradient_accumulation_steps": 2, "rank": 2, "steps": 4}
     path = write("run", photos={"folder": str(photos), "buckets": buckets}, training=training)
     set_threads(1)
     done = invoke(path)
     assert done.code == 0, done.stderr
     output = path.parent / "out"
     shapes = [read_adapter_file(cached)[0]["latent_mean"].shape for cached in (output / "cache").iterdir()]
-    assert sorted(shape[2:] for shape in shapes) == [(12, 20), (16, 16), (20, 12)]
-    assert [shape[0] for shape in shapes] == [3, 3, 3]
+    assert sorted((shape[2:], shape[0]) for shape in shapes) == [((12, 20), 3), ((16, 16), 3), ((20, 12), 3)]
+    assert "photos: bucket 48x80 has 3 photo(s) an epoch (angry.png, " in done.stdout
+    assert done.stdout.count("fewer than batch_size, which is 4") == 3
     first = shutil.copy(output / "anna.safetensors", tmp_path / "first.safetensors")
     shutil.rmtree(output / "state" / "step-4")
     done = invoke(path)
