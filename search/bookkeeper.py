@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 # A dead server must not hold a call for minutes (MLflow's defaults: 7 retries of 120 s).
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -81,7 +81,7 @@ class Bookkeeper:
         self.model_uri = ""
         """`models:/NAME/VERSION` once the champion is registered."""
         self._folder = Path()
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
         self._doubtful = True
         if self.reachable():
             try:
@@ -114,11 +114,11 @@ class Bookkeeper:
         Raises:
             InUseError: another process has it.
         """
-        lock = (folder / f".{STATE_FILE}.lock").open("w")
+        lock = os.open(folder / f".{STATE_FILE}.lock", os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            lock.close()
+            os.close(lock)
             raise InUseError(f"{folder} is being told to MLflow by another process; wait until it ends") from error
         self._lock, self._folder = lock, folder
         try:
@@ -131,7 +131,7 @@ class Bookkeeper:
     def close(self) -> None:
         """Let go of the run folder."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def tell(self, entry: Entry) -> None:
@@ -248,7 +248,7 @@ class Bookkeeper:
         self._metrics(entry, entry.values["metrics"], step)
         run_id = self._run(entry)
         if self._doubtful and any(
-            Path(file.path).name.startswith(f"samples%step%{step}%")
+            Path(file.path).name.startswith(f"samples+step+{step}+")
             for file in self._mlflow.list_artifacts(run_id, "images")
         ):
             return
@@ -269,15 +269,18 @@ class Bookkeeper:
             return
         values, client = entry.values, self._mlflow
         run_id, name = self._run(entry), values["name"]
-        with mlflow.start_run(run_id=run_id):
-            info = mlflow.diffusers.log_model(
-                str(self._folder / values["adapter"]),
-                values["base_model"],
-                name="champion",
-                metadata=values["metadata"],
-            )
-        # start_run marks the run as finished on leaving; it is not yet.
-        client.update_run(run_id, status="RUNNING")
+        # start_run says that the run has finished or failed when it is left; that is not for it to say.
+        status = client.get_run(run_id).info.status
+        try:
+            with mlflow.start_run(run_id=run_id):
+                info = mlflow.diffusers.log_model(
+                    str(self._folder / values["adapter"]),
+                    values["base_model"],
+                    name="champion",
+                    metadata=values["metadata"],
+                )
+        finally:
+            client.update_run(run_id, status=status)
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         versions = [version for version in client.search_model_versions(f"name = '{name}'") if version.run_id == run_id]

@@ -47,15 +47,18 @@ class Entry:
 
 
 class Ledger:
-    """The ledger of one run folder. Safe to append to from several threads of one process.
+    """The ledger of one run folder, open to be written. Safe to append to from several threads of one process.
 
     Raises:
-        LedgerError: a line before the last is damaged. A torn last line, which a kill leaves, is dropped.
+        LedgerError: a whole line is damaged. A torn last line, which a kill leaves, is cut off.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_FILE
-        self._entries = _read(self.path)
+        self._entries = list(read_entries(folder))
+        if self.path.exists():
+            content = self.path.read_bytes()
+            os.truncate(self.path, content.rfind(b"\n") + 1)
         self._changed = threading.Condition()
         self._file = self.path.open("a", encoding="utf-8")
 
@@ -89,19 +92,20 @@ class Ledger:
         self._file.close()
 
 
-def _read(path: Path) -> list[Entry]:
-    """The whole entries of a file, which is cut after the last of them."""
+def read_entries(folder: Path) -> tuple[Entry, ...]:
+    """The entries of a run folder's ledger; what follows the last whole line is left out.
+
+    Raises:
+        LedgerError: a whole line is damaged.
+    """
+    path = folder / LEDGER_FILE
     if not path.exists():
-        return []
-    content = path.read_bytes()
-    *lines, rest = content.split(b"\n")
+        return ()
+    *lines, _ = path.read_bytes().split(b"\n")
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(Entry(**json.loads(line)))
         except (ValueError, TypeError) as error:
             raise LedgerError(f"line {number} of {path} is damaged ({error}); remove the line to go on") from error
-    if rest:
-        with path.open("r+b") as file:
-            file.truncate(len(content) - len(rest))
-    return entries
+    return tuple(entries)

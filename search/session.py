@@ -94,7 +94,7 @@ def run_search(
     console = console or Console()
     clock = _Clock()
     # These log every event of every seat and trial; the terminal belongs to the search.
-    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
+    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())

@@ -22,18 +22,19 @@ def main(
     Exit codes: 0 MLflow knows everything, 1 it is away or refuses something, 2 bad input.
     """
     from search.bookkeeper import Bookkeeper, InUseError, TrackingError
-    from search.ledger import LEDGER_FILE, Ledger, LedgerError
+    from search.ledger import LEDGER_FILE, LedgerError, read_entries
 
     if not (run / LEDGER_FILE).is_file():
         _refuse(f"{run} is no run folder that has something to tell: it holds no {LEDGER_FILE}")
     try:
-        ledger = Ledger(run)
-        entries = ledger.entries
-        ledger.close()
+        entries = read_entries(run)
         if not entries:
             _refuse(f"{run / LEDGER_FILE} is empty: the search ended before it had anything to tell")
         started = entries[0].values
         bookkeeper = Bookkeeper(uri or started["uri"], started["experiment"], run.resolve().parent.parent)
+        if not bookkeeper.reachable():
+            typer.secho(f"MLflow at {bookkeeper.shown_uri} does not answer; start it, or name another --uri", err=True)
+            raise typer.Exit(BEHIND)
         bookkeeper.open(run)
     except (LedgerError, TrackingError, InUseError) as error:
         _refuse(str(error))

@@ -133,9 +133,6 @@ class Tracker:
         self._closing.set()
         while self._thread.is_alive() and time.monotonic() - self._progress < PATIENCE:
             self._thread.join(0.2)
-        if not self._thread.is_alive():
-            # Otherwise the thread hangs in a call and ends with the process, which frees the run folder.
-            self._bookkeeper.close()
         self._ledger.close()
 
     def metrics(self, metrics: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
@@ -242,10 +239,17 @@ class Tracker:
         return f"MLflow at {self._bookkeeper.shown_uri} does not answer"
 
     def _write(self) -> None:
-        """The thread: tell entry after entry; while MLflow is away, try again."""
+        """The thread, which may outlive the search in a call that hangs, but not the process."""
+        try:
+            self._tell_all()
+        finally:
+            self._bookkeeper.close()
+
+    def _tell_all(self) -> None:
+        """Tell entry after entry; while MLflow is away, try again."""
         assert self._ledger is not None
         tries = 0
-        away = 0
+        away = 0 if self._bookkeeper.experiment_id else 1
         while True:
             entry = self._ledger.next(self._bookkeeper.told, 0.2)
             if entry is None:
@@ -254,14 +258,16 @@ class Tracker:
                 self._progress = time.monotonic()
                 continue
             self._progress = time.monotonic() if not away else self._progress
+            if away and not self._bookkeeper.reachable():
+                if self._closing.wait(RETRY_SECONDS[min(away, len(RETRY_SECONDS)) - 1]):
+                    return
+                away += 1
+                continue
             try:
                 self._bookkeeper.tell(entry)
             except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
                 if not self._bookkeeper.reachable():
                     self.failure = self.failure or self._away()
-                    if self._closing.is_set():
-                        return
-                    self._closing.wait(RETRY_SECONDS[min(away, len(RETRY_SECONDS) - 1)])
                     away += 1
                     continue
                 tries += 1
@@ -273,7 +279,7 @@ class Tracker:
                 self.failure = self.failure or reason
                 self._bookkeeper.refuse(reason)
             else:
-                if away:
+                if not self._bookkeeper.refused:
                     self.failure = ""
             tries = away = 0
             self._progress = time.monotonic()
