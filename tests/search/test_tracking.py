@@ -1,7 +1,6 @@
 """MLflow is told everything once, whether it is there, away, hanging or back, and the search waits for none of it."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -9,11 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
@@ -25,6 +23,7 @@ from search.ledger import read_entries
 from search.machine import MachineMetrics
 from search.tracking import Tracker
 from search.trial_table import write_trials
+from tests.search.mlflow_server import Server, until
 
 ROOT = Path(__file__).parents[2]
 PARAMS = {"learning_rate": 1e-4, "rank": 8, "steps": 100}
@@ -225,76 +224,11 @@ def test_a_uri_that_makes_no_sense_is_refused_before_the_search(tmp_path: Path) 
     assert sync(tmp_path).returncode == 2
 
 
-class Server:
-    """MLflow's own server on a port of its own, over a database that stays."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Returns when it answers."""
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
-                *("--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"),
-                *("--artifacts-destination", str(self.folder / "artifacts")),
-            ],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
-        until(self.answers, 90)
-
-    def answers(self) -> bool:
-        """Whether it is well."""
-        try:
-            return requests.get(f"{self.uri}/health", timeout=1).ok
-        except requests.RequestException:
-            return False
-
-    def signal(self, number: int) -> None:
-        """Send the server and its workers a signal."""
-        assert self.process is not None
-        os.killpg(self.process.pid, number)
-
-    def stop(self) -> None:
-        """Kill it, if it runs."""
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-def until(happened: Callable[[], bool], seconds: float) -> None:
-    """Wait for something.
-
-    Raises:
-        TimeoutError: it did not happen.
-    """
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds} seconds: {happened}")
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.stop()
-
-
 def test_a_server_that_comes_hangs_and_dies_is_told_everything_in_the_end(
-    server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    server = mlflow_server
+    server.stop()
     monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.1,))
     monkeypatch.setattr(tracking, "PATIENCE", 3.0)
     longest = 0.0
