@@ -26,6 +26,7 @@ from evaluation.scores import (
     SECOND_LIKENESS,
 )
 from search.anchors import measure_anchors
+from search.bookkeeper import TrackingError
 from search.card import write_card
 from search.champion import export_champion
 from search.config import ConfigurationError, SearchConfig, dump_config
@@ -44,8 +45,9 @@ from search.samples import write_samples
 from search.second_judging import SecondJudging
 from search.second_opinion import NoOpinion, SecondOpinion
 from search.study import run_study
-from search.tracking import Tracker, TrackingError
+from search.tracking import Tracker
 from search.trial import TrialSetup
+from search.trial_table import write_trials
 from search.watcher import Watcher
 from search.workbench_setup import WorkbenchSetup
 from trainer.buckets import bucket_warnings
@@ -93,7 +95,7 @@ def run_search(
     console = console or Console()
     clock = _Clock()
     # These log every event of every seat and trial; the terminal belongs to the search.
-    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic"):
+    for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())
@@ -121,8 +123,15 @@ def run_search(
     setup = WorkbenchSetup.of(config, split, person, others)
     with tracker, _ray(address):
         count = _seats(config)
-        tracker.start(folder.name, _common(config, split), dump_config(config))
-        return _search(config, setup, folder, tracker, console, clock, count)
+        tracker.start(folder, _common(config, split), [folder / "search.yaml"])
+        result = _search(config, setup, folder, tracker, console, clock, count)
+    if tracker.untold:
+        _print(
+            console,
+            f"MLflow has not taken {tracker.untold} records ({tracker.failure}); python -m search.sync {folder} "
+            "tells it what it has missed",
+        )
+    return result
 
 
 def _search(
@@ -192,7 +201,7 @@ def _search(
         seats=count,
         mlflow=_mlflow(tracker),
     )
-    files = [result.write(), write_report(result), *images]
+    files = [result.write(), write_report(result), write_trials(result.values["trials"], folder), *images]
     card = (folder / "champion" / "README.md",) if final else ()
     tracker.finish(status, (*files, *card), failed=final is None)
     _say(console, result, final)
@@ -279,8 +288,7 @@ def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker
         "trigger": config.photos.trigger,
         **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
     }
-    version = tracker.champion(config.name, folder / "champion", config.model, metadata)
-    return version.uri if version else None
+    return tracker.champion(config.name, folder / "champion", config.model, metadata)
 
 
 def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:
@@ -343,4 +351,8 @@ def _say(console: Console, result: SearchResult, final: Final | None) -> None:
     lines.append(f"report: {result.folder / 'report.html'}")
     lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _print(console, line)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,97 +1,119 @@
 """The record in MLflow: a parent run for the search, a child run for each trial, the champion in the registry.
 
-MLflow's calls take tens of milliseconds at best, so one thread makes them all, in order, while the search goes on. A
-tracking server that fails does not end a search that costs hours: the failure is kept and told in the result.
+What there is to tell is written into a ledger in the run folder, which takes milliseconds; a thread tells MLflow, in
+order, while the search goes on. MLflow may be away at the start, hang or die midway: nothing waits for it, the thread
+tries again until the search ends, and `python -m search.sync` tells the rest later.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from PIL import Image
-
-from search.config import without_password
+from search.bookkeeper import Bookkeeper, new_token
 from search.job import JobState, Report
+from search.ledger import Entry, Kind, Ledger
+from search.machine import MachineMetrics
 from search.space import Value
-
-# A dead server must not hold a call for minutes (MLflow's defaults: 7 retries of 120 s).
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-# A search says nothing to anybody.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-import mlflow
-import mlflow.diffusers
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 logger = logging.getLogger(__name__)
 
 RUN_STATUS = {JobState.FINISHED: "FINISHED", JobState.STOPPED: "FINISHED", JobState.FAILED: "FAILED"}
 """MLflow's status of a trial's run. A stopped trial did all that was asked of it; its tag `state` tells it apart."""
 
+TRIES = 3
+"""How often a server that is well may refuse an entry before it is left out."""
 
-class TrackingError(ValueError):
-    """The tracking URI cannot be used at all; said before anything is trained."""
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Waits between attempts while MLflow is away; the last goes on."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ChampionVersion:
-    """The champion in MLflow's registry."""
-
-    uri: str
-    """`models:/NAME/VERSION`"""
-    version: str
+PATIENCE = 30.0
+"""Seconds without progress after which the end of a search does not wait for MLflow any longer."""
 
 
 class Tracker:
-    """One search's runs in MLflow. Use as a context manager: on leaving, everything queued has been written.
+    """One search's runs in MLflow. Use as a context manager: on leaving, MLflow has been told what it would hear.
 
     Args:
         uri: Tracking URI; None for the sqlite database `mlflow.db` in `home`.
         experiment: Name of the MLflow experiment.
         home: Folder of the default database and of its artifacts.
+
+    Raises:
+        TrackingError: the URI cannot be used at all. A server that is away does not raise: see `failure`.
     """
 
     def __init__(self, uri: str | None, experiment: str, home: Path) -> None:
-        self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
-        self.failure = ""
-        """The first thing that went wrong after the start, in words; empty if nothing did."""
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
-        self._children: dict[str, str] = {}
-        self._ended: dict[str, str] = {}
+        self._uri = uri
+        self._experiment = experiment
+        self._bookkeeper = Bookkeeper(uri, experiment, home)
+        self.failure = "" if self._bookkeeper.experiment_id else self._away()
+        """The first thing that went wrong, in words; empty if nothing did, or if all of it was told later."""
+        self._folder = Path()
+        self._ledger: Ledger | None = None
+        self._token = ""
+        self._known: set[str] = set()
+        self._open: dict[str, None] = {}
         self._logged: set[tuple[str, int]] = set()
-        try:
-            mlflow.set_tracking_uri(self.uri)
-            self._client = MlflowClient(self.uri)
-            self.experiment_id = self._experiment(experiment, home)
-        except (MlflowException, OSError) as error:
-            raise TrackingError(f"tracking.uri {self.shown_uri!r} cannot be used: {error}") from error
-        self.run_id = ""
+        self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
+        self._closing = threading.Event()
+        self._progress = time.monotonic()
+        self._machine: MachineMetrics | None = None
 
     @property
     def shown_uri(self) -> str:
         """The tracking URI without a password."""
-        return without_password(self.uri)
+        return self._bookkeeper.shown_uri
 
-    def start(self, name: str, params: Mapping[str, Any], configuration: str) -> None:
-        """Open the parent run. Its parameters are what is the same for all trials."""
-        self.run_id = self._client.create_run(self.experiment_id, run_name=name, tags={"state": "running"}).info.run_id
-        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        self._client.log_text(self.run_id, configuration, "search.yaml")
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment; empty while MLflow is away."""
+        return self._bookkeeper.experiment_id
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the search's own run; empty while MLflow has not heard of it."""
+        return self._bookkeeper.run_id
+
+    @property
+    def untold(self) -> int:
+        """Entries that MLflow has not taken."""
+        told = len(self._ledger) - self._bookkeeper.told if self._ledger else 0
+        return told + len(self._bookkeeper.refused)
+
+    def start(self, folder: Path, params: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """Open the search's run, or go on with the one that a run folder has already.
+
+        Args:
+            folder: The run folder; its name is the run's.
+            params: What is the same for all trials.
+            files: Kept with the run.
+        """
+        self._folder = folder
+        self._ledger = Ledger(folder)
+        self._bookkeeper.open(folder)
+        known = self._ledger.entries
+        if known:
+            self._remember(known)
+            self._put("search_resumed", open_trials=list(self._open))
+        else:
+            self._token = new_token()
+            self._put(
+                "search_started",
+                name=folder.name,
+                token=self._token,
+                uri=None if self._uri is None else self.shown_uri,
+                experiment=self._experiment,
+                params={key: str(value) for key, value in params.items()},
+                files=[self._relative(file) for file in files],
+            )
         self._thread.start()
+        self._machine = MachineMetrics(lambda metrics, step: self.metrics(metrics, step=step), known)
 
     def __enter__(self) -> Tracker:
         return self
@@ -99,149 +121,165 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write what is queued; runs that are still open get the status of how the search ended."""
-        if not self.run_id:
+        """Tell what is left, as long as MLflow goes on taking it; runs that are still open get the search's end."""
+        if self._ledger is None:
             return
+        if self._machine is not None:
+            self._machine.close()
         if kind is not None:
             interrupted = issubclass(kind, KeyboardInterrupt | SystemExit)  # SystemExit: Ray's answer to SIGTERM
             status, state = ("KILLED", "interrupted") if interrupted else ("FAILED", f"failed: {error}")
-            self._put(lambda: self._end_all(status, state))
-        self._queue.put(None)
-        self._thread.join()
+            self._finish(status, state, ())
+        self._closing.set()
+        while self._thread.is_alive() and time.monotonic() - self._progress < PATIENCE:
+            self._thread.join(0.2)
+        self._ledger.close()
 
     def metrics(self, metrics: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
-        """Log metrics of the search itself to the parent run."""
-        self._put(lambda: self._log(self.run_id, {prefix + name: value for name, value in metrics.items()}, step))
+        """Log metrics of the search itself to its run."""
+        self._put("metrics", metrics={prefix + name: float(value) for name, value in metrics.items()}, step=step)
 
     def picture(self, path: Path, name: str) -> None:
-        """Keep a picture with the parent run."""
-        self._put(lambda: self._client.log_artifact(self.run_id, str(path), name))
+        """Keep a picture with the search's run."""
+        self._put("picture", file=self._relative(path), name=name)
 
     def trial_started(self, trial: str, params: Mapping[str, Value]) -> None:
         """Open a trial's run, with its parameters flat and numeric. A trial that is known already stays as it is."""
-
-        def start() -> None:
-            if trial in self._children:
-                return
-            run = self._client.create_run(
-                self.experiment_id,
-                run_name=f"trial-{trial}",
-                tags={MLFLOW_PARENT_RUN_ID: self.run_id, "trial": trial, "state": "running"},
-            )
-            self._children[trial] = run.info.run_id
-            self._client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-
-        self._put(start)
+        if trial not in self._known:
+            self._known.add(trial)
+            self._open[trial] = None
+            self._put("trial_started", trial, token=self._token, params=dict(params))
 
     def trial_report(self, trial: str, report: Report) -> None:
         """Log a scored checkpoint: its metrics and its sample grid, by step. A replayed step is logged once."""
-
-        def log() -> None:
-            if (trial, report.step) in self._logged or trial not in self._children:
-                return
+        if trial in self._known and (trial, report.step) not in self._logged:
             self._logged.add((trial, report.step))
-            run_id = self._children[trial]
-            self._log(run_id, report.metrics, report.step)
-            with Image.open(report.folder / "grid.png") as grid:
-                self._client.log_image(run_id, grid, key="samples", step=report.step)
-
-        self._put(log)
+            grid = self._relative(report.folder / "grid.png")
+            self._put("checkpoint", trial, metrics=dict(report.metrics), step=report.step, grid=grid)
 
     def trial_ended(self, trial: str, state: JobState, reason: str, best: Report | None) -> None:
         """Close a trial's run honestly, with the adapter of its best checkpoint if it has one."""
-
-        def end() -> None:
-            run_id = self._children.pop(trial, "")
-            if not run_id:
-                return
-            self._ended[trial] = run_id
-            if best is not None:
-                self._client.log_artifact(run_id, str(best.folder / "pytorch_lora_weights.safetensors"), "adapter")
-                best_metrics = {f"best_{name}": value for name, value in best.metrics.items()}
-                self._log(run_id, {**best_metrics, "best_step": float(best.step)}, best.step)
-            self._end(run_id, RUN_STATUS[state], {"state": str(state), "reason": reason})
-
-        self._put(end)
+        if trial not in self._open:
+            return
+        del self._open[trial]
+        metrics = {f"best_{name}": value for name, value in best.metrics.items()} if best else {}
+        self._put(
+            "trial_ended",
+            trial,
+            adapter=None if best is None else self._relative(best.folder / "pytorch_lora_weights.safetensors"),
+            metrics=metrics | ({"best_step": float(best.step)} if best else {}),
+            step=best.step if best else 0,
+            status=RUN_STATUS[state],
+            tags={"state": str(state), "reason": reason},
+        )
 
     def trial_metrics(self, trial: str, metrics: Mapping[str, float], step: int) -> None:
         """Log what became known of a trial only after its end. Nothing for a trial without a run."""
+        if trial in self._known:
+            self._put("metrics", trial, metrics=dict(metrics), step=step)
 
-        def log() -> None:
-            if trial in self._ended:
-                self._log(self._ended[trial], metrics, step)
-
-        self._put(log)
-
-    def champion(
-        self, name: str, adapter: Path, base_model: str, metadata: Mapping[str, str]
-    ) -> ChampionVersion | None:
+    def champion(self, name: str, adapter: Path, base_model: str, metadata: Mapping[str, str]) -> str | None:
         """Log the winner with `mlflow.diffusers`, register it as `name` and give it the alias `champion`.
 
         Returns:
-            Where it is registered; None if MLflow failed, see `failure`.
+            `models:/NAME/VERSION`; None if MLflow is away, which then hears of it later.
         """
-        versions: list[ChampionVersion] = []
+        self._put(
+            "champion", name=name, adapter=self._relative(adapter), base_model=base_model, metadata=dict(metadata)
+        )
+        self._flush()
+        return self._bookkeeper.model_uri or None
 
-        def register() -> None:
-            with mlflow.start_run(run_id=self.run_id):
-                info = mlflow.diffusers.log_model(str(adapter), base_model, name="champion", metadata=dict(metadata))
-            # start_run marks the run as finished on leaving; it is not yet.
-            self._client.update_run(self.run_id, status="RUNNING")
-            if not self._client.search_registered_models(f"name = '{name}'"):
-                self._client.create_registered_model(name)
-            created = self._client.create_model_version(
-                name, source=info.model_uri, run_id=self.run_id, model_id=info.model_id
-            )
-            version = str(created.version)
-            self._client.set_registered_model_alias(name, "champion", version)
-            versions.append(ChampionVersion(uri=f"models:/{name}/{version}", version=version))
+    def finish(self, state: str, files: Sequence[Path], *, failed: bool) -> None:
+        """Close the search's run: `state` is `champion` or why there is no champion."""
+        self._finish("FAILED" if failed else "FINISHED", state, files)
 
-        self._put(register)
-        self._queue.join()
-        return versions[0] if versions else None
+    def _finish(self, status: str, state: str, files: Sequence[Path]) -> None:
+        self._put(
+            "search_ended",
+            status=status,
+            tags={"state": state},
+            files=[self._relative(file) for file in files],
+            open_trials=list(self._open),
+        )
+        self._open.clear()
 
-    def finish(self, state: str, files: tuple[Path, ...], *, failed: bool) -> None:
-        """Close the parent run: `state` is `champion` or why there is no champion."""
+    def _remember(self, entries: Sequence[Entry]) -> None:
+        """Take up what a former process wrote down; trials that it closed as interrupted are open again."""
+        for entry in entries:
+            match entry.kind:
+                case "search_started":
+                    self._token = entry.values["token"]
+                case "trial_started":
+                    self._known.add(entry.run)
+                    self._open[entry.run] = None
+                case "checkpoint":
+                    self._logged.add((entry.run, entry.values["step"]))
+                case "trial_ended":
+                    self._open.pop(entry.run, None)
 
-        def finish() -> None:
-            for file in files:
-                self._client.log_artifact(self.run_id, str(file))
-            self._end(self.run_id, "FAILED" if failed else "FINISHED", {"state": state})
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._folder))
 
-        self._put(finish)
+    def _put(self, kind: Kind, run: str = "", **values: Any) -> None:
+        assert self._ledger is not None, "started before anything is told"
+        self._ledger.append(Entry(kind=kind, run=run, time=int(time.time() * 1000), values=values))
 
-    def _experiment(self, name: str, home: Path) -> str:
-        known = self._client.get_experiment_by_name(name)
-        if known is not None:
-            return str(known.experiment_id)
-        # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
-        local = (home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
-        return str(self._client.create_experiment(name, artifact_location=local))
+    def _flush(self) -> None:
+        """Wait until MLflow has heard everything, as long as it goes on hearing."""
+        assert self._ledger is not None
+        while (
+            self._bookkeeper.told < len(self._ledger)
+            and not self.failure
+            and time.monotonic() - self._progress < PATIENCE
+        ):
+            time.sleep(0.05)
 
-    def _log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        self._client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
-
-    def _end(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:
-        if not run_id:
-            return
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items() if value])
-        self._client.set_terminated(run_id, status)
-
-    def _end_all(self, status: str, state: str) -> None:
-        for run_id in (*self._children.values(), self.run_id):
-            self._end(run_id, status, {"state": state})
-        self._children.clear()
-
-    def _put(self, call: Callable[[], None]) -> None:
-        self._queue.put(call)
+    def _away(self) -> str:
+        return f"MLflow at {self._bookkeeper.shown_uri} does not answer"
 
     def _write(self) -> None:
-        while (call := self._queue.get()) is not None:
+        """The thread, which may outlive the search in a call that hangs, but not the process."""
+        try:
+            self._tell_all()
+        finally:
+            self._bookkeeper.close()
+
+    def _tell_all(self) -> None:
+        """Tell entry after entry; while MLflow is away, try again."""
+        assert self._ledger is not None
+        tries = 0
+        away = 0 if self._bookkeeper.experiment_id else 1
+        while True:
+            entry = self._ledger.next(self._bookkeeper.told, 0.2)
+            if entry is None:
+                if self._closing.is_set():
+                    return
+                self._progress = time.monotonic()
+                continue
+            self._progress = time.monotonic() if not away else self._progress
+            if away and not self._bookkeeper.reachable():
+                if self._closing.wait(RETRY_SECONDS[min(away, len(RETRY_SECONDS)) - 1]):
+                    return
+                away += 1
+                continue
             try:
-                call()
+                self._bookkeeper.tell(entry)
             except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
-                self.failure = self.failure or f"{type(error).__name__}: {error}"
-                logger.warning("MLflow at %s: %s", self.shown_uri, error)
-            finally:
-                self._queue.task_done()
+                if not self._bookkeeper.reachable():
+                    self.failure = self.failure or self._away()
+                    away += 1
+                    continue
+                tries += 1
+                if tries < TRIES:
+                    self._closing.wait(RETRY_SECONDS[0])
+                    continue
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning("MLflow at %s would not take a record (%s): %s", self.shown_uri, entry.kind, error)
+                self.failure = self.failure or reason
+                self._bookkeeper.refuse(reason)
+            else:
+                if not self._bookkeeper.refused:
+                    self.failure = ""
+            tries = away = 0
+            self._progress = time.monotonic()

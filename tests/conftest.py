@@ -3,18 +3,39 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
+DOCS = Path(__file__).parents[1] / "docs"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _heeded_interrupts() -> None:
     """Tests press Ctrl-C on programs that they start; one started from a shell's background would ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest --screenshots` renews the pictures that the documentation shows."""
+    parser.addoption("--screenshots", action="store_true", help="write the documentation's pictures into docs/")
+
+
+@pytest.fixture
+def screenshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[webdriver.Chrome, str], Path]:
+    """Takes a picture of the browser's window: into docs/ if they are to be renewed, or else into the test's folder."""
+
+    def take(window: webdriver.Chrome, name: str) -> Path:
+        path = (DOCS if request.config.getoption("--screenshots") else tmp_path) / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        assert window.save_screenshot(str(path))
+        return path
+
+    return take
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Configurations and reports to test the search with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from search.job import Report
+from tests.search.mlflow_server import Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -54,6 +55,14 @@ def write_config(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests, since it takes long to start; whether it runs is up to them."""
+    server = Server(tmp_path_factory.mktemp("mlflow-server"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture
