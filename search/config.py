@@ -20,6 +20,7 @@ from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, Object
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.prior_config import PriorConfig, check_prior, resolve_prior
 from trainer.settings_file import ConfigurationError as ConfigurationError
 from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
 
@@ -75,6 +76,8 @@ class PhotosConfig(_Section):
     """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
     maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
     """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
+    prior: PriorConfig | None = None
+    """Class images for prior preservation, which `training.prior_loss_weight` or the space weighs. Default: none."""
 
 
 class OthersConfig(_Section):
@@ -230,6 +233,11 @@ class SearchConfig(_Section):
             self.training_config(clip(self.space, params), seed=0)
         return self
 
+    @model_validator(mode="after")
+    def _class_images_where_they_are_weighed(self) -> SearchConfig:
+        check_prior(self.photos.prior, self.photos.trigger, self.possible_trainings())
+        return self
+
     def _check_pairs(self, fewest: Mapping[str, Value]) -> None:
         for (name, dimension), (other, beside) in combinations(self.space.items(), 2):
             for value, other_value in product(extremes(dimension), extremes(beside)):
@@ -326,7 +334,12 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
-    photos = config.photos.model_copy(update={"folder": resolve_folder(config.photos.folder, folder)})
+    photos = config.photos.model_copy(
+        update={
+            "folder": resolve_folder(config.photos.folder, folder),
+            "prior": resolve_prior(config.photos.prior, folder),
+        }
+    )
     evaluation = config.evaluation.model_copy(
         update={
             "prompts": file(config.evaluation.prompts),

@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.prior_config import PriorConfig, check_prior, resolve_prior
 from trainer.settings_file import ConfigurationError, explain, read_settings, resolve_folder, resolve_model
 
 
@@ -32,6 +33,8 @@ class TrainingPhotos(_Section):
     """How often photos come in an epoch, by patterns of their file names; the first that fits counts, else once."""
     maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
     """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
+    prior: PriorConfig | None = None
+    """Class images for prior preservation, which `training.prior_loss_weight` weighs. Default: none."""
 
 
 class RunConfig(_Section):
@@ -64,6 +67,11 @@ class RunConfig(_Section):
             )
         return training
 
+    @model_validator(mode="after")
+    def _class_images_where_they_are_weighed(self) -> RunConfig:
+        check_prior(self.photos.prior, self.photos.trigger, [self.training])
+        return self
+
 
 def load_run_config(path: Path) -> RunConfig:
     """Read, check and resolve a configuration file.
@@ -76,7 +84,12 @@ def load_run_config(path: Path) -> RunConfig:
     except ValidationError as error:
         raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(explain(error, RunConfig))) from error
     folder = path.parent
-    photos = config.photos.model_copy(update={"folder": resolve_folder(config.photos.folder, folder)})
+    photos = config.photos.model_copy(
+        update={
+            "folder": resolve_folder(config.photos.folder, folder),
+            "prior": resolve_prior(config.photos.prior, folder),
+        }
+    )
     return config.model_copy(
         update={
             "model": resolve_model(config.model, folder, needed="model_index.json"),
