@@ -1,8 +1,8 @@
 """Prior preservation (DreamBooth, Ruiz et al. 2022, arXiv:2208.12242): class images encoded, and when each comes.
 
 A step's loss is that on the photos plus prior_loss_weight times that on as many class images. Both are weighed alike by
-timestep (min-SNR) and error (Huber), as in diffusers' DreamBooth script for LoRA, which weighs neither, and in kohya's;
-diffusers' script for SDXL weighs the photos' loss only, where a weight of 1 means more and more the lower snr_gamma is.
+timestep (min-SNR) and error (Huber), so that a weight of 1 means the same at every snr_gamma. diffusers' DreamBooth
+script for LoRA treats both alike, too, for it weighs neither; its script for SDXL gives min-SNR weights to photos only.
 """
 
 from collections.abc import Callable, Sequence
