@@ -20,6 +20,7 @@ from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, Object
 from search.space import Dimension, Value, clip, extremes
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.prior_config import PriorConfig, check_prior, resolve_prior
 from trainer.run_config import OptionalBuckets
 from trainer.settings_file import ConfigurationError as ConfigurationError
 from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
@@ -80,6 +81,9 @@ class PhotosConfig(_Section):
     """Cut each photo that is trained on to the size nearest to its shape, of about `training.resolution` squared
     pixels: true, or the `step` and `maximum_ratio` of their sides. Faces are compared on the middle square as ever.
     Default: cut to the middle square."""
+
+    prior: PriorConfig | None = None
+    """Class images for prior preservation, which `training.prior_loss_weight` or the space weighs. Default: none."""
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> PhotosConfig:
@@ -250,6 +254,11 @@ class SearchConfig(_Section):
             self.training_config(clip(self.space, params), seed=0)
         return self
 
+    @model_validator(mode="after")
+    def _class_images_where_they_are_weighed(self) -> SearchConfig:
+        check_prior(self.photos.prior, self.photos.trigger, self.possible_trainings())
+        return self
+
     def _check_pairs(self, fewest: Mapping[str, Value]) -> None:
         for (name, dimension), (other, beside) in combinations(self.space.items(), 2):
             for value, other_value in product(extremes(dimension), extremes(beside)):
@@ -346,7 +355,12 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
-    photos = config.photos.model_copy(update={"folder": resolve_folder(config.photos.folder, folder)})
+    photos = config.photos.model_copy(
+        update={
+            "folder": resolve_folder(config.photos.folder, folder),
+            "prior": resolve_prior(config.photos.prior, folder),
+        }
+    )
     evaluation = config.evaluation.model_copy(
         update={
             "prompts": file(config.evaluation.prompts),

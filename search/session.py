@@ -51,6 +51,7 @@ from search.trial_table import write_trials
 from search.watcher import Watcher
 from search.workbench_setup import WorkbenchSetup
 from trainer.buckets import bucket_warnings
+from trainer.class_photos import load_class_photos
 from trainer.files import write_file, written_folder
 from trainer.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
 
@@ -100,6 +101,12 @@ def run_search(
     try:
         weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())
         split = read_split(config.photos, config.evaluation.faces, find_faces=weighs_faces)
+        class_photos = load_class_photos(
+            config.photos.prior,
+            (*split.training, *split.reference),
+            trigger=config.photos.trigger,
+            maximum_pixels=config.photos.maximum_pixels,
+        )
         person = prompt_sets(config)
         others = other_sets(config, person)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
@@ -119,8 +126,10 @@ def run_search(
         *bucket_warnings(repeated(split.training), config.photos.buckets, config.training.resolution, largest),
     ):
         console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
+    if config.photos.prior is not None:
+        console.print(f"class images: {config.photos.prior.source}", markup=False, highlight=False, soft_wrap=True)
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
-    setup = WorkbenchSetup.of(config, split, person, others)
+    setup = WorkbenchSetup.of(config, split, person, others, class_photos=class_photos)
     with tracker, _ray(address):
         count = _seats(config)
         tracker.start(folder, _common(config, split), [folder / "search.yaml"])
@@ -310,6 +319,7 @@ def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:
         "trials": config.trials,
         "seed": config.seed,
         "protocol": config.evaluation.protocol,
+        **({"class_images": config.photos.prior.source} if config.photos.prior is not None else {}),
         **fixed,
     }
 

@@ -28,6 +28,7 @@ from trainer.files import write_file, written_folder
 from trainer.loop import TrainingJob
 from trainer.model import choose_device, load_base_model, set_threads
 from trainer.photos import CaptionedPhoto, open_photo, repeated
+from trainer.prior import build_prior_cache
 from trainer.views import Views
 
 Send = Callable[[Report | None], bool]
@@ -58,6 +59,13 @@ class Workbench:
                 buckets=setup.buckets,
             )
             for photos, views in ((repeated(setup.split.training), setup.views), (setup.split.reference, Views()))
+        )
+        self._prior = (
+            build_prior_cache(
+                setup.prior, setup.class_photos, self._base, resolution=setup.resolution, folder=setup.cache
+            )
+            if setup.prior is not None
+            else None
         )
         # In a seat of several workers only the first generates and judges.
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
@@ -115,7 +123,7 @@ class Workbench:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training = TrainingJob(self._base, self._training, job.config, self._setup.views)
+        training = TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
         state = job.folder / STATE
         try:
             if state.exists():

@@ -11,7 +11,8 @@ from evaluation.hw10 import hw10_generation
 from search.config import SearchConfig
 from search.job import PromptSetName
 from trainer.buckets import AspectBuckets
-from trainer.photos import PhotoSplit
+from trainer.photos import CaptionedPhoto, PhotoSplit
+from trainer.prior_config import PriorConfig
 from trainer.views import Views
 
 
@@ -43,6 +44,10 @@ class WorkbenchSetup:
     """Report the homework's numbers besides, on images made in the homework's way."""
     views: Views = field(default_factory=Views)
     """The forms in which training photos are encoded: all that some trial may show."""
+    prior: PriorConfig | None = None
+    """Class images, where some trial may weigh them."""
+    class_photos: tuple[CaptionedPhoto, ...] = ()
+    """Those that are supplied; drawn beside the data cache where the prior names no folder."""
 
     @classmethod
     def of(
@@ -51,6 +56,8 @@ class WorkbenchSetup:
         split: PhotoSplit,
         prompt_sets: Mapping[PromptSetName, PromptSet],
         other_sets: Mapping[PromptSetName, PromptSet],
+        *,
+        class_photos: tuple[CaptionedPhoto, ...] = (),
     ) -> WorkbenchSetup:
         """The setup that a configuration asks for. The data cache is shared by all runs beside each other."""
         hw10 = config.evaluation.protocol == "hw10"
@@ -72,4 +79,6 @@ class WorkbenchSetup:
             threads=config.seats.threads,
             hw10=hw10,
             views=Views.needed_by(config.possible_trainings()),
+            prior=config.photos.prior,
+            class_photos=class_photos,
         )

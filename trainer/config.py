@@ -128,6 +128,10 @@ class TrainingConfig:
     """How much more an error within the box of the face counts than one outside, in [1, 1000]; 1: no more. The weights
     of a photo average 1, so a learning rate means what it meant; a photo without a face counts evenly."""
 
+    prior_loss_weight: float = 0.0
+    """Weight of the loss on class images beside that on the photos (prior preservation, see trainer.prior), in
+    [0, 1000]; 0: none, 1 is usual. Each step then learns as many class images as photos and takes twice as long."""
+
     mixed_precision: MixedPrecision = "auto"
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
@@ -150,6 +154,10 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {value!r}; it must be above 0, for example half the rank")
         if not 1 <= self.face_loss_weight <= 1000:
             raise ValueError(f"face_loss_weight is {self.face_loss_weight!r}; it must lie between 1 (off) and 1000")
+        if not 0 <= self.prior_loss_weight <= 1000:
+            raise ValueError(
+                f"prior_loss_weight is {self.prior_loss_weight!r}; it must lie between 0 (off) and 1000 (1 is usual)"
+            )
         if self.dropout and self.adapter in ("lokr", "loha"):
             raise ValueError(
                 f"dropout is {self.dropout!r}, but {self.adapter!r} has no A whose input drops; set it to 0"

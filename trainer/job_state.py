@@ -37,11 +37,14 @@ class JobState:
     config: TrainingConfig
     base_sha256: str
     cache_sha256: str
+    prior_sha256: str | None = None
+    """Of the class images; None where none are learnt."""
 
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to continue this job."""
-        return {**asdict(self.config), "base model": self.base_sha256, "photos": self.cache_sha256}
+        prior = {"class images": self.prior_sha256} if self.prior_sha256 is not None else {}
+        return {**asdict(self.config), "base model": self.base_sha256, "photos": self.cache_sha256, **prior}
 
 
 def save(state: JobState, folder: Path) -> None:

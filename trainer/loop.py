@@ -27,6 +27,8 @@ from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thre
 from trainer.model_family import BaseModel, Part
 from trainer.noise_offset import offset_noise
 from trainer.optimizer import make_optimizer
+from trainer.prior import draw_class_step
+from trainer.prior_config import no_class_images
 from trainer.views import Views
 
 VALIDATION_SEED = 0
@@ -50,7 +52,7 @@ class StepReport:
     step: int
     """Optimizer steps done, from 1."""
     loss_tensor: Tensor
-    """Float32 scalar on the job's device: weighted loss averaged over all photos of the step."""
+    """Float32 scalar on the job's device: weighted loss averaged over all photos of the step, and the prior's share."""
     learning_rates: dict[str, float]
     """Rate that this step used, by part of the model."""
 
@@ -72,13 +74,20 @@ class TrainingJob:
         cache: the training photos, of one size or several; moved to the base's device.
         views: the forms of each photo that `cache` holds.
         config: what to do.
+        prior: the class images, needed where config.prior_loss_weight is above 0 and else left alone.
 
     Raises:
-        ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
+        ValueError: the base carries an adapter, class images are weighed but not there, or config asks for what the
+            device or group cannot do.
     """
 
     def __init__(
-        self, base: BaseModel, cache: DataCache | BucketedCache, config: TrainingConfig, views: Views | None = None
+        self,
+        base: BaseModel,
+        cache: DataCache | BucketedCache,
+        config: TrainingConfig,
+        views: Views | None = None,
+        prior: DataCache | None = None,
     ) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._workers = torch.distributed.get_world_size() if distributed else 1
@@ -90,6 +99,8 @@ class TrainingJob:
             )
         self._views = views or Views()
         self._views.check(config)
+        if config.prior_loss_weight > 0 and prior is None:
+            raise ValueError(no_class_images(config.prior_loss_weight))
         precision = choose_precision(config.mixed_precision, base.device, base.dtype)
         self.base = base
         self.config = config
@@ -100,6 +111,9 @@ class TrainingJob:
         self._caches = cache.to(base.device).buckets
         self._buckets = cache.outlines(self._views)
         self._cache_sha256 = cache.sha256
+        prior = prior if config.prior_loss_weight > 0 else None
+        self._prior = prior.to(base.device) if prior is not None else None
+        self._prior_sha256 = prior.sha256 if prior is not None else None
         self._schedule = NoiseSchedule.of(base.scheduler, base.device)
         self._loss_weights = min_snr_weights(self._schedule.snr, config.snr_gamma, self._schedule.prediction_type)
         self._huber_deltas = (
@@ -273,6 +287,7 @@ class TrainingJob:
             config=self.config,
             base_sha256=self.base.sha256,
             cache_sha256=self._cache_sha256,
+            prior_sha256=self._prior_sha256,
         )
 
     def _batches(self, draws: Sequence[StepDraw]) -> Iterator[StepDraw]:
@@ -291,6 +306,7 @@ class TrainingJob:
     def _optimize(self, draws: Sequence[StepDraw]) -> Tensor:
         """Forward and backward of every batch of a step, then the optimizer; the step's loss over all workers."""
         losses: list[Tensor] = []
+        class_batches = self._class_batches()
         for batch in self._batches(draws):
             cache = self._caches[batch.bucket]
             with self._accelerator.accumulate():
@@ -299,6 +315,8 @@ class TrainingJob:
                 loss = self._loss(cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
                 self._accelerator.backward(loss)
                 losses.append(loss.detach())
+                if self._prior is not None:
+                    losses[-1] = losses[-1] + self._learn_class(self._prior, next(class_batches))
                 if self._accelerator.sync_gradients:
                     if self._workers > 1:
                         losses = [self._average_over_workers(torch.stack(losses).mean())]
@@ -306,6 +324,21 @@ class TrainingJob:
                 self._optimizer.step()
                 self._optimizer.zero_grad()
         return torch.stack(losses).mean()
+
+    def _class_batches(self) -> Iterator[StepDraw]:
+        """This worker's class images that go with each forward pass of a step, on the device; none without a prior."""
+        if self._prior is None:
+            return iter(())
+        timesteps = len(self._loss_weights)
+        return self._batches(draw_class_step(self.config, self.step_count, self._prior, timesteps=timesteps))
+
+    def _learn_class(self, prior: DataCache, batch: StepDraw) -> Tensor:
+        """Forward and backward of class images, apart from the photos' so that memory holds one graph; their share."""
+        latents = prior.latent_mean[batch.indices] + prior.latent_std[batch.indices] * batch.latent_noise
+        loss = self._loss(prior, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
+        loss = self.config.prior_loss_weight * loss
+        self._accelerator.backward(loss)
+        return loss.detach()
 
     def _loss(
         self, cache: DataCache, photos: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, *, weighted: bool

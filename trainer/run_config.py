@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from trainer.buckets import AspectBuckets
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.prior_config import PriorConfig, check_prior, resolve_prior
 from trainer.settings_file import ConfigurationError, explain, read_settings, resolve_folder, resolve_model
 
 
@@ -44,6 +45,8 @@ class TrainingPhotos(_Section):
     buckets: OptionalBuckets = None
     """Cut each photo to the size nearest to its shape, of about `training.resolution` squared pixels: true, or the
     `step` and `maximum_ratio` of their sides. Default: cut to the middle square."""
+    prior: PriorConfig | None = None
+    """Class images for prior preservation, which `training.prior_loss_weight` weighs. Default: none."""
 
 
 class RunConfig(_Section):
@@ -82,6 +85,11 @@ class RunConfig(_Section):
             )
         return training
 
+    @model_validator(mode="after")
+    def _class_images_where_they_are_weighed(self) -> RunConfig:
+        check_prior(self.photos.prior, self.photos.trigger, [self.training])
+        return self
+
 
 def load_run_config(path: Path) -> RunConfig:
     """Read, check and resolve a configuration file.
@@ -94,7 +102,12 @@ def load_run_config(path: Path) -> RunConfig:
     except ValidationError as error:
         raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(explain(error, RunConfig))) from error
     folder = path.parent
-    photos = config.photos.model_copy(update={"folder": resolve_folder(config.photos.folder, folder)})
+    photos = config.photos.model_copy(
+        update={
+            "folder": resolve_folder(config.photos.folder, folder),
+            "prior": resolve_prior(config.photos.prior, folder),
+        }
+    )
     return config.model_copy(
         update={
             "model": resolve_model(config.model, folder, needed="model_index.json"),

@@ -13,9 +13,12 @@ from rich.console import Console
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
 from trainer.bucketed_cache import BucketedCache, build_bucketed_cache
 from trainer.buckets import bucket_warnings
+from trainer.cache import DataCache
+from trainer.class_photos import load_class_photos
 from trainer.loop import TrainingJob
 from trainer.model import BaseModel, choose_device, load_base_model
 from trainer.photos import load_photos, repeated
+from trainer.prior import build_prior_cache
 from trainer.progress import TrainingProgress
 from trainer.run_config import RunConfig
 from trainer.views import Views
@@ -26,6 +29,10 @@ CACHE_FOLDER = "cache"
 
 class RunInputError(ValueError):
     """Photos, base model or a state to resume from cannot be used; the message names the remedy."""
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """The run is to end while class images are drawn; those that are there stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +62,11 @@ def run_training(config: RunConfig, console: Console, should_stop: Callable[[], 
         TrainingDiverged: the loss is not finite any more.
     """
     states = config.output / STATE_FOLDER
-    base, cache = _load(config, console)
-    with _start(config, base, cache) as job:
+    try:
+        base, cache, prior = _load(config, console, should_stop)
+    except _Stopped:
+        return RunResult(step=0, files=())
+    with _start(config, base, cache, prior) as job:
         newest = newest_state(states)
         if newest is not None:
             try:
@@ -94,7 +104,9 @@ def newest_state(states: Path) -> Path | None:
     return steps[max(steps)] if steps else None
 
 
-def _load(config: RunConfig, console: Console) -> tuple[BaseModel, BucketedCache]:
+def _load(
+    config: RunConfig, console: Console, should_stop: Callable[[], bool]
+) -> tuple[BaseModel, BucketedCache, DataCache | None]:
     try:
         photos = load_photos(
             config.photos.folder,
@@ -106,6 +118,12 @@ def _load(config: RunConfig, console: Console) -> tuple[BaseModel, BucketedCache
         buckets, training = config.photos.buckets, config.training
         for warning in bucket_warnings(repeated(photos), buckets, training.resolution, training.batch_size):
             console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
+        class_photos = load_class_photos(
+            config.photos.prior,
+            photos,
+            trigger=config.photos.trigger,
+            maximum_pixels=config.photos.maximum_pixels,
+        )
         base = load_base_model(config.model, device=choose_device())
         folder = config.output / CACHE_FOLDER
         cache = build_bucketed_cache(
@@ -116,13 +134,30 @@ def _load(config: RunConfig, console: Console) -> tuple[BaseModel, BucketedCache
             views=Views.needed_by([config.training]),
             buckets=buckets,
         )
-        return base, cache
+        if config.photos.prior is None:
+            return base, cache, None
+        with console.status("class images") as status:
+
+            def made(done: int, count: int) -> None:
+                status.update(f"class images: {done} of {count} drawn")
+                if should_stop():
+                    raise _Stopped
+
+            prior = build_prior_cache(
+                config.photos.prior,
+                class_photos,
+                base,
+                resolution=config.training.resolution,
+                folder=folder,
+                made=made,
+            )
+        return base, cache, prior
     except (ValueError, OSError) as error:
         raise RunInputError(str(error)) from error
 
 
-def _start(config: RunConfig, base: BaseModel, cache: BucketedCache) -> TrainingJob:
+def _start(config: RunConfig, base: BaseModel, cache: BucketedCache, prior: DataCache | None) -> TrainingJob:
     try:
-        return TrainingJob(base, cache, config.training, Views.needed_by([config.training]))
+        return TrainingJob(base, cache, config.training, Views.needed_by([config.training]), prior)
     except ValueError as error:
         raise RunInputError(str(error)) from error

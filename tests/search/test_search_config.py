@@ -14,6 +14,7 @@ from search.space import clip
 from search.workbench_setup import WorkbenchSetup
 from trainer.buckets import AspectBuckets
 from trainer.photos import PhotoSplit
+from trainer.prior_config import PriorConfig
 from trainer.views import Views
 
 Write = Callable[[dict[str, Any]], Path]
@@ -26,6 +27,21 @@ def test_a_file_is_read_resolved_and_read_back_from_what_a_run_keeps(
     assert config.model == str(tmp_path / "base")
     assert config.photos.folder == tmp_path / "photos"
     assert config.evaluation.prompts == tmp_path / "validation.txt"
+    again = tmp_path / "elsewhere" / "search.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_config(config), "utf-8")
+    assert load_config(again) == config
+
+
+def test_class_images_are_read_resolved_and_read_back(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "men").mkdir()
+    document["photos"]["prior"] = {"prompt": "a photo of a man", "folder": "men"}
+    document["space"]["prior_loss_weight"] = {"low": 0, "high": 2.0}
+    config = load_config(write_config(document))
+    assert config.photos.prior == PriorConfig(prompt="a photo of a man", folder=tmp_path / "men")
+    assert config.training_config({"prior_loss_weight": 0.5}, seed=0).prior_loss_weight == 0.5
     again = tmp_path / "elsewhere" / "search.yaml"
     again.parent.mkdir()
     again.write_text(dump_config(config), "utf-8")
@@ -59,6 +75,7 @@ def test_buckets_are_switched_or_described(
 @pytest.mark.parametrize(
     ("place", "message"),
     [
+        (("photos", "prior", "promt"), "promt: there is no such key; did you mean 'prompt'?"),
         (("trails",), "trails: there is no such key; did you mean 'trials'?"),
         (("training", "bach_size"), "training.bach_size: there is no such key; did you mean 'batch_size'?"),
         (("evaluation", "sedes"), "evaluation.sedes: there is no such key; did you mean 'seeds'?"),
@@ -136,6 +153,20 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ),
         ({"space": {"resolution": {"values": [64, 128]}}}, "'resolution' cannot vary: the photos are encoded once"),
         ({"space": {"seed": {"low": 0, "high": 9}}}, "'seed' cannot vary: every trial has a seed of its own"),
+        ({"training": {"prior_loss_weight": 1}}, "prior_loss_weight is 1.0, but there are no class images"),
+        (
+            {"space": {"prior_loss_weight": {"values": [0, 0.5]}}},
+            "prior_loss_weight is 0.5, but there are no class images; give photos.prior a prompt",
+        ),
+        ({"photos": {"folder": "photos", "prior": {"prompt": "a man"}}}, "set training.prior_loss_weight"),
+        ({"photos": {"folder": "photos", "prior": {"prompt": "a man", "images": 0}}}, "photos.prior: images is 0"),
+        (
+            {
+                "photos": {"folder": "photos", "prior": {"prompt": "a man", "folder": "men"}},
+                "training": {"prior_loss_weight": 1},
+            },
+            "men is not a folder",
+        ),
         ({"seats": {"gpus_per_worker": 0}}, "seats.gpus_per_worker"),
         ({"first_trials": [{"dropout": 0.1}]}, "first_trials names 'dropout'"),
     ],

@@ -27,7 +27,8 @@ from trainer.adapter_files import read_adapter_file
 from trainer.loop import StepReport
 from trainer.model import load_base_model, set_threads
 from trainer.progress import TrainingProgress
-from trainer.training_run import newest_state
+from trainer.run_config import load_run_config
+from trainer.training_run import newest_state, run_training
 
 WITHOUT_TORCH = """
 import runpy, sys
@@ -267,6 +268,22 @@ def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocumen
             {"photos": {**PHOTOS, "buckets": True}, "training": {"resolution": 56}},
             "photos.buckets has a step of 64 pixels, more than training.resolution, which is 56",
         ),
+        ({"training": {"prior_loss_weight": 1}}, "prior_loss_weight is 1.0, but there are no class images"),
+        (
+            {"photos": {"folder": str(DEMO_BASE.parent / "photos"), "prior": {"promt": "a man"}}},
+            "photos.prior.promt: there is no such key; did you mean 'prompt'?",
+        ),
+        (
+            {"photos": {"folder": str(DEMO_BASE.parent / "photos"), "prior": {"prompt": "a man"}}},
+            "nothing would learn from them; set training.prior_loss_weight",
+        ),
+        (
+            {
+                "photos": {"folder": str(DEMO_BASE.parent / "photos"), "prior": {"prompt": "a man", "folder": "men"}},
+                "training": {"prior_loss_weight": 1},
+            },
+            "men is not a folder",
+        ),
         ({"name": "pytorch_lora_weights"}, "name: this is the name of the file for diffusers; choose another"),
         ({"save_every": 0}, "save_every: Input should be greater than or equal to 1 (found 0)"),
     ],
@@ -283,6 +300,50 @@ def test_a_broken_photo_is_bad_input(write: WriteDocument, tmp_path: Path) -> No
     done = invoke(write("run", photos={"folder": str(tmp_path / "photos")}))
     assert done.code == 2
     assert "a.jpg: is empty (0 bytes)" in done.stderr
+
+
+def test_a_broken_class_image_is_bad_input(write: WriteDocument, tmp_path: Path) -> None:
+    (tmp_path / "men").mkdir()
+    (tmp_path / "men" / "a.jpg").write_bytes(b"")
+    prior = {"prompt": "a photo of a man", "folder": "../men"}
+    path = write(
+        "run",
+        photos={"folder": str(DEMO_BASE.parent / "photos"), "prior": prior},
+        training={"resolution": 64, "prior_loss_weight": 1},
+    )
+    done = invoke(path)
+    assert done.code == 2
+    assert f"in the photo folder {tmp_path / 'men'}" in done.stderr
+    assert "a.jpg: is empty (0 bytes)" in done.stderr
+
+
+def test_class_images_are_drawn_once_for_a_run_and_its_resumption(write: WriteDocument) -> None:
+    """Stopped while they are drawn, then while it trains, it ends as an unbroken run does, with the same images."""
+    prior = {"prompt": "a photo of a man", "images": 5, "steps": 2, "batch_size": 2}
+    changes = {
+        "photos": {"folder": str(DEMO_BASE.parent / "photos"), "trigger": "sks", "prior": prior},
+        "training": {"resolution": 64, "rank": 2, "steps": 3, "prior_loss_weight": 1},
+    }
+    unbroken, broken = (load_run_config(write(name, **changes)) for name in ("unbroken", "broken"))
+    console = Console(file=StringIO())
+    whole = run_training(unbroken, console, lambda: False)
+    assert whole.step == 3
+
+    asked = iter([False, True])
+    stopped = run_training(broken, console, lambda: next(asked))
+    assert (stopped.step, stopped.files) == (0, ())
+    (images,) = (broken.output / "cache").glob("class-images-*")
+    assert sorted(path.name for path in images.glob("*.png")) == [f"{seed:05}.png" for seed in range(4)]
+    written = {path: path.stat().st_mtime_ns for path in images.glob("*.png")}
+
+    asked = iter([*[False] * 4, True])  # three batches, and before and after the first step
+    assert run_training(broken, console, lambda: next(asked)).step == 1
+    ended = run_training(broken, console, lambda: False)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert len(list(images.glob("*.png"))) == 5
+    assert len(ended.files) == 2
+    for file, expected in zip(ended.files, whole.files, strict=True):
+        assert same_content(file, expected)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 def test_two_workers_learn_what_one_learns(
     base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    config = make_config(batch_size=4, gradient_accumulation_steps=2)
+    """The photos stand in for class images, too: each worker takes its share of both."""
+    config = make_config(batch_size=4, gradient_accumulation_steps=2, prior_loss_weight=0.5)
     (tmp_path / "job.json").write_text(json.dumps({"base": str(DEMO_BASE), "config": asdict(config)}))
     save_file(cache.tensors(), tmp_path / "cache.safetensors")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
@@ -32,7 +33,7 @@ def test_two_workers_learn_what_one_learns(
     finally:
         for worker in workers:
             worker.kill()
-    with TrainingJob(base, cache, config) as job:
+    with TrainingJob(base, cache, config, prior=cache) as job:
         losses = [job.step().loss for _ in range(3)]
         alone = {name: weight.detach().clone() for name, weight in job.adapter.named_parameters("unet").items()}
     first, second = (load_file(tmp_path / str(rank) / "weights.safetensors") for rank in range(2))

@@ -20,7 +20,7 @@ def main(folder: Path, rank: int) -> None:
     job_description = json.loads((folder / "job.json").read_text())
     base = load_base_model(job_description["base"], device="cpu")
     cache = DataCache.from_tensors(load_file(folder / "cache.safetensors"))
-    with TrainingJob(base, cache, TrainingConfig(**job_description["config"])) as job:
+    with TrainingJob(base, cache, TrainingConfig(**job_description["config"]), prior=cache) as job:
         losses = [job.step().loss for _ in range(3)]
         weights = {name: weight.detach().clone() for name, weight in job.adapter.named_parameters("unet").items()}
         job.save(folder / str(rank) / "checkpoint")
