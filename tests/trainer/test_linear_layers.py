@@ -9,8 +9,13 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear as PeftLoraLinear
 from torch import Tensor, nn
 
-from trainer import linear_layers
+from trainer import adapter, linear_layers
+from trainer.cache import DataCache
 from trainer.linear_layers import FrozenLinear, FrozenLoraLinear, quicken_linear_layers
+from trainer.loop import TrainingJob
+from trainer.model import BaseModel
+
+from .conftest import MakeConfig
 
 INPUTS, OUTPUTS, RANK, SCALING = 6, 5, 3, 0.4
 
@@ -160,3 +165,23 @@ def test_an_adapter_may_be_switched_off_and_merged() -> None:
     layer.enable_adapters(True)
     layer.merge()
     torch.testing.assert_close(layer(values), both)
+
+
+def test_a_job_learns_what_it_learns_with_peft_s_layers(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both parts of the model, through oneDNN wherever it can be, against neither kind of layer."""
+
+    def learnt() -> tuple[list[float], int]:
+        with TrainingJob(base, cache, make_config()) as job:
+            layers = [module for part in base.parts for module in base.module(part).modules()]
+            return [job.step().loss for _ in range(3)], sum(type(layer) is FrozenLoraLinear for layer in layers)
+
+    monkeypatch.setattr(linear_layers, "LARGE", 0)
+    losses, quick_layers = learnt()
+    monkeypatch.setattr(linear_layers, "LARGE", 2**62)
+    monkeypatch.setattr(adapter, "quicken_linear_layers", lambda module: None)
+    expected, others = learnt()
+    assert losses == pytest.approx(expected, rel=1e-5)
+    attentions = 2 * 7  # of seven transformer blocks in the UNet, beside the text encoder's two layers
+    assert (quick_layers, others) == (4 * (attentions + 2), 0)
