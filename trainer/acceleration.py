@@ -1,4 +1,10 @@
-"""One accelerate.Accelerator per job, free of what earlier jobs or the process's launcher left behind."""
+"""One accelerate.Accelerator per job, free of what earlier jobs or the process's launcher left behind.
+
+It compiles nothing, on any device. On a CPU torch.compile of the UNet made a step of the demo's model 1.1 times as
+fast (52 to 47 ms), after 84 s, or 7 s where its cache was filled, and that anew for every rank, choice of targets and
+size of a batch, those of validation and of the images included: in a trial of 300 steps it costs more than it saves. On
+a GPU nothing has been measured; there, too, the trials of a search would each compile their own rank.
+"""
 
 import os
 from collections.abc import Iterator

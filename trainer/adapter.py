@@ -12,6 +12,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from trainer.config import TrainingConfig
+from trainer.linear_layers import quicken_linear_layers
 from trainer.method import adapted_layers, check_patterns, peft_config
 from trainer.model_family import BaseModel, Part
 
@@ -129,6 +130,7 @@ def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
         for weight in adapter.parameters(part):
             weight.data = weight.data.float()
             weight.requires_grad_(True)
+        quicken_linear_layers(base.module(part))
     adapter.train(False)
     return adapter
 

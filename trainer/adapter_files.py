@@ -16,6 +16,7 @@ from torch import Tensor
 from trainer.adapter import ADAPTER_NAME, Adapter, check_no_adapter
 from trainer.files import write_file
 from trainer.kohya import MAGNITUDE, layer_tensors, network_texts
+from trainer.linear_layers import quicken_linear_layers
 from trainer.model import FAMILIES, quiet_loading
 from trainer.model_family import BaseModel, Part
 from trainer.pickled import check_has_safetensors
@@ -106,6 +107,7 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
     for part in parts:
         for weight in adapter.parameters(part):
             weight.requires_grad_(False)
+        quicken_linear_layers(base.module(part))
     adapter.train(False)
     return adapter
 

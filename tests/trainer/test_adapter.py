@@ -136,7 +136,7 @@ def test_the_effect_on_every_layer_is_alpha_over_rank_times_b_a(base: BaseModel,
                 layer.float()
     finally:
         adapter.detach()
-    assert kinds == {("Linear", ()), ("Conv2d", (1, 1)), ("Conv2d", (3, 3))}
+    assert kinds == {("FrozenLinear", ()), ("Conv2d", (1, 1)), ("Conv2d", (3, 3))}
 
 
 def test_alpha_alone_scales_the_effect_and_rank_shapes_and_scales_it(base: BaseModel, make_config: MakeConfig) -> None:

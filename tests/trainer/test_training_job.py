@@ -284,29 +284,43 @@ def test_divergence_is_reported_and_not_saved(
     assert os.listdir(tmp_path) == []  # type: ignore[call-overload] # noqa: PTH208
 
 
-class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators that would make the host wait for a GPU."""
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators whose name holds one of the texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *texts: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.texts = texts
         self.count = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):  # type: ignore[no-untyped-def]
         name = str(function)
-        self.count += any(text in name for text in ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"))
+        self.count += any(text in name for text in self.texts)
         return function(*arguments, **(keywords or {}))
+
+
+SYNCHRONISATIONS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select")
+"""Operators that would make the host wait for a GPU."""
 
 
 def test_a_step_reads_one_number_from_the_device(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
     """On a CPU the loss is checked at every step, which is this one reading; a GPU is read every 25th step."""
     with TrainingJob(base, cache, make_config(gradient_accumulation_steps=2)) as job:
         job.step()
-        with Synchronisations() as mode:
+        with Calls(*SYNCHRONISATIONS) as mode:
             report = job.step()
         assert mode.count == 1
-        with Synchronisations() as mode:
+        with Calls(*SYNCHRONISATIONS) as mode:
             assert math.isfinite(report.loss)
         assert mode.count == 1
+
+
+def test_attention_is_one_operator_there_and_one_back(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig
+) -> None:
+    """Of the UNet's seven transformer blocks two each, and of the text encoder's two layers, adapted as they are."""
+    with TrainingJob(base, cache, make_config()) as job, Calls("_scaled_dot_product") as calls:
+        job.step()
+    assert calls.count == 2 * (2 * 7 + 2)
 
 
 def test_ten_jobs_in_one_process_leave_no_trace(
