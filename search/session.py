@@ -49,6 +49,7 @@ from search.trial import TrialSetup
 from search.watcher import Watcher
 from search.workbench_setup import WorkbenchSetup
 from trainer.files import write_file, written_folder
+from trainer.loadable import loadable
 from trainer.photos import PhotoFolderError, PhotoSplit, resemblance_warnings
 
 
@@ -274,7 +275,7 @@ def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker
         "trigger": config.photos.trigger,
         **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
     }
-    version = tracker.champion(config.name, folder / "champion", config.model, metadata)
+    version = tracker.champion(config.name, folder / "champion", loadable(config.model), metadata)
     return version.uri if version else None
 
 

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trainer.adapter import ADAPTER_NAME, Adapter, check_no_adapter
+from trainer.families import FAMILIES
 from trainer.files import write_file
 from trainer.kohya import MAGNITUDE, layer_tensors, network_texts
-from trainer.model import FAMILIES, quiet_loading
 from trainer.model_family import BaseModel, Part
 from trainer.pickled import check_has_safetensors
+from trainer.quiet import quiet_loading
 
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 FIRST_FAMILY = "StableDiffusionPipeline"

@@ -40,6 +40,8 @@ class BaseModel(ABC):
     """Modules that may carry adapter layers: the UNet, then the text encoders."""
     files: ClassVar[tuple[str, ...]]
     """Sub-folders of the pipeline that say what the model computes."""
+    unused: ClassVar[Mapping[str, Any]]
+    """Arguments of the pipeline that leave out what neither training nor scoring needs."""
     kohya_prefixes: ClassVar[Mapping[Part, str]]
     """What kohya's keys begin with, by part."""
     kohya_version: ClassVar[str]

@@ -20,6 +20,12 @@ class StableDiffusion(BaseModel):
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
     parts: ClassVar[tuple[Part, ...]] = ("unet", "text_encoder")
     files: ClassVar[tuple[str, ...]] = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+    unused: ClassVar[Mapping[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "image_encoder": None,
+        "requires_safety_checker": False,
+    }
     kohya_prefixes: ClassVar[Mapping[Part, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
     kohya_version: ClassVar[str] = "sd_v1"
 
@@ -45,7 +51,5 @@ class StableDiffusion(BaseModel):
             tokenizer=self.tokenizer,
             unet=self.unet,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+            **self.unused,
         )

@@ -38,6 +38,7 @@ class StableDiffusionXL(BaseModel):
         "unet",
         "vae",
     )
+    unused: ClassVar[Mapping[str, Any]] = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
     kohya_prefixes: ClassVar[Mapping[Part, str]] = {
         "unet": "lora_unet",
         "text_encoder": "lora_te1",
@@ -89,5 +90,5 @@ class StableDiffusionXL(BaseModel):
             unet=self.unet,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
             force_zeros_for_empty_prompt=self.force_zeros_for_empty_prompt,
-            add_watermarker=False,
+            **self.unused,
         )

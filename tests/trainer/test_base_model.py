@@ -99,11 +99,6 @@ class _Opens:
         return os.mkdir, (str(self._folder),)
 
 
-def test_a_single_file_is_answered_with_how_to_convert_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"model\.safetensors is a single file; convert it once"):
-        load_base_model(tmp_path / "model.safetensors", device="cpu")
-
-
 def test_numbers_on_a_cpu_are_float32() -> None:
     assert choose_dtype(torch.device("cpu")) == torch.float32
 

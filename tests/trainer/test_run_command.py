@@ -247,7 +247,7 @@ def test_a_broken_photo_is_bad_input(write: WriteDocument, tmp_path: Path) -> No
     ("name", "message"),
     [
         ("model.ckpt", "holds pickled weights, which can run code when opened; use its .safetensors version"),
-        ("model.safetensors", "is a single file; convert it once with diffusers' from_single_file"),
+        ("model.safetensors", "model.safetensors is damaged"),
     ],
 )
 def test_a_base_model_in_one_file_is_answered_with_the_remedy(

@@ -9,11 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from evaluation.config import GenerationConfig
 from evaluation.generate import generate_images
@@ -28,70 +26,20 @@ from trainer.photos import load_photos
 from trainer.stable_diffusion_xl import StableDiffusionXL
 from trainer.views import Views
 
-from .conftest import DEMO_BASE, MakeConfig, write_photo
+from .conftest import MakeConfig, write_photo
 from .test_adapter import EVERYTHING, TEXT, layer_names, randomise
 from .test_methods import DEVIATIONS, DIFFUSERS_FILE, KOHYA_FILE, READ_BY_PIPELINE
 from .test_training_job import weights_of
+from .tiny_models import write_stable_diffusion_xl
 
 RESOLUTION = 32
 CAPTIONS = tuple(f"a man with a hat, number {number}" for number in range(4))
 EVERY_LAYER = "attention+feed_forward+convolutions"
 
 
-def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_attention_heads=2,
-        num_hidden_layers=3,
-        max_position_embeddings=tokenizer.model_max_length,
-        projection_dim=20,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline of SDXL's shape with random weights, as diffusers saves it."""
-    path = tmp_path_factory.mktemp("models") / "xl"
-    tokenizer = CLIPTokenizer.from_pretrained(DEMO_BASE / "tokenizer")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        pipeline: Any = StableDiffusionXLPipeline(
-            vae=AutoencoderKL(
-                block_out_channels=(32, 32),
-                down_block_types=("DownEncoderBlock2D",) * 2,
-                up_block_types=("UpDecoderBlock2D",) * 2,
-                latent_channels=4,
-                scaling_factor=0.13025,
-            ),
-            text_encoder=CLIPTextModel(text_config(tokenizer, 16)),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, 24)),
-            tokenizer=tokenizer,
-            tokenizer_2=tokenizer,
-            unet=UNet2DConditionModel(
-                sample_size=RESOLUTION // 2,
-                block_out_channels=(32, 64),
-                layers_per_block=1,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                transformer_layers_per_block=(1, 2),
-                attention_head_dim=(2, 4),
-                use_linear_projection=True,
-                cross_attention_dim=16 + 24,
-                addition_embed_type="text_time",
-                addition_time_embed_dim=8,
-                projection_class_embeddings_input_dim=6 * 8 + 20,
-            ),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-            ),
-            add_watermarker=False,
-        )
-        pipeline.save_pretrained(path)
-    return path
+    return write_stable_diffusion_xl(tmp_path_factory.mktemp("models") / "xl")
 
 
 @pytest.fixture(scope="module")
