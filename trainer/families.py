@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+from trainer.flux import Flux
 from trainer.model_family import BaseModel
 from trainer.stable_diffusion import StableDiffusion
+from trainer.stable_diffusion_3 import StableDiffusion3
 from trainer.stable_diffusion_xl import StableDiffusionXL
 
 FAMILIES: dict[str, type[BaseModel]] = {
-    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
+    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
 }
 """By the name of the pipeline's class."""
 
@@ -32,6 +34,6 @@ def family_of(folder: Path, name: str | Path) -> type[BaseModel]:
             "diffusers layout"
         ) from error
     if kind not in FAMILIES:
-        known = " and ".join(family.title for family in FAMILIES.values())
+        known = ", ".join(family.title for family in FAMILIES.values())
         raise ValueError(f"base model {name} is a {kind}; only {known} pipelines can be fine-tuned")
     return FAMILIES[kind]

@@ -14,6 +14,9 @@ from trainer.pickled import check_has_safetensors, check_not_pickled
 from trainer.quiet import quiet_loading
 from trainer.single_file import diffusers_folder
 
+DOWNLOADED = ("json", "txt", "model", "safetensors")
+"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
+
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
     """Loads a pipeline's parts from a folder, a single .safetensors file or the hub (offline if HF_HUB_OFFLINE is set).
@@ -84,10 +87,9 @@ def _resolve_folder(name_or_path: str) -> Path:
     check_not_pickled(path)
     if path.suffix == ".safetensors":
         return diffusers_folder(path)
-    patterns = ["*.json", "*.txt", "scheduler/*", "tokenizer/*", "tokenizer_2/*"]
-    modules = ("text_encoder", "text_encoder_2", "unet", "vae")
-    patterns += [f"{part}/*.{suffix}" for part in modules for suffix in ("json", "safetensors")]
+    parts = {part for family in FAMILIES.values() for part in family.files}
+    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in sorted(parts) for suffix in DOWNLOADED)]
     try:
-        return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.non_ema.*"])
+        return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
     except ValueError as error:
         raise ValueError(f"base model {name_or_path!r} is neither a folder nor {error}") from error

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from trainer.families import family_of
 from trainer.files import written_folder
+from trainer.flow_model import FlowModel
 from trainer.hub import fetch, is_offline
 from trainer.quiet import quiet_loading
 
@@ -57,6 +58,10 @@ def diffusers_folder(path: Path) -> Path:
     tensors = _read_shapes(path)
     source = _configuration(path, tensors)
     family = family_of(source, path)
+    if issubclass(family, FlowModel):
+        raise ValueError(
+            f"base model {path} is a single file of {family.title}; name a folder or hub model in the diffusers layout"
+        )
     files = sorted(file for file in source.rglob("*") if file.suffix in CONFIGURATION and file.is_file())
     content = {file.relative_to(source).as_posix(): _sha256(file) for file in files}
     key = hashlib.sha256(json.dumps([diffusers.__version__, _sha256(path), content]).encode()).hexdigest()[:32]

@@ -32,7 +32,7 @@ def write_single_file(
 ) -> Path:
     """All weights of the model in one file, besides `more` tensors."""
     tensors = {
-        **{f"model.diffusion_model.{name}": weight for name, weight in _unet(base.unet).items()},
+        **{f"model.diffusion_model.{name}": weight for name, weight in _unet(base.denoiser).items()},
         **{f"first_stage_model.{name}": weight for name, weight in _vae(base.vae).items()},
     }
     if isinstance(base, StableDiffusionXL):

@@ -23,7 +23,7 @@ from trainer.single_file import diffusers_folder
 
 from .conftest import DEMO_BASE, write_photo
 from .original_layout import write_single_file
-from .tiny_models import write_stable_diffusion_xl
+from .tiny_models import write_stable_diffusion_3, write_stable_diffusion_xl
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def describe(folder: Path, path: Path) -> Path:
 def assert_same(found: BaseModel, expected: BaseModel) -> None:
     """The same weights bit for bit, and the same settings."""
     assert type(found) is type(expected)
-    for part in ("unet", "vae", *expected.parts[1:]):
+    for part in ("vae", *expected.parts):
         module, oracle = getattr(found, part), getattr(expected, part)
         assert isinstance(module, nn.Module)
         weights, others = module.state_dict(), oracle.state_dict()
@@ -121,7 +121,7 @@ def test_a_file_is_converted_once_and_again_when_it_or_its_configuration_changes
     tensors["model.diffusion_model.out.2.bias"] += 1
     save_file(tensors, moved)
     third = diffusers_folder(moved)
-    assert torch.equal(load_base_model(moved, device="cpu").unet.conv_out.bias, base.unet.conv_out.bias + 1)
+    assert torch.equal(load_base_model(moved, device="cpu").denoiser.conv_out.bias, base.denoiser.conv_out.bias + 1)
     assert {path.name for path in cache_folder.iterdir() if path.is_dir()} == {first.name, second.name, third.name}
 
 
@@ -214,6 +214,13 @@ def test_a_configuration_of_another_shape_or_family_is_refused(
     shutil.rmtree(demo_file.with_suffix(""))
     describe(xl_folder, demo_file)
     with pytest.raises(ValueError, match=r"does not load as a StableDiffusionXLPipeline"):
+        load_base_model(demo_file, device="cpu")
+
+
+def test_a_single_file_of_a_flow_model_is_refused(demo_file: Path, tmp_path: Path) -> None:
+    shutil.rmtree(demo_file.with_suffix(""))
+    describe(write_stable_diffusion_3(tmp_path / "sd3"), demo_file)
+    with pytest.raises(ValueError, match=r"is a single file of Stable Diffusion 3; name a folder or hub model"):
         load_base_model(demo_file, device="cpu")
 
 
