@@ -25,7 +25,8 @@ from evaluation.config import with_trigger, without_trigger
 from evaluation.face_weights import install_dlib_weights
 from evaluation.scores import ImageRow
 from search.workbench_setup import WorkbenchSetup
-from trainer.model import quiet_loading, set_threads
+from trainer.model import set_threads
+from trainer.quiet import quiet_loading
 
 
 class HomeworkEvaluation:

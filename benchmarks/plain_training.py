@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.training_run import DATA, Training, Work
-from trainer.adapter import TEXT_ENCODER_TARGETS, UNET_TARGETS
-from trainer.model import quiet_loading, set_threads
+from trainer.model import set_threads
 from trainer.photos import CaptionedPhoto
+from trainer.quiet import quiet_loading
+from trainer.targets import TEXT_ENCODER_TARGETS, UNET_TARGETS
 
 
 class PhotoDataset(Dataset[dict[str, Tensor]]):

@@ -37,7 +37,8 @@ class GenerationConfig:
     batch_size: int
     """Images made together, at least 1. It changes speed and memory, not the images."""
     scheduler: SamplerName = "dpmsolver++"
-    """`dpmsolver++` (Lu et al. 2022, second order), `ddim` (Song et al. 2021) or `as-is` (the model's own)."""
+    """`dpmsolver++` (Lu et al. 2022, second order), `ddim` (Song et al. 2021) or `as-is` (the model's own,
+    with which flow models always draw)."""
     negative_prompt: str = ""
     """What guidance leads away from, the same for every image."""
     shared_noise: bool = False

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 from PIL import Image
 
 from evaluation.config import GenerationConfig
@@ -14,7 +14,7 @@ from evaluation.one_dnn import OneDnnLinear
 
 
 class ImagePipeline(Protocol):
-    """A diffusers text-to-image pipeline: StableDiffusionPipeline or StableDiffusionXLPipeline."""
+    """A diffusers text-to-image pipeline of Stable Diffusion, SDXL, Stable Diffusion 3 or Flux."""
 
     scheduler: Any
     """The sampler; its config describes the noise schedule."""
@@ -40,17 +40,24 @@ def generate_images(
     NaN gives black pixels rather than an error: its images are then faceless and it ranks last.
 
     Args:
-        pipeline: its UNet and text encoders may carry PEFT adapters.
+        pipeline: its denoiser and text encoders may carry PEFT adapters. Flow models (Stable Diffusion 3, Flux) draw
+            with their own scheduler whatever the config says: the others' do not follow a flow. Flux takes the guidance
+            scale as an input, and no negative prompt.
         prompts: as the text encoder shall read them, triggers filled in.
         seeds: as many as prompts.
 
     Raises:
-        ValueError: there are not as many seeds as prompts, or several seeds for one shared generator.
+        ValueError: there are not as many seeds as prompts, several seeds for one shared generator, or a negative
+            prompt for Flux.
     """
     if config.shared_noise and len(set(seeds)) > 1:
         raise ValueError(f"shared_noise draws from one generator, so it takes one seed, not {sorted(set(seeds))}")
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt")
+    if config.negative_prompt and isinstance(pipeline, FluxPipeline):
+        raise ValueError(
+            f"negative_prompt is {config.negative_prompt!r}, but Flux is guided without one; leave it empty"
+        )
     sampler = _sampling_pipeline(pipeline, config)
     images: list[Image.Image] = []
     shared = torch.Generator("cpu").manual_seed(seeds[0]) if config.shared_noise and seeds else None
@@ -78,7 +85,9 @@ def _sampling_pipeline(pipeline: Any, config: GenerationConfig) -> Any:
     scheduler_config = pipeline.scheduler.config
     scheduler_class: Any
     options: dict[str, Any]
-    if config.scheduler == "dpmsolver++":
+    if isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler):
+        scheduler_class, options = type(pipeline.scheduler), {}
+    elif config.scheduler == "dpmsolver++":
         scheduler_class, options = DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}
     elif config.scheduler == "ddim":
         # Latents are not bounded to [-1, 1]; a scheduler config from another class may leave clipping at its default.

@@ -18,6 +18,7 @@ from evaluation.scores import (
 from search.config import SearchConfig
 from search.final import Final, Verdict
 from trainer.files import write_file
+from trainer.loadable import loadable
 
 CARD = Template("""\
 # $name
@@ -49,7 +50,7 @@ $files
 import torch
 from diffusers import DiffusionPipeline
 
-pipeline = DiffusionPipeline.from_pretrained("$model", dtype=torch.float32)
+pipeline = DiffusionPipeline.from_pretrained("$loadable", dtype=torch.float32)
 pipeline.load_lora_weights("$folder")
 image = pipeline("$prompt").images[0]
 ```
@@ -131,6 +132,7 @@ def write_card(
     text = CARD.substitute(
         name=config.name,
         model=config.model,
+        loadable=loadable(config.model),
         trigger=config.photos.trigger,
         confidence=f"{config.final.confidence:.0%}",
         table="\n".join(rows),

@@ -198,7 +198,7 @@ class SearchConfig(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run folder, of the MLflow parent run and of the registered model."""
     model: str
-    """Base model: a folder in diffusers layout or a hub name."""
+    """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""
     photos: PhotosConfig
     training: TrainingConfig = TrainingConfig()
     """Training settings that do not vary."""

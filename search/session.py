@@ -53,6 +53,7 @@ from search.workbench_setup import WorkbenchSetup
 from trainer.buckets import bucket_warnings
 from trainer.class_photos import load_class_photos
 from trainer.files import write_file, written_folder
+from trainer.loadable import loadable
 from trainer.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
 
 
@@ -297,7 +298,7 @@ def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker
         "trigger": config.photos.trigger,
         **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
     }
-    return tracker.champion(config.name, folder / "champion", config.model, metadata)
+    return tracker.champion(config.name, folder / "champion", loadable(config.model), metadata)
 
 
 def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:

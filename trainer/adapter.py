@@ -1,4 +1,4 @@
-"""An adapter on the UNet and text encoders of a base model: attached for one job, then removed without trace."""
+"""An adapter on the denoiser and text encoders of a base model: attached for one job, then removed without trace."""
 
 from dataclasses import dataclass
 
@@ -15,27 +15,11 @@ from trainer.config import TrainingConfig
 from trainer.linear_layers import quicken_linear_layers
 from trainer.method import adapted_layers, check_patterns, peft_config
 from trainer.model_family import BaseModel, Part
+from trainer.targets import TEXT_ENCODER_TARGETS
 
 ADAPTER_NAME = "default"
 WEIGHT_PREFIXES = (".lora_", ".lokr_", ".hada_")
 """By which PEFT names the weights of a layer: LoRA and DoRA, LoKr, LoHa."""
-
-ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-FEED_FORWARD_TARGETS = ("ff.net.0.proj", "ff.net.2")
-CONVOLUTION_TARGETS = (
-    "proj_in",  # 1x1 convolutions around a transformer block (linear layers in Stable Diffusion 2)
-    "proj_out",
-    "conv1",
-    "conv2",
-    "conv_shortcut",
-    "downsamplers.0.conv",
-    "upsamplers.0.conv",
-)
-UNET_TARGETS = {
-    "attention": ATTENTION_TARGETS,
-    "attention+feed_forward+convolutions": ATTENTION_TARGETS + FEED_FORWARD_TARGETS + CONVOLUTION_TARGETS,
-}
-TEXT_ENCODER_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +93,13 @@ def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
     Reads method, ranks, alphas, dropout, targets, seed and whether the text encoders are trained.
 
     Raises:
-        ValueError: the base carries an adapter already, or a pattern fits none of the adapted layers.
+        ValueError: the base carries an adapter already, its family cannot do what config asks for, or a pattern fits
+            none of the adapted layers.
     """
     check_no_adapter(base)
+    base.check(config)
     parts = base.parts if config.trains_text_encoder else base.parts[:1]
-    targets = {part: UNET_TARGETS[config.targets] if part == "unet" else TEXT_ENCODER_TARGETS for part in parts}
+    targets = dict.fromkeys(parts[1:], TEXT_ENCODER_TARGETS) | {parts[0]: base.targets[config.targets]}
     layers = {part: adapted_layers(base.module(part), targets[part]) for part in parts}
     check_patterns(config, [name for names in layers.values() for name in names])
     adapter = Adapter(base=base, parts=parts)

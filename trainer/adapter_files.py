@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trainer.adapter import ADAPTER_NAME, Adapter, check_no_adapter
+from trainer.families import FAMILIES
 from trainer.files import write_file
-from trainer.kohya import MAGNITUDE, layer_tensors, network_texts
+from trainer.kohya import MAGNITUDE, layer_tensors, network_texts, plain_tensors
 from trainer.linear_layers import quicken_linear_layers
-from trainer.model import FAMILIES, quiet_loading
 from trainer.model_family import BaseModel, Part
 from trainer.pickled import check_has_safetensors
+from trainer.quiet import quiet_loading
 
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 FIRST_FAMILY = "StableDiffusionPipeline"
@@ -93,10 +94,8 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
                 adapter.load_state_dict(part, weights_of_part(adapter, part, tensors))
                 continue
             with quiet_loading():
-                if part == "unet":
-                    base.pipeline_class.load_lora_into_unet(
-                        tensors, None, base.unet, adapter_name=ADAPTER_NAME, metadata=config
-                    )
+                if part == base.parts[0]:
+                    base.denoiser.load_lora_adapter(tensors, prefix=part, adapter_name=ADAPTER_NAME, metadata=config)
                 else:
                     base.pipeline_class.load_lora_into_text_encoder(
                         tensors, None, base.module(part), prefix=part, adapter_name=ADAPTER_NAME, metadata=config
@@ -113,12 +112,15 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
 
 
 def export_kohya(folder: Path, target: Path) -> Path:
-    """Writes a saved adapter to the file `target` under kohya's or LyCORIS' keys, as ComfyUI and A1111 read them.
+    """Writes a saved adapter to the file `target` as ComfyUI and, where it has the family, A1111 read it.
 
-    `lora_unet_<layer>.lora_down.weight` is A, `.lora_up.weight` is B and `.alpha` the numerator of the scale; the text
-    encoder's layers begin with `lora_te_text_model_`, those of SDXL's two with `lora_te1_` and `lora_te2_`. DoRA, LoKr
-    and LoHa have LyCORIS' names, see trainer.kohya. The header tells the network's dimension, alpha and arguments, the
-    base model's family, and the trigger word and the base model's hash if that of the saved adapter does. In float32.
+    For UNets these are kohya's or LyCORIS' keys: `lora_unet_<layer>.lora_down.weight` is A, `.lora_up.weight` is B and
+    `.alpha` the numerator of the scale; the text encoder's layers begin with `lora_te_text_model_`, those of SDXL's two
+    with `lora_te1_` and `lora_te2_`. DoRA, LoKr and LoHa have LyCORIS' names, see trainer.kohya. The header tells the
+    network's dimension, alpha and arguments, the base model's family, and the trigger word and the base model's hash if
+    that of the saved adapter does. kohya's layers of Stable Diffusion 3 and Flux are other, fused ones; of these
+    families ComfyUI reads diffusers' names, `transformer.<layer>.lora_A.weight`, but no alpha, so the scale is part of
+    B. In float32.
 
     Raises:
         ValueError: there is no readable adapter file with its PEFT config.
@@ -135,13 +137,17 @@ def export_kohya(folder: Path, target: Path) -> Path:
         part, rest = name.split(".", 1)
         layer, matrix = LAYER_AND_MATRIX.fullmatch(rest).groups()  # type: ignore[union-attr] # save_adapter's names
         layers[part, layer][_peft_name(matrix)] = weight
-    exported = {
-        f"{prefixes[part]}_{layer.replace('.', '_')}.{name}": value.contiguous()
-        for (part, layer), matrices in layers.items()
-        for name, value in layer_tensors(matrices, layer, _described(config, part)).items()
-    }
+    exported: dict[str, Tensor] = {}
+    for (part, layer), matrices in layers.items():
+        described = _described(config, part)
+        if prefixes:
+            written = layer_tensors(matrices, layer, described)
+            key = f"{prefixes[part]}_{layer.replace('.', '_')}"
+        else:
+            written, key = plain_tensors(matrices, layer, described), f"{part}.{layer}"
+        exported |= {f"{key}.{name}": value.contiguous() for name, value in written.items()}
     texts = {
-        **network_texts(_described(config, "unet")),
+        **(network_texts(_described(config, family.parts[0])) if prefixes else {}),
         "ss_base_model_version": family.kohya_version,
         **{theirs: header[ours] for ours, theirs in KOHYA_TEXTS.items() if ours in header},
     }
@@ -170,7 +176,7 @@ def weights_of_part(adapter: Adapter, part: Part, tensors: Mapping[str, Tensor])
         for name, weight in tensors.items()
         if name.startswith(f"{part}.")
     }
-    if part != "unet" and not hasattr(adapter.base.module(part), "text_model"):
+    if part.startswith("text_encoder") and not hasattr(adapter.base.module(part), "text_model"):
         return {name.removeprefix("text_model."): weight for name, weight in found.items()}
     return found
 
@@ -183,7 +189,7 @@ def _portable_names(part: Part, weights: Mapping[str, Tensor]) -> dict[str, Tens
     """
     portable = {}
     for name, weight in weights.items():
-        if part != "unet":
+        if part.startswith("text_encoder"):
             name = name if name.startswith("text_model.") else f"text_model.{name}"
             name = f"{name}.weight" if name.endswith(MAGNITUDE) else name
         portable[name] = weight.detach().cpu().contiguous()

@@ -34,9 +34,9 @@ class DataCache:
     """The encoded photos. A latent is drawn afresh each step as mean + std * noise (the VAE's posterior)."""
 
     latent_mean: Tensor
-    """Float32[photos, 4, height, width], in the UNet's scale (the VAE's shift and scaling factor applied)."""
+    """Float32[photos, channels, height, width], in the denoiser's scale (the VAE's shift and factor applied)."""
     latent_std: Tensor
-    """Float32[photos, 4, height, width], in the UNet's scale."""
+    """Float32[photos, channels, height, width], in the denoiser's scale."""
     face_mask: Tensor
     """Float32[photos, height, width]: the share of each latent's area that the face's box covers, in [0, 1]."""
     conditioning: Conditioning
@@ -219,8 +219,8 @@ def check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
     Raises:
         ValueError: names the photos with such captions.
     """
-    length = base.tokenizer.model_max_length
-    lengths = {photo.path.name: len(base.tokenizer(photo.caption).input_ids) for photo in photos}
+    tokenizer, length = base.caption_tokenizer
+    lengths = {photo.path.name: len(tokenizer(photo.caption).input_ids) for photo in photos}
     if too_long := [f"{name} ({tokens})" for name, tokens in lengths.items() if tokens > length]:
         raise ValueError(
             f"captions with more tokens than the {length} that the base model's text encoder reads, start and end "

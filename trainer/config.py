@@ -60,7 +60,7 @@ class TrainingConfig:
     """Probability that an input of A is dropped in training, in [0, 1); 0 with "lokr" and "loha", which have no A."""
 
     targets: Targets = "attention"
-    """Adapted layers of the UNet. The text encoder always adapts its attention projections."""
+    """Adapted layers of the UNet or transformer. The text encoder always adapts its attention projections."""
 
     steps: int = 400
     """Optimizer steps of the whole run; the learning rate schedule spans exactly these."""
@@ -81,10 +81,11 @@ class TrainingConfig:
     """Cosine cycles of "cosine_with_restarts", at least 1; the other schedules ignore it."""
 
     snr_gamma: float | None = 5.0
-    """Gamma of the min-SNR weighting, above 0; None weighs every timestep alike."""
+    """Gamma of the min-SNR weighting, above 0; None weighs every timestep alike, as flow models always do."""
 
     noise_offset: float = 0.0
-    """Deviation of the offset that each channel's noise gets as a whole, in [0, 1]; 0: none, 0.05 is usual."""
+    """Deviation of the offset that each channel's noise gets as a whole, in [0, 1]; 0: none, 0.05 is usual. Flow models
+    take none."""
 
     loss: Loss = "squared"
     """The squared error, or the pseudo-Huber loss, which is near the absolute error where the error is large."""
@@ -99,7 +100,7 @@ class TrainingConfig:
     """Decay of the running average of the adapter's weights, which is then evaluated and saved, in [0, 1); 0: none."""
 
     gradient_checkpointing: bool = False
-    """Compute the UNet's activations again in the backward pass instead of keeping them: less memory, more time."""
+    """Compute the denoiser's activations again in the backward pass instead of keeping them: less memory, more time."""
 
     max_grad_norm: float = 1.0
     """L2 norm to which the gradient of all adapter weights together is clipped; above 0, may be infinite."""
@@ -247,25 +248,29 @@ class TrainingConfig:
         """Whether the text encoder gets an adapter."""
         return self.learning_rate_of("text_encoder") > 0
 
-    def learning_rate_of(self, part: Literal["unet", "text_encoder", "text_encoder_2"]) -> float:
+    def learning_rate_of(self, part: str) -> float:
         """The rate that a part's adapter is trained with; all text encoders have the same."""
-        if part == "unet" or self.text_encoder_learning_rate is None:
+        if not _encodes_text(part) or self.text_encoder_learning_rate is None:
             return self.learning_rate
         return self.text_encoder_learning_rate
 
     def rank_of(self, part: str) -> int:
         """The rank of a part's adapter where no pattern gives a layer another."""
-        return self.rank if part == "unet" or self.text_encoder_rank is None else self.text_encoder_rank
+        return self.rank if not _encodes_text(part) or self.text_encoder_rank is None else self.text_encoder_rank
 
     def alpha_of(self, part: str) -> float:
         """The alpha of a part's adapter where no pattern gives a layer another."""
-        return self.alpha if part == "unet" or self.text_encoder_alpha is None else self.text_encoder_alpha
+        return self.alpha if not _encodes_text(part) or self.text_encoder_alpha is None else self.text_encoder_alpha
 
     def trains_at(self, part: str, step: int) -> bool:
         """Whether a part that has an adapter still learns in optimizer step `step`, from 0."""
-        return part == "unet" or self.text_encoder_steps is None or step < self.text_encoder_steps
+        return not _encodes_text(part) or self.text_encoder_steps is None or step < self.text_encoder_steps
 
     @property
     def photos_per_step(self) -> int:
         """Photos that one optimizer step sees, over all forward passes and workers."""
         return self.batch_size * self.gradient_accumulation_steps
+
+
+def _encodes_text(part: str) -> bool:
+    return part.startswith("text_encoder")

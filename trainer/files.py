@@ -34,7 +34,7 @@ def written_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for path in temporary.iterdir():
+        for path in temporary.rglob("*"):
             _fsync(path)
         _fsync(temporary)
         if folder.exists():

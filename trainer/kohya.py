@@ -48,6 +48,22 @@ def layer_tensors(tensors: Mapping[str, Tensor], layer: str, config: Mapping[str
     return {**tensors, "alpha": torch.tensor(alpha)}
 
 
+def plain_tensors(tensors: Mapping[str, Tensor], layer: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A LoRA's matrices under their own names with its scale multiplied into B.
+
+    For readers that know neither alpha nor config: they take alpha for the rank that A shows, and so scale by 1.
+
+    Args:
+        tensors: `lora_A.weight` and `lora_B.weight`.
+        layer: its name within the model.
+        config: PEFT's description of the layers of this part.
+    """
+    rank = tensors["lora_A.weight"].shape[0]
+    alpha = _setting("lora_alpha", "alpha_pattern", layer, config)
+    scale = alpha / (math.sqrt(rank) if config["use_rslora"] else rank)
+    return {"lora_A.weight": tensors["lora_A.weight"], "lora_B.weight": tensors["lora_B.weight"] * scale}
+
+
 def network_texts(config: Mapping[str, Any]) -> dict[str, str]:
     """The `ss_network_*` texts of a file's header: module, dimension, alpha and arguments.
 

@@ -128,7 +128,7 @@ class TrainingJob:
                 AveragedWeights(job_state.named_weights(self.adapter), config.ema_decay) if config.ema_decay else None
             )
             if config.gradient_checkpointing:
-                base.unet.enable_gradient_checkpointing()
+                base.denoiser.enable_gradient_checkpointing()
             self._torch_optimizer = make_optimizer(
                 config.optimizer,
                 [(self.adapter.parameters(part), config.learning_rate_of(part)) for part in self.adapter.parts],
@@ -262,7 +262,7 @@ class TrainingJob:
             self.adapter.detach()
             self._average = None
             if self.config.gradient_checkpointing:
-                self.base.unet.disable_gradient_checkpointing()
+                self.base.denoiser.disable_gradient_checkpointing()
             self._weights = []
             for name in ("_optimizer", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
                 if hasattr(self, name):
@@ -298,7 +298,7 @@ class TrainingJob:
             yield StepDraw(
                 bucket=draw.bucket,
                 indices=self._to_device(draw.indices[rows]),
-                timesteps=self._to_device(draw.timesteps[rows]),
+                timesteps=self._schedule.density[self._to_device(draw.timesteps[rows])],
                 latent_noise=self._to_device(draw.latent_noise[rows]),
                 noise=self._to_device(draw.noise[rows]),
             )
@@ -343,14 +343,17 @@ class TrainingJob:
     def _loss(
         self, cache: DataCache, photos: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, *, weighted: bool
     ) -> Tensor:
-        """Denoising loss of [batch] rows of `cache`; `latents` and `noise` are Float32[batch, 4, height, width]."""
+        """Denoising loss of [batch] rows of `cache`.
+
+        `latents` and `noise` are Float32[batch, channels, height, width], `timesteps` Int64[batch] of the schedule.
+        """
         noisy = self._schedule.add_noise(latents, noise, timesteps)
         target = self._schedule.target(latents, noise, timesteps)
         with self._accelerator.autocast():
             conditioning = cache.conditioning_of(photos)
-            if self.config.trains_text_encoder:
+            if len(self.adapter.parts) > 1:  # those after the first encode text
                 conditioning = {**conditioning, **self.base.encode(conditioning)}
-            prediction = self.base.predict(noisy, timesteps, conditioning)
+            prediction = self.base.predict(noisy, self._schedule.times[timesteps], conditioning)
         weights = self._loss_weights[timesteps] if weighted else torch.ones_like(timesteps, dtype=torch.float32)
         deltas = self._huber_deltas[timesteps] if weighted and self._huber_deltas is not None else None
         places = None

@@ -2,35 +2,40 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from trainer.config import HuberSchedule
 
-PredictionType = Literal["epsilon", "v_prediction"]
+PredictionType = Literal["epsilon", "v_prediction", "flow"]
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """The diffusion process x_t = signal_t * x_0 + noise_t * epsilon as tables over the timesteps t."""
+    """The path from a picture to noise, x_t = signal_t * x_0 + noise_t * epsilon, as tables over the timesteps t."""
 
     signal: Tensor
-    """Float32[timesteps], sqrt(alpha_bar_t)."""
+    """Float32[timesteps], sqrt(alpha_bar_t) of a diffusion, 1 - sigma_t of a flow."""
     noise: Tensor
-    """Float32[timesteps], sqrt(1 - alpha_bar_t)."""
+    """Float32[timesteps], sqrt(1 - alpha_bar_t) of a diffusion, sigma_t of a flow; rises with the timestep."""
     prediction_type: PredictionType
 
     @classmethod
     def of(cls, scheduler: ConfigMixin, device: torch.device) -> "NoiseSchedule":
-        """The schedule that a pipeline's sampler describes.
+        """The schedule that a pipeline's sampler describes: a flow's with its shift, if that is fixed.
 
         Raises:
             ValueError: the model predicts something other than the noise or the velocity.
         """
+        if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            sigmas = type(scheduler).from_config(scheduler.config).sigmas.float().flip(0)
+            return cls(signal=(1 - sigmas).to(device), noise=sigmas.to(device), prediction_type="flow")
         reference = DDPMScheduler.from_config(scheduler.config)
         prediction_type = reference.config.prediction_type
         if prediction_type not in ("epsilon", "v_prediction"):
@@ -47,15 +52,41 @@ class NoiseSchedule:
 
     @property
     def snr(self) -> Tensor:
-        """Float32[timesteps], the signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t)."""
+        """Float32[timesteps], the signal-to-noise ratio (signal_t / noise_t) ** 2."""
         return (self.signal / self.noise) ** 2
+
+    @cached_property
+    def times(self) -> Tensor:
+        """[timesteps], what the denoiser is told: the timestep, Int64, or of a flow sigma_t in timesteps, Float32."""
+        count = len(self.noise)
+        return self.noise * count if self.prediction_type == "flow" else torch.arange(count, device=self.noise.device)
+
+    @cached_property
+    def density(self) -> Tensor:
+        """Int64[timesteps], which timestep is trained on where the draw, uniform over all timesteps, is t.
+
+        t itself for a diffusion. For a flow its quantile of the logit-normal density, in which the middle of the path
+        comes more often (Esser et al. 2024, https://arxiv.org/abs/2403.03206, section 3.1: location 0, scale 1).
+        """
+        count = len(self.noise)
+        drawn = torch.arange(count, device=self.noise.device)
+        if self.prediction_type != "flow":
+            return drawn
+        quantiles: Tensor = torch.special.ndtri((drawn.double() + 0.5) / count).sigmoid()
+        return (quantiles * count).long()
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t of the same shape as `latents` [batch, channels, height, width]; `timesteps` is Int64[batch]."""
         return _per_image(self.signal, timesteps) * latents + _per_image(self.noise, timesteps) * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the UNet should answer: epsilon, or the velocity v = signal_t * epsilon - noise_t * x_0."""
+        """What the denoiser should answer.
+
+        Epsilon, the velocity v = signal_t * epsilon - noise_t * x_0, or of a flow epsilon - x_0 (Liu et al. 2022,
+        https://arxiv.org/abs/2209.03003), which it follows from noise to the picture in the reverse direction.
+        """
+        if self.prediction_type == "flow":
+            return noise - latents
         if self.prediction_type == "epsilon":
             return noise
         return _per_image(self.signal, timesteps) * noise - _per_image(self.noise, timesteps) * latents
@@ -65,14 +96,15 @@ def min_snr_weights(snr: Tensor, gamma: float | None, prediction_type: Predictio
     """Weight of the squared error at each signal-to-noise ratio (Hang et al. 2023, https://arxiv.org/abs/2303.09556).
 
     min(SNR, gamma) / SNR when the model predicts the noise epsilon and min(SNR, gamma) / (SNR + 1) when it predicts the
-    velocity v; both weigh the error of the implied x_0 by min(SNR, gamma). With gamma None every weight is 1.
+    velocity v; both weigh the error of the implied x_0 by min(SNR, gamma). With gamma None every weight is 1, and for a
+    flow, whose density of timesteps takes the place of weights.
 
     Args:
         snr: Float[timesteps], at least 0.
         gamma: above 0, or None.
         prediction_type: what the model predicts.
     """
-    if gamma is None:
+    if gamma is None or prediction_type == "flow":
         return torch.ones_like(snr)
     if prediction_type == "epsilon":
         return (gamma / snr).clamp(max=1)  # the same quotient, and 1 rather than 0 / 0 where SNR is 0

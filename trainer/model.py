@@ -1,43 +1,26 @@
 """Base models, loaded once and shared by every job of a process."""
 
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import snapshot_download
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
+from trainer.families import FAMILIES, family_of
+from trainer.hub import fetch
 from trainer.linear_layers import quicken_linear_layers
 from trainer.model_family import BaseModel as BaseModel
 from trainer.pickled import check_has_safetensors, check_not_pickled
-from trainer.stable_diffusion import StableDiffusion
-from trainer.stable_diffusion_xl import StableDiffusionXL
+from trainer.quiet import quiet_loading
+from trainer.single_file import diffusers_folder
 
-FAMILIES: dict[str, type[BaseModel]] = {
-    family.pipeline_class.__name__: family for family in (StableDiffusion, StableDiffusionXL)
-}
-"""By the pipeline class that model_index.json names."""
-NOT_USED: dict[str, dict[str, Any]] = {
-    "StableDiffusionPipeline": {
-        "safety_checker": None,
-        "feature_extractor": None,
-        "image_encoder": None,
-        "requires_safety_checker": False,
-    },
-    "StableDiffusionXLPipeline": {"feature_extractor": None, "image_encoder": None, "add_watermarker": False},
-}
-"""Parts of each pipeline that neither training nor scoring needs."""
+DOWNLOADED = ("json", "txt", "model", "safetensors")
+"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
 
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
-    """Loads a pipeline's parts from a folder or the hub (offline if HF_HUB_OFFLINE is set).
+    """Loads a pipeline's parts from a folder, a single .safetensors file or the hub (offline if HF_HUB_OFFLINE is set).
 
     Raises:
         ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
@@ -45,15 +28,14 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
-    kind = _pipeline_kind(folder, name_or_path)
-    family = FAMILIES[kind]
+    family = family_of(folder, name_or_path)
     for part in family.files:
         check_has_safetensors(folder / part)
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
             pipeline = family.pipeline_class.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **NOT_USED[kind]
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.unused
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -100,59 +82,16 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _pipeline_kind(folder: Path, name: str | Path) -> str:
-    index = folder / "model_index.json"
-    try:
-        kind = str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"base model {name} has no readable model_index.json ({error!r}); name a folder or hub model in the "
-            "diffusers layout"
-        ) from error
-    if kind not in FAMILIES:
-        known = " and ".join(family.title for family in FAMILIES.values())
-        raise ValueError(f"base model {name} is a {kind}; only {known} pipelines can be fine-tuned")
-    return kind
-
-
 def _resolve_folder(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         return path
     check_not_pickled(path)
     if path.suffix == ".safetensors":
-        raise ValueError(
-            f"base model {path} is a single file; convert it once with diffusers' from_single_file(...) and "
-            "save_pretrained(FOLDER), and name the folder"
-        )
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
-    patterns = ["*.json", "*.txt", "scheduler/*", "tokenizer/*", "tokenizer_2/*"]
-    modules = ("text_encoder", "text_encoder_2", "unet", "vae")
-    patterns += [f"{part}/*.{suffix}" for part in modules for suffix in ("json", "safetensors")]
+        return diffusers_folder(path)
+    parts = {part for family in FAMILIES.values() for part in family.files}
+    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in sorted(parts) for suffix in DOWNLOADED)]
     try:
-        return Path(
-            snapshot_download(
-                name_or_path,
-                local_files_only=offline,
-                allow_patterns=patterns,
-                ignore_patterns=["*.fp16.*", "*.non_ema.*"],
-            )
-        )
-    except (OSError, ValueError) as error:
-        where = "in the hub's local cache (HF_HUB_OFFLINE is set)" if offline else "on the hub"
-        raise ValueError(f"base model {name_or_path!r} is neither a folder nor {where}: {error}") from error
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Hides the loading bars of diffusers and transformers, which would mix with the search's own output."""
-    libraries = (diffusers_logging, transformers_logging)
-    shown = [library.is_progress_bar_enabled() for library in libraries]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, was_shown in zip(libraries, shown, strict=True):
-            if was_shown:
-                library.enable_progress_bar()
+        return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
+    except ValueError as error:
+        raise ValueError(f"base model {name_or_path!r} is neither a folder nor {error}") from error

@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from trainer.config import AdapterMethod, Targets, TrainingConfig
 from trainer.framing import Framing
 
-Part = Literal["unet", "text_encoder", "text_encoder_2"]
+Part = Literal["unet", "transformer", "text_encoder", "text_encoder_2"]
 Conditioning = Mapping[str, Tensor]
 """Named tensors, each with one row a photo, that steer a prediction; their names are the family's own."""
 
@@ -37,11 +37,17 @@ class BaseModel(ABC):
     pipeline_class: ClassVar[Any]
     """The diffusers pipeline, which also reads and writes the family's adapter files."""
     parts: ClassVar[tuple[Part, ...]]
-    """Modules that may carry adapter layers: the UNet, then the text encoders."""
+    """Modules that may carry adapter layers: the denoiser (UNet or transformer), then the text encoders."""
+    targets: ClassVar[Mapping[Targets, tuple[str, ...]]]
+    """Adapted layers of the denoiser."""
+    methods: ClassVar[tuple[AdapterMethod, ...]] = get_args(AdapterMethod)
+    """Kinds of adapters of which there is a file for other programs."""
     files: ClassVar[tuple[str, ...]]
     """Sub-folders of the pipeline that say what the model computes."""
+    unused: ClassVar[Mapping[str, Any]]
+    """Arguments of the pipeline that leave out what neither training nor scoring needs."""
     kohya_prefixes: ClassVar[Mapping[Part, str]]
-    """What kohya's keys begin with, by part."""
+    """What kohya's keys begin with, by part; {} if the family's readers know diffusers' names."""
     kohya_version: ClassVar[str]
     """What kohya's header calls the family."""
 
@@ -50,9 +56,8 @@ class BaseModel(ABC):
     folder: Path
     """Local folder of the files."""
     tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    text_encoder: CLIPTextModel | CLIPTextModelWithProjection
     vae: AutoencoderKL
-    unet: UNet2DConditionModel
     scheduler: ConfigMixin
     """The pipeline's sampler; its config holds the noise schedule and the prediction type."""
     device: torch.device
@@ -73,17 +78,35 @@ class BaseModel(ABC):
 
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's answer to Float[batch, channels, height, width] latents at Int64[batch] timesteps.
+        """The denoiser's answer to Float[batch, channels, height, width] latents at [batch] timesteps.
 
         Args:
             noisy: any float format; the model computes in its own.
-            timesteps: of the noise schedule.
+            timesteps: as `trainer.loss.NoiseSchedule.times` tells them.
             conditioning: rows of `encode` and `describe_framing` together; further names are ignored.
         """
 
     @abstractmethod
     def pipeline(self) -> Any:
         """A `pipeline_class` over these very modules (nothing is copied) with a sampler of its own."""
+
+    def check(self, config: TrainingConfig) -> None:
+        """Raises ValueError if `config` asks for what the family cannot do."""
+        if config.adapter not in self.methods:
+            raise ValueError(
+                f"adapter is {config.adapter!r}, for which no file of {self.title} is known that other programs read; "
+                f"choose one of {', '.join(map(repr, self.methods))}"
+            )
+
+    @property
+    def caption_tokenizer(self) -> tuple[Any, int]:
+        """The tokenizer that reads most of a caption, and how many tokens it reads."""
+        return self.tokenizer, self.tokenizer.model_max_length
+
+    @property
+    def denoiser(self) -> Any:
+        """The UNet or transformer, a diffusers ModelMixin."""
+        return self.module(self.parts[0])
 
     def module(self, part: Part) -> nn.Module:
         """The module that `part` names."""
@@ -103,13 +126,13 @@ class BaseModel(ABC):
         return digest.hexdigest()
 
 
-def padded_tokens(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Int64[captions, tokens], cut and padded to the tokenizer's length."""
+def padded_tokens(tokenizer: Any, captions: Sequence[str], length: int | None = None) -> Tensor:
+    """Int64[captions, tokens], cut and padded to `length`, or the tokenizer's own."""
     encoded = tokenizer(
         list(captions),
         padding="max_length",
         truncation=True,
-        max_length=tokenizer.model_max_length,
+        max_length=length or tokenizer.model_max_length,
         return_tensors="pt",
     )
     input_ids: Tensor = encoded.input_ids

@@ -55,7 +55,7 @@ class RunConfig(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the adapter: NAME.safetensors is the file for ComfyUI and A1111."""
     model: str
-    """Base model: a folder in diffusers layout or a hub name."""
+    """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""
     photos: TrainingPhotos
     training: TrainingConfig = TrainingConfig()
     output: Path

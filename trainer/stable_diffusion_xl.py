@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from trainer.config import Targets
 from trainer.framing import Framing
 from trainer.model_family import BaseModel, Conditioning, Part, padded_tokens
+from trainer.targets import UNET_TARGETS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,6 +32,7 @@ class StableDiffusionXL(BaseModel):
     title: ClassVar[str] = "Stable Diffusion XL"
     pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
     parts: ClassVar[tuple[Part, ...]] = ("unet", "text_encoder", "text_encoder_2")
+    targets: ClassVar[Mapping[Targets, tuple[str, ...]]] = UNET_TARGETS
     files: ClassVar[tuple[str, ...]] = (
         "scheduler",
         "text_encoder",
@@ -38,6 +42,7 @@ class StableDiffusionXL(BaseModel):
         "unet",
         "vae",
     )
+    unused: ClassVar[Mapping[str, Any]] = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
     kohya_prefixes: ClassVar[Mapping[Part, str]] = {
         "unet": "lora_unet",
         "text_encoder": "lora_te1",
@@ -45,6 +50,7 @@ class StableDiffusionXL(BaseModel):
     }
     kohya_version: ClassVar[str] = "sdxl_base_v1-0"
 
+    unet: UNet2DConditionModel
     tokenizer_2: CLIPTokenizer
     text_encoder_2: CLIPTextModelWithProjection
     force_zeros_for_empty_prompt: bool
@@ -89,5 +95,5 @@ class StableDiffusionXL(BaseModel):
             unet=self.unet,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
             force_zeros_for_empty_prompt=self.force_zeros_for_empty_prompt,
-            add_watermarker=False,
+            **self.unused,
         )

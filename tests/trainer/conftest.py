@@ -109,7 +109,7 @@ def unet_output() -> Callable[[BaseModel], Tensor]:
         input_ids = torch.randint(0, 600, (2, base.tokenizer.model_max_length), generator=generator)
         sample = torch.randn(2, 4, 8, 8, generator=generator)
         embeddings = base.text_encoder(input_ids)[0]
-        (answer,) = base.unet(sample, torch.tensor([30, 700]), embeddings, return_dict=False)
+        (answer,) = base.denoiser(sample, torch.tensor([30, 700]), embeddings, return_dict=False)
         tensor: Tensor = answer
         return tensor
 

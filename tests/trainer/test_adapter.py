@@ -14,6 +14,7 @@ from trainer.adapter import Adapter, attach_adapter
 from trainer.config import Targets, TrainingConfig
 from trainer.model import BaseModel, load_base_model
 from trainer.model_family import Part
+from trainer.stable_diffusion import StableDiffusion
 
 from .conftest import DEMO_BASE, MakeConfig
 
@@ -49,7 +50,7 @@ def randomise(adapter: Adapter, seed: int = 0, deviation: float = 0.05) -> None:
 def test_exactly_the_targets_are_trainable(
     base: BaseModel, make_config: MakeConfig, targets: Targets, pattern: str, text_encoder_learning_rate: float
 ) -> None:
-    unet, text_encoder = layer_names(base.unet, pattern), layer_names(base.text_encoder, TEXT)
+    unet, text_encoder = layer_names(base.denoiser, pattern), layer_names(base.text_encoder, TEXT)
     assert len(text_encoder) == 4 * base.text_encoder.config.num_hidden_layers
     config = make_config(targets=targets, text_encoder_learning_rate=text_encoder_learning_rate)
     adapter = attach_adapter(base, config)
@@ -69,8 +70,8 @@ def test_exactly_the_targets_are_trainable(
 
 def test_the_full_target_set_leaves_no_large_layer_out(base: BaseModel) -> None:
     """What stays frozen in the UNet: in and out convolutions, time embedding, norms."""
-    weighted = {name.removesuffix(".weight") for name, weight in base.unet.state_dict().items() if weight.ndim > 1}
-    left = weighted - layer_names(base.unet, EVERYTHING)
+    weighted = {name.removesuffix(".weight") for name, weight in base.denoiser.state_dict().items() if weight.ndim > 1}
+    left = weighted - layer_names(base.denoiser, EVERYTHING)
     assert {re.sub(r".*\.", "", name) for name in left} == {
         "conv_in",
         "conv_out",
@@ -93,6 +94,7 @@ def test_stable_diffusion_1_5_has_as_many_weights_as_the_homework(base: BaseMode
                 projection_dim=768,
             )
         )
+    assert isinstance(base, StableDiffusion)
     large = dataclasses.replace(base, unet=unet, text_encoder=text_encoder)
     adapter = attach_adapter(large, TrainingConfig(rank=32))
     assert sum(weight.numel() for weight in adapter.parameters("unet")) == 6_377_472
@@ -141,7 +143,7 @@ def test_the_effect_on_every_layer_is_alpha_over_rank_times_b_a(base: BaseModel,
 
 def test_alpha_alone_scales_the_effect_and_rank_shapes_and_scales_it(base: BaseModel, make_config: MakeConfig) -> None:
     name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    original = base.unet.get_submodule(name)
+    original = base.denoiser.get_submodule(name)
     assert isinstance(original, nn.Linear)
     value = torch.randn(5, original.in_features, generator=torch.Generator().manual_seed(0))
 
@@ -150,7 +152,7 @@ def test_alpha_alone_scales_the_effect_and_rank_shapes_and_scales_it(base: BaseM
         """The effect on one layer, the shape of A, and the effect's size relative to B @ A alone."""
         adapter = attach_adapter(base, make_config(rank=rank, alpha=alpha, text_encoder_learning_rate=0))
         randomise(adapter)
-        layer = base.unet.get_submodule(name)
+        layer = base.denoiser.get_submodule(name)
         assert isinstance(layer, LoraLayer)
         weights = adapter.state_dict("unet")
         down, up = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
@@ -202,7 +204,7 @@ def test_weights_are_float32_on_a_half_precision_base(base: BaseModel, make_conf
     expected = {name: weight.detach().clone() for name, weight in adapter.named_parameters("unet").items()}
     adapter.detach()
     half = load_base_model(DEMO_BASE, device="cpu")
-    nn.Module.to(half.unet, torch.bfloat16)
+    nn.Module.to(half.denoiser, torch.bfloat16)
     for name, weight in attach_adapter(half, make_config()).named_parameters("unet").items():
         assert weight.dtype == torch.float32
         torch.testing.assert_close(weight.data, expected[name], rtol=2**-8, atol=0)
@@ -228,7 +230,7 @@ def test_detaching_leaves_the_base_bit_for_bit_as_it_was(
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(unet_output(base), answer)
-    assert not hasattr(base.unet, "peft_config")
+    assert not hasattr(base.denoiser, "peft_config")
     assert not hasattr(base.text_encoder, "peft_config")
 
 

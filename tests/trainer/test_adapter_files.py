@@ -120,7 +120,7 @@ def test_equal_adapters_make_equal_files(base: BaseModel, make_config: MakeConfi
 
 
 def test_kohya_names_shapes_and_alphas(base: BaseModel, saved: Saved) -> None:
-    unet = layer_names(base.unet, EVERYTHING)
+    unet = layer_names(base.denoiser, EVERYTHING)
     text_encoder = {name.removeprefix("text_model.") for name in layer_names(base.text_encoder, TEXT)}
     folder, _, _ = saved("attention+feed_forward+convolutions", 1e-4)
     path = export_kohya(folder, folder / "kohya" / "person.safetensors")

@@ -150,7 +150,9 @@ def test_a_step_on_two_shapes_has_the_loss_of_plain_forwards(
         latents = bucket.latent_mean[draw.indices] + bucket.latent_std[draw.indices] * draw.latent_noise
         noisy = schedule.add_noise(latents, draw.noise, draw.timesteps)
         with torch.no_grad():
-            prediction = base.unet(noisy, draw.timesteps, bucket.conditioning["text_embeddings"][draw.indices]).sample
+            prediction = base.denoiser(
+                noisy, draw.timesteps, bucket.conditioning["text_embeddings"][draw.indices]
+            ).sample
         assert prediction.shape == (2, *bucket.latent_shape)
         losses.append(((prediction - schedule.target(latents, draw.noise, draw.timesteps)) ** 2).mean())
     with TrainingJob(base, mixed, config) as job:
@@ -172,7 +174,7 @@ def test_validation_loss_counts_every_photo_alike(
         timesteps = (at * 1000 + 500) // 56
         noise = torch.randn((len(at), *bucket.latent_shape), generator=generator)
         latents = bucket.latent_mean[photos]
-        prediction = base.unet(
+        prediction = base.denoiser(
             schedule.add_noise(latents, noise, timesteps), timesteps, bucket.conditioning["text_embeddings"][photos]
         ).sample
         target = schedule.target(latents, noise, timesteps)

@@ -32,7 +32,7 @@ def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     cache = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
     assert len(cache) == 3
     side = RESOLUTION // base.pipeline().vae_scale_factor
-    assert cache.latent_mean.shape == (3, base.unet.config["in_channels"], side, side)
+    assert cache.latent_mean.shape == (3, base.denoiser.config["in_channels"], side, side)
     for number, photo in enumerate(photos):
         pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
         posterior = base.vae.encode(pixels).latent_dist

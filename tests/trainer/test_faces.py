@@ -163,7 +163,7 @@ def test_the_mask_is_cached_mirrored_with_its_photo_and_weighs_the_loss(
     draw = draw_step(config.seed, 0, photos=1, count=2, latent_shape=shape, timesteps=1000)  # type: ignore[arg-type]
     schedule = NoiseSchedule.of(base.scheduler, base.device)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
-    prediction = base.unet(
+    prediction = base.denoiser(
         schedule.add_noise(latents, draw.noise, draw.timesteps),
         draw.timesteps,
         cache.conditioning["text_embeddings"][draw.indices],

@@ -26,7 +26,7 @@ def test_offset_and_huber_do_what_the_formulas_say(base: BaseModel, cache: DataC
     with torch.no_grad():
         noisy = oracle.add_noise(latents, noise, draw.timesteps)
         embeddings = base.text_encoder(cache.conditioning["input_ids"][draw.indices])[0]
-        difference = base.unet(noisy, draw.timesteps, embeddings).sample - noise
+        difference = base.denoiser(noisy, draw.timesteps, embeddings).sample - noise
     signal = oracle.alphas_cumprod[draw.timesteps]
     delta = (0.2 + 0.8 / (1 + ((1 - signal) / signal).sqrt()) ** 2).view(3, 1, 1, 1)
     expected = (2 * delta * ((difference**2 + delta**2).sqrt() - delta)).mean()
@@ -52,12 +52,12 @@ def test_checkpointed_gradients_are_the_kept_ones(base: BaseModel, cache: DataCa
     gradients = []
     for checkpointing in (False, True):
         with TrainingJob(base, cache, make_config(gradient_checkpointing=checkpointing, dropout=0.2)) as job:
-            assert base.unet.is_gradient_checkpointing is checkpointing
+            assert base.denoiser.is_gradient_checkpointing is checkpointing
             seen = watch_gradients(job)
             job.step()
             job.step()
             gradients.append(seen[1])
-    assert base.unet.is_gradient_checkpointing is False
+    assert base.denoiser.is_gradient_checkpointing is False
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-8)

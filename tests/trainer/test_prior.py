@@ -38,7 +38,7 @@ def plain_loss(base: BaseModel, cache: DataCache, config: TrainingConfig, seed: 
     oracle = DDPMScheduler.from_config(base.scheduler.config)
     noisy = oracle.add_noise(latents, draw.noise, draw.timesteps)
     embeddings = base.text_encoder(cache.conditioning["input_ids"][draw.indices])[0]
-    prediction = base.unet(noisy, draw.timesteps, embeddings).sample
+    prediction = base.denoiser(noisy, draw.timesteps, embeddings).sample
     snr = oracle.alphas_cumprod[draw.timesteps] / (1 - oracle.alphas_cumprod[draw.timesteps])
     errors = ((prediction - draw.noise) ** 2).mean(dim=(1, 2, 3))
     loss: Tensor = (torch.minimum(snr, torch.tensor(5.0)) / snr * errors).mean()

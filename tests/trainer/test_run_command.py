@@ -350,7 +350,7 @@ def test_class_images_are_drawn_once_for_a_run_and_its_resumption(write: WriteDo
     ("name", "message"),
     [
         ("model.ckpt", "holds pickled weights, which can run code when opened; use its .safetensors version"),
-        ("model.safetensors", "is a single file; convert it once with diffusers' from_single_file"),
+        ("model.safetensors", "model.safetensors is damaged"),
     ],
 )
 def test_a_base_model_in_one_file_is_answered_with_the_remedy(

@@ -4,16 +4,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from evaluation.config import GenerationConfig
 from evaluation.generate import generate_images
@@ -23,77 +21,26 @@ from trainer.batches import draw_passes, draw_step
 from trainer.bucketed_cache import build_bucketed_cache
 from trainer.buckets import AspectBuckets
 from trainer.cache import DataCache, build_cache
-from trainer.config import AdapterMethod, TrainingConfig
+from trainer.config import TrainingConfig
 from trainer.loop import TrainingJob
 from trainer.model import BaseModel, load_base_model, set_threads
 from trainer.photos import load_photos
 from trainer.stable_diffusion_xl import StableDiffusionXL
 from trainer.views import Views
 
-from .conftest import DEMO_BASE, MakeConfig, write_photo
+from .conftest import MakeConfig, write_photo
 from .test_adapter import EVERYTHING, TEXT, layer_names, randomise
-from .test_methods import DEVIATIONS, DIFFUSERS_FILE, KOHYA_FILE, READ_BY_PIPELINE
 from .test_training_job import weights_of
+from .tiny_models import write_stable_diffusion_xl
 
 RESOLUTION = 32
 CAPTIONS = tuple(f"a man with a hat, number {number}" for number in range(4))
 EVERY_LAYER = "attention+feed_forward+convolutions"
 
 
-def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_attention_heads=2,
-        num_hidden_layers=3,
-        max_position_embeddings=tokenizer.model_max_length,
-        projection_dim=20,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline of SDXL's shape with random weights, as diffusers saves it."""
-    path = tmp_path_factory.mktemp("models") / "xl"
-    tokenizer = CLIPTokenizer.from_pretrained(DEMO_BASE / "tokenizer")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        pipeline: Any = StableDiffusionXLPipeline(
-            vae=AutoencoderKL(
-                block_out_channels=(32, 32),
-                down_block_types=("DownEncoderBlock2D",) * 2,
-                up_block_types=("UpDecoderBlock2D",) * 2,
-                latent_channels=4,
-                scaling_factor=0.13025,
-            ),
-            text_encoder=CLIPTextModel(text_config(tokenizer, 16)),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, 24)),
-            tokenizer=tokenizer,
-            tokenizer_2=tokenizer,
-            unet=UNet2DConditionModel(
-                sample_size=RESOLUTION // 2,
-                block_out_channels=(32, 64),
-                layers_per_block=1,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                transformer_layers_per_block=(1, 2),
-                attention_head_dim=(2, 4),
-                use_linear_projection=True,
-                cross_attention_dim=16 + 24,
-                addition_embed_type="text_time",
-                addition_time_embed_dim=8,
-                projection_class_embeddings_input_dim=6 * 8 + 20,
-            ),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-            ),
-            add_watermarker=False,
-        )
-        pipeline.save_pretrained(path)
-    return path
+    return write_stable_diffusion_xl(tmp_path_factory.mktemp("models") / "xl")
 
 
 @pytest.fixture(scope="module")
@@ -290,46 +237,6 @@ def test_files_for_diffusers_and_kohya_load_through_diffusers_to_the_same_effect
     assert torch.equal(answer(base), before)
 
 
-@pytest.mark.parametrize("method", get_args(AdapterMethod))
-def test_each_kind_of_adapter_comes_back_from_its_files(
-    base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path, method: str
-) -> None:
-    """In both text encoders, of another rank and alpha than the UNet; diffusers' loader knows LoRA and its nearest."""
-    before = answer(base)
-    adapter = attach_adapter(
-        base,
-        make_config(
-            adapter=method, targets=EVERY_LAYER, rank=4, alpha=10.0, text_encoder_rank=2, text_encoder_alpha=3.0
-        ),
-    )
-    try:
-        randomise(adapter, deviation=DEVIATIONS.get(method, 0.05))
-        adapted = answer(base)
-        save_adapter(adapter, tmp_path)
-    finally:
-        adapter.detach()
-    assert (adapted - before).abs().max() > 1e-3
-    kohya = export_kohya(tmp_path, tmp_path / "person.safetensors")
-    prefixes = {name.split("_text_model_")[0] for name in load_file(kohya) if not name.startswith("lora_unet_")}
-    assert prefixes == {"lora_te1", "lora_te2"}
-    assert read_adapter_file(kohya)[1]["ss_base_model_version"] == "sdxl_base_v1-0"
-    for name, file in ((DIFFUSERS_FILE, tmp_path / WEIGHTS_FILE), (KOHYA_FILE, kohya)):
-        if (method, name) in READ_BY_PIPELINE:
-            pipeline: Any = base.pipeline()
-            pipeline.load_lora_weights(file)
-            try:
-                assert (answer(base) - adapted).abs().max() < 1e-5
-            finally:
-                pipeline.unload_lora_weights()
-    loaded = load_adapter(base, tmp_path)
-    try:
-        assert loaded.parts == base.parts
-        assert (answer(base) - adapted).abs().max() < 1e-5
-    finally:
-        loaded.detach()
-    assert torch.equal(answer(base), before)
-
-
 def test_kohya_s_keys_name_both_text_encoders(base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path) -> None:
     layers = {f"lora_unet_{name.replace('.', '_')}" for name in layer_names(base.unet, EVERYTHING)}
     for prefix, encoder in (("lora_te1", base.text_encoder), ("lora_te2", base.text_encoder_2)):
@@ -340,7 +247,9 @@ def test_kohya_s_keys_name_both_text_encoders(base: StableDiffusionXL, make_conf
         save_adapter(adapter, tmp_path)
     finally:
         adapter.detach()
-    written = load_file(export_kohya(tmp_path, tmp_path / "person.safetensors"))
+    kohya = export_kohya(tmp_path, tmp_path / "person.safetensors")
+    assert read_adapter_file(kohya)[1]["ss_base_model_version"] == "sdxl_base_v1-0"
+    written = load_file(kohya)
     assert written.keys() == {
         f"{layer}.{name}" for layer in layers for name in ("lora_down.weight", "lora_up.weight", "alpha")
     }

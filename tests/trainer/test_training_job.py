@@ -59,7 +59,7 @@ def test_a_step_does_what_the_formulas_say(base: BaseModel, cache: DataCache, ma
     noisy = oracle.add_noise(latents, draw.noise, draw.timesteps)
     with torch.no_grad():
         embeddings = base.text_encoder(cache.conditioning["input_ids"][draw.indices])[0]
-        prediction = base.unet(noisy, draw.timesteps, embeddings).sample
+        prediction = base.denoiser(noisy, draw.timesteps, embeddings).sample
     snr = oracle.alphas_cumprod[draw.timesteps] / (1 - oracle.alphas_cumprod[draw.timesteps])
     errors = ((prediction - draw.noise) ** 2).mean(dim=(1, 2, 3))
     expected = (torch.minimum(snr, torch.tensor(5.0)) / snr * errors).mean()
@@ -175,7 +175,7 @@ def test_adapter_weights_and_moments_stay_float32_under_autocast(
 ) -> None:
     base = load_base_model(DEMO_BASE, device="cpu")
     if half_precision_base:
-        for module in (base.unet, base.text_encoder):
+        for module in (base.denoiser, base.text_encoder):
             nn.Module.to(module, torch.bfloat16)
         base = replace(base, dtype=torch.bfloat16)
     kinds = []
@@ -183,7 +183,7 @@ def test_adapter_weights_and_moments_stay_float32_under_autocast(
     def watch(module: nn.Module, arguments: object, answer: Tensor) -> None:
         kinds.append(answer.dtype)
 
-    base.unet.conv_in.register_forward_hook(watch)
+    base.denoiser.conv_in.register_forward_hook(watch)
     with TrainingJob(base, cache, make_config(mixed_precision="bf16")) as job:
         seen = watch_gradients(job)
         before = weights_of(job)
@@ -258,7 +258,7 @@ def test_validation_loss_worked_out_beside_it(base: BaseModel, cache: DataCache,
     schedule = NoiseSchedule.of(base.scheduler, base.device)
     noisy = schedule.add_noise(cache.latent_mean[rows % 5], noise, timesteps)
     with torch.no_grad():
-        prediction = base.unet(noisy, timesteps, cache.conditioning["text_embeddings"][rows % 5]).sample
+        prediction = base.denoiser(noisy, timesteps, cache.conditioning["text_embeddings"][rows % 5]).sample
     expected = denoising_loss(
         prediction, schedule.target(cache.latent_mean[rows % 5], noise, timesteps), torch.ones(40)
     )
@@ -329,7 +329,7 @@ def test_ten_jobs_in_one_process_leave_no_trace(
     def shape_of(module: nn.Module) -> list[tuple[str, str, bool]]:
         return [(name, type(part).__name__, part.training) for name, part in module.named_modules()]
 
-    modules = (base.unet, base.text_encoder)
+    modules = (base.denoiser, base.text_encoder)
     before, answer = [shape_of(module) for module in modules], unet_output(base)
     attributes = [set(vars(module)) for module in modules]
     kept = []
