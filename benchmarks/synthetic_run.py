@@ -37,6 +37,9 @@ from trainer.photos import CaptionedPhoto, load_photos
 
 ANCHORS = Anchors(base_distance=0.9, real_distance=0.4, base_clip_score=25.0)
 
+FACELESS_QUALITY = -0.4
+"""A candidate of this quality (its likeness, but for noise) or less draws no face."""
+
 SHEETS = 12
 """Different sheets of pictures; the scores beside them are each trial's own."""
 
@@ -100,7 +103,7 @@ class DrawingSeats(Dispatch):
         random = np.random.default_rng([len(str(folder)), step, int(1e6 * abs(quality))])
         rows = []
         for prompt_index, seed in prompts.pairs():
-            found = quality > -0.5
+            found = quality > FACELESS_QUALITY
             distance = 0.9 - 0.5 * quality + random.normal(0.0, 0.04)
             rows.append(
                 ImageRow(
@@ -225,7 +228,7 @@ def _trial(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> Trial
 
 
 def _quality(rate: float) -> float:
-    """What a training reaches: 0.8 at 1e-3, below -0.5 (no face) from about 1e-2 on."""
+    """What a training reaches: 0.8 at 1e-3, below `FACELESS_QUALITY` near 1e-2."""
     return 0.8 - 1.6 * max(0.0, math.log10(rate / 1e-3)) ** 2 - 0.6 * max(0.0, math.log10(1e-3 / rate)) ** 2
 
 

@@ -57,6 +57,8 @@ class Album:
         Raises:
             ValueError: there are no pictures.
         """
+        if not pictures:
+            raise ValueError("there are no pictures to put into the album; give at least one")
         if self.full:
             return None
         side = min([SIDE, *(min(picture.size) for picture in pictures)])
