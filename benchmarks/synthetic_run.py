@@ -130,6 +130,7 @@ class DrawingSeats(Dispatch):
             },
             rows=tuple(asdict(row) for row in rows),
             folder=folder,
+            unfit=appraisal.unfit,
             training_seconds=float(step),
             scoring_seconds=1.0,
         )
