@@ -139,7 +139,11 @@ def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> dict[st
     values = result.values
     album = Album()
     gallery = Gallery(result.folder, album)
-    real = album.add(_opened(photos)) if photos else None
+    real = None
+    try:
+        real = album.add(_opened(photos)) if photos else None
+    except (OSError, ValueError) as error:  # Moved or changed since the search began.
+        gallery.damaged.append(f"the real photos cannot be read ({error})")
     comparison = strengths = None
     whole: list[Grid] = []
     champion, sweep = values["champion"], values.get("strengths")

@@ -230,10 +230,12 @@ def test_every_outcome_has_its_page(
 def test_what_is_gone_from_the_folder_costs_only_itself(browser: Chrome, tmp_path: Path) -> None:
     result, photos = write_synthetic_run(tmp_path, trials=2, rates=[1e-3, 8e-4])
     shutil.rmtree(result.folder / "trials" / "001")
+    photos[0].path.unlink()
     show(browser, write_report(result, photos))
     notices = {element.text for element in browser.find_elements(By.CSS_SELECTOR, ".notice")}
     step = result.values["trials"][1]["best_step"]
     assert f"trials/001/step-{step}/grid.png cannot be read (FileNotFoundError)." in notices
+    assert any(notice.startswith("the real photos cannot be read (") for notice in notices)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#curves svg")) == 4
 
 
