@@ -77,6 +77,11 @@ class Evaluator:
         self.face_model = face_model
         self.clip_scorer = clip_scorer
 
+    def of_first(self, prompts: int) -> "Evaluator":
+        """The same for the first `prompts` prompts (at least 1) with the first seed, without other people."""
+        excerpt = PromptSet(prompts=self.prompt_set.prompts[:prompts], seeds=self.prompt_set.seeds[:1])
+        return Evaluator(excerpt, self.trigger, self.generation, self.face_model, self.clip_scorer)
+
     def measure_anchors(self, pipeline: ImagePipeline, person: Person) -> Evaluation:
         """Evaluate the untuned model, which sets likeness 0, fidelity 1 and leakage 0; its photos set likeness 1.
 

@@ -121,7 +121,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         RunFolderError: it is no run folder, one of its files is damaged, or it has fewer than two candidates.
     """
-    config = _config(folder / "search.yaml")
+    config = read_config(folder)
     if not (folder / "base-validation" / "report.json").is_file():
         raise RunFolderError(f"{folder} holds no measurement of the untuned model yet; let the search go on for longer")
     base = _report(folder / "base-validation")
@@ -142,7 +142,13 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def _config(path: Path) -> SearchConfig:
+def read_config(folder: Path) -> SearchConfig:
+    """The configuration of a run folder, as resolved when its search began.
+
+    Raises:
+        RunFolderError: it is no run folder, or its configuration is damaged.
+    """
+    path = folder / "search.yaml"
     # Not `load_config`: that wants the models at hand, which voting does not need.
     if not path.is_file():
         raise RunFolderError(f"{path.parent} is not a run folder: it holds no search.yaml. Give one, such as runs/demo")

@@ -154,6 +154,11 @@ class FinalConfig(_Section):
     """How often each finalist's configuration is trained again, each time with another training seed."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the bootstrap intervals, a probability."""
+    strengths: tuple[Annotated[float, Field(gt=0, le=10)], ...] = (0.25, 0.5, 0.75, 1.25)
+    """Strengths at which the champion's adapter is drawn besides, to show what more or less of it does; it decides
+    nothing. 0 and 1 are known from the final and come for nothing. `[]` turns it off."""
+    strength_prompts: int = Field(default=4, ge=1)
+    """How many of the final prompts, the first ones, each with the first seed, are drawn at each strength."""
 
 
 class StoppingConfig(_Section):

@@ -15,6 +15,7 @@ from evaluation.scores import Anchors, ImageRow, image_fidelity, image_likeness
 from search.final import Final
 from search.job import PromptSetName, Report
 from search.record import TrialRecord
+from search.strengths import Sweep
 from trainer.files import write_file
 
 IMAGES_FILE = "images.parquet"
@@ -22,12 +23,16 @@ IMAGES_FILE = "images.parquet"
 BASE = "base"
 """The untuned model, in the column `candidate`; every other value is a trial."""
 
+STRENGTHS = "strengths"
+"""The champion at other strengths than 1, in the column `prompt_set`: some of the final's prompts."""
+
 SCHEMA = pa.schema(
     [
-        ("prompt_set", pa.string()),  # validation: steered the search; final: only confirmed it
+        ("prompt_set", pa.string()),  # validation: steered the search; final: only confirmed it; strengths: neither
         ("candidate", pa.string()),
         ("step", pa.int64()),  # optimizer steps; 0: the untuned model
         ("training_seed", pa.int64()),  # of a retraining; null: the trial's own
+        ("strength", pa.float64()),  # of the adapter; 1: what was trained; null: the untuned model
         ("shows", pa.string()),  # person, or others (no trigger in the prompt)
         ("prompt_index", pa.int64()),
         ("prompt", pa.string()),
@@ -56,6 +61,7 @@ class _Source:
     step: int
     training_seed: int | None
     report: Report
+    strength: float | None = 1.0
 
 
 def write_images(
@@ -64,6 +70,7 @@ def write_images(
     base: Report,
     records: Sequence[TrialRecord],
     final: Final | None,
+    sweep: Sweep | None = None,
     prompt_sets: Mapping[PromptSetName, PromptSet],
     other_sets: Mapping[PromptSetName, PromptSet],
 ) -> Path:
@@ -74,11 +81,12 @@ def write_images(
         base: The untuned model on the validation prompts.
         records: All trials.
         final: None if there was none.
+        sweep: The champion at several strengths; None if there is none.
         prompt_sets: Prompts of the person.
         other_sets: Prompts of others.
     """
     anchors = {"validation": Anchors.from_metrics(base.metrics)}
-    sources = [_Source(prompt_set="validation", candidate=BASE, step=0, training_seed=None, report=base)]
+    sources = [_Source(prompt_set="validation", candidate=BASE, step=0, training_seed=None, report=base, strength=None)]
     sources += [
         _Source(prompt_set="validation", candidate=record.id, step=report.step, training_seed=None, report=report)
         for record in records
@@ -87,6 +95,7 @@ def write_images(
     if final is not None:
         anchors["final"] = Anchors.from_metrics(final.base.metrics)
         sources += _of_final(final)
+        sources += _of_sweep(final, sweep)
     rows = [row for source in sources for row in _rows(source, anchors[source.prompt_set], prompt_sets, other_sets)]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     write_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
@@ -94,7 +103,7 @@ def write_images(
 
 
 def _of_final(final: Final) -> Iterator[_Source]:
-    yield _Source(prompt_set="final", candidate=BASE, step=0, training_seed=None, report=final.base)
+    yield _Source(prompt_set="final", candidate=BASE, step=0, training_seed=None, report=final.base, strength=None)
     for finalist in final.finalists:
         name, step = finalist.record.id, finalist.candidate.step
         yield _Source(prompt_set="final", candidate=name, step=step, training_seed=None, report=finalist.final)
@@ -103,6 +112,15 @@ def _of_final(final: Final) -> Iterator[_Source]:
                 yield _Source(
                     prompt_set="final", candidate=name, step=step, training_seed=again.seed, report=again.report
                 )
+
+
+def _of_sweep(final: Final, sweep: Sweep | None) -> Iterator[_Source]:
+    """What was drawn for it alone; the untuned model and full strength are the final's."""
+    name, step = final.champion.record.id, final.champion.candidate.step
+    for strength, report in sweep.drawn if sweep is not None else ():
+        yield _Source(
+            prompt_set="final", candidate=name, step=step, training_seed=None, report=report, strength=strength
+        )
 
 
 def _rows(
@@ -117,10 +135,11 @@ def _rows(
             row = ImageRow(**values)
             measures = {name: value for name, value in values.items() if name in SCHEMA.names}
             yield {
-                "prompt_set": source.prompt_set,
+                "prompt_set": source.prompt_set if source.strength in (None, 1.0) else STRENGTHS,
                 "candidate": source.candidate,
                 "step": source.step,
                 "training_seed": source.training_seed,
+                "strength": source.strength,
                 "shows": shows,
                 "prompt": sets[source.prompt_set].prompts[row.prompt_index],
                 "likeness": image_likeness(row, anchors) if shows == "person" else None,

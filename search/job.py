@@ -67,6 +67,10 @@ class ScoreJob:
     """Folder that holds `pytorch_lora_weights.safetensors`."""
     prompt_set: PromptSetName
     anchors: Anchors
+    strength: float = 1.0
+    """How many times the adapter's update is applied; 1 is what was trained."""
+    prompts: int | None = None
+    """Draw only the first so many prompts, with the first seed, and no other people; None: all there is."""
 
 
 @dataclass(frozen=True, kw_only=True)

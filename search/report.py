@@ -1,13 +1,23 @@
-"""`report.html`: the outcome of a search on one page that needs nothing else, not even a network."""
+"""`report.html`: the outcome of a search on one page that needs nothing else, not even a network.
+
+`python -m search.report runs/NAME` writes it again from the run folder.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+import json
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import jinja2
+import typer
+from PIL import Image
 
+from evaluation.objective import objective_floor
 from evaluation.scores import (
     FACELESS_RATE,
     FIDELITY,
@@ -17,100 +27,198 @@ from evaluation.scores import (
     MEMORISATION,
     METRICS,
     OBJECTIVE,
+    VALIDATION_LOSS,
+    Anchors,
 )
+from search.album import SIDE, Album
+from search.candidates import REFERENCE_PHOTOS, RunFolderError, read_config
+from search.config import ConfigurationError, SearchConfig
+from search.figures import (
+    Curve,
+    curve_figure,
+    front_figure,
+    interval_figure,
+    parallel_figure,
+    strength_figure,
+)
+from search.gallery import Gallery, Grid
+from search.importance import importance
+from search.job import Report
+from search.photo_split import read_split
 from search.result import SearchResult
 from trainer.files import write_file
+from trainer.photos import CaptionedPhoto, PhotoFolderError, open_photo
 
 SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
 
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ result.name }}: {{ result.status }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-  table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-  th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-  th:first-child, td:first-child, .words { text-align: left; }
-  tr.champion { background: #eaf6ea; }
-  img { max-width: 100%; image-rendering: auto; }
-  .words { white-space: normal; min-width: 18rem; }
-</style>
-<h1>{{ result.name }}</h1>
-{% if champion %}
-<p>The champion is trial {{ champion.trial }} at step {{ champion.step }}; against the first trial:
-<strong>{{ champion.against_first_trial.verdict }}</strong>. It won the final: {{ champion.choice }}.</p>
-{% if result.second_judge %}
-<p>{{ result.second_judge.summary[0] | upper }}{{ result.second_judge.summary[1:] }}.</p>
-{% endif %}
-<img src="{{ samples }}" alt="The untuned model above, the champion below, on the same prompts and seeds">
-<p>Above the untuned model, below the champion: the final's prompts, same seeds.</p>
-<table>
-<caption>In the final: on prompts and seeds that did not steer the search</caption>
-<tr><th>metric<th>untuned model<th>champion<th>interval<th class="words">meaning
-{% for name in shown %}
-<tr><td>{{ name }}<td>{{ measure(result.base.final.get(name)) }}<td>{{ measure(champion.final.get(name)) }}
-<td>{{ interval(champion.final.intervals.get(name)) }}<td class="words">{{ meanings[name] }}
-{% endfor %}
-</table>
-<h2>Finalists</h2>
-<table>
-<caption>Each configuration over its own training and those with other seeds; the highest mean leads</caption>
-<tr><th>trial<th>step<th>objective<th>interval<th>behind the leader<th>trainings<th class="words">unfit
-{% for one in result.finalists %}
-<tr{% if one.trial == champion.trial %} class="champion"{% endif %}>
-<td>{{ one.trial }}<td>{{ one.step }}<td>{{ measure(one.across_seeds.objective.mean) }}
-<td>{{ interval([one.across_seeds.objective.lower, one.across_seeds.objective.upper]) }}
-<td>{{ interval([one.behind_leader.lower, one.behind_leader.upper]) if one.behind_leader else "-" }}
-<td>{{ 1 + one.retrained | selectattr("metrics") | list | length }}<td class="words">{{ one.unfit | join("; ") }}
-{% endfor %}
-</table>
-{% else %}
-<p>There is no champion: {{ result.status }}.</p>
-{% endif %}
-<h2>Trials</h2>
-<table>
-<tr><th>trial<th>state<th>best step{% for name in shown %}<th>{{ name }}{% endfor %}
-{% for name in params %}<th>{{ name }}{% endfor %}<th class="words">reason
-{% for trial in result.trials %}
-<tr{% if champion and trial.id == champion.trial %} class="champion"{% endif %}>
-<td>{{ trial.id }}<td>{{ trial.state }}<td>{{ trial.best_step if trial.best_step is not none else "-" }}
-{% for name in shown %}<td>{{ measure(trial.metrics.get(name)) }}{% endfor %}
-{% for name in params %}<td>{{ number(trial.params[name]) }}{% endfor %}
-<td class="words">{{ ([trial.reason] + trial.unfit) | select | join("; ") }}
-{% endfor %}
-</table>
-<p>{{ result.cost.images }} images scored, {{ result.cost.optimizer_steps }} optimizer steps,
-{{ result.cost.seats }} seats,
-{{ (result.seconds.total / 60) | round(1) }} minutes.</p>
-</html>
-"""
+CURVES = (OBJECTIVE, LIKENESS, FIDELITY, VALIDATION_LOSS)
+
+WHOLE_GRIDS = 4
+"""Finalists of which every checkpoint is shown, the champion first."""
+
+BAD_INPUT = 2
 
 
-def write_report(result: SearchResult) -> Path:
-    """Write `report.html` into the run folder; pictures are part of the file."""
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has a result.json, such as runs/demo.")],
+) -> None:
+    """Write a run's report.html again, from what its folder holds.
+
+    Exit codes: 0 written, 2 bad input.
+    """
+    logging.getLogger("optuna").setLevel(logging.ERROR)
+    try:
+        config, result = read_config(run), read_result(run)
+        try:
+            photos: Sequence[CaptionedPhoto] = read_split(config.photos, config.evaluation.faces).reference
+        except (PhotoFolderError, ValueError) as error:
+            typer.secho(f"the report goes without photos: {error}", err=True)
+            photos = ()
+        typer.echo(write_report(result, photos))
+    except (RunFolderError, ConfigurationError) as error:
+        typer.secho(str(error), err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def read_result(folder: Path) -> SearchResult:
+    """The result that a run folder holds.
+
+    Raises:
+        RunFolderError: there is none yet, or it is damaged.
+    """
+    path = folder / "result.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} holds no result.json; give a run whose search has ended") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); restore it from a copy") from error
+    return SearchResult(folder=folder, values=values)
+
+
+def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path:
+    """Write `report.html` into the run folder; pictures are part of the file.
+
+    Args:
+        result: The outcome, also without a champion. Its run folder holds what else is shown.
+        photos: Reference photos, of which a few are shown.
+
+    Raises:
+        RunFolderError: the run folder has no usable `search.yaml`.
+    """
+    config = read_config(result.folder)
     values = result.values
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(PAGE).render(
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("search"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": _number, "measure": _measure, "interval": _interval}
+    page = environment.get_template("report.html").render(
+        g={"nonce": secrets.token_urlsafe(16)},
         result=values,
         champion=values["champion"],
-        samples=_embedded(result.folder / "champion" / "samples.png") if values["champion"] else "",
         shown=SHOWN,
-        meanings={name: METRICS[name].meaning for name in SHOWN},
-        params=list(values["trials"][0]["params"]) if values["trials"] else [],
-        number=_number,
-        measure=_measure,
-        interval=_interval,
+        metrics=METRICS,
+        params=_params(values["trials"]),
+        states=Counter(trial["state"] for trial in values["trials"]),
+        stopped=[trial for trial in values["trials"] if trial["state"] != "finished"],
+        importance=importance(values["trials"], config.space),
+        **_pictures(result, photos),
+        **_figures(result, config),
     )
     path = result.folder / "report.html"
     write_file(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path
 
 
-def _embedded(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> dict[str, Any]:
+    """What is shown as pictures, the most needed first: the album may become full."""
+    values = result.values
+    album = Album()
+    gallery = Gallery(result.folder, album)
+    real = None
+    try:
+        real = album.add(_opened(photos)) if photos else None
+    except (OSError, ValueError) as error:  # Moved or changed since the search began.
+        gallery.damaged.append(f"the real photos cannot be read ({error})")
+    comparison = strengths = None
+    whole: list[Grid] = []
+    champion, sweep = values["champion"], values.get("strengths")
+    if champion is not None:
+        comparison = gallery.comparison(champion["trial"], champion["step"])
+        if sweep is not None:
+            strengths = gallery.strengths(sweep["points"], Anchors.from_metrics(values["anchors"]["final"]))
+        best = {one["trial"]: one["step"] for one in (champion, *values["finalists"])}
+    else:
+        ranking = sorted(_scored(values["trials"]), key=lambda trial: -trial["metrics"][OBJECTIVE])
+        best = {trial["id"]: trial["best_step"] for trial in ranking}
+    for trial, step in list(best.items())[:WHOLE_GRIDS]:
+        grid = gallery.checkpoints(trial, step)
+        if grid is not None:
+            whole.append(grid)
+    every = gallery.trials(values["trials"], champion["trial"] if champion else None)
+    return {
+        "real": real,
+        "comparison": comparison,
+        "strengths": strengths,
+        "sweep": sweep,
+        "whole": whole,
+        "every": every,
+        "side": SIDE,
+        "damaged": gallery.damaged,
+    }
+
+
+def _opened(photos: Sequence[CaptionedPhoto]) -> list[Image.Image]:
+    return [open_photo(photo.path, SIDE, photo.crop) for photo in photos[:REFERENCE_PHOTOS]]
+
+
+def _figures(result: SearchResult, config: SearchConfig) -> dict[str, Any]:
+    values = result.values
+    trials = values["trials"]
+    champion = values["champion"]["trial"] if values["champion"] else None
+    floor = objective_floor(config.evaluation.objective)
+    curves = _curves(result.folder, trials)
+    strengths = values.get("strengths") or {"points": []}
+    return {
+        "front_figure": front_figure(trials, values["front"], champion),
+        "curve_figures": [
+            figure
+            for name in CURVES
+            if (figure := curve_figure(name, trials, curves[name], champion, floor=floor)) is not None
+        ],
+        "parallel_figure": parallel_figure(trials, config.space, champion, floor=floor),
+        "interval_figure": interval_figure(values["finalists"], champion),
+        "strength_figure": strength_figure(strengths["points"]),
+    }
+
+
+def _curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve]]:
+    """Metric name to trial to metric by step. Where a report is gone, the result still has its objective."""
+    curves: dict[str, dict[str, dict[int, float]]] = {name: {} for name in CURVES}
+    for trial in trials:
+        for checkpoint in trial["checkpoints"]:
+            step = checkpoint["step"]
+            try:
+                metrics = Report.read(folder / "trials" / trial["id"] / f"step-{step}").metrics
+            except (OSError, ValueError, KeyError):
+                metrics = {OBJECTIVE: checkpoint["objective"]}
+            for name in CURVES:
+                if name in metrics:
+                    curves[name].setdefault(trial["id"], {})[step] = metrics[name]
+    return {name: dict(by_trial) for name, by_trial in curves.items()}
+
+
+def _params(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the settings that were searched."""
+    return list(dict.fromkeys(name for trial in trials for name in trial["params"]))
+
+
+def _scored(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [trial for trial in trials if trial["best_step"] is not None]
 
 
 def _number(value: object) -> str:
@@ -126,3 +234,7 @@ def _measure(value: float | None) -> str:
 
 def _interval(ends: Sequence[float] | None) -> str:
     return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

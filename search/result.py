@@ -15,6 +15,7 @@ from search.front import front_as_result
 from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
 from search.second_opinion import NoOpinion, SecondOpinion
+from search.strengths import Sweep
 from trainer.files import write_file
 
 CHAMPION = "champion"
@@ -51,6 +52,7 @@ def build_result(
     final: Final | None,
     opinion: SecondOpinion | NoOpinion | None,
     records: Sequence[TrialRecord],
+    sweep: Sweep | None = None,
     model_uri: str | None,
     seconds: dict[str, float],
     seats: int,
@@ -66,6 +68,7 @@ def build_result(
         final: None if there was no candidate.
         opinion: The second judge's; None if there is no second judge, or no champion to judge.
         records: All trials.
+        sweep: The champion at several strengths; None if that was not asked for, or there is no champion.
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
         seats: How many trained side by side.
@@ -73,7 +76,7 @@ def build_result(
     """
     searched = [report for record in records for report in record.reports]
     retrained = _retrainings(final)
-    reports = [*searched, *retrained, *_scored(base, final)]
+    reports = [*searched, *retrained, *_scored(base, final), *(report for _, report in (sweep.drawn if sweep else ()))]
     values: dict[str, Any] = {
         "name": config.name,
         "status": status,
@@ -87,6 +90,7 @@ def build_result(
         "champion": _champion(final, folder, model_uri) if final else None,
         "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
         "second_judge": opinion.as_result() if opinion else None,
+        "strengths": sweep.as_result(folder) if sweep else None,
         "front": front_as_result(records, config.evaluation.objective),
         "trials": [record.as_result() for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},

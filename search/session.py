@@ -44,6 +44,7 @@ from search.result import CHAMPION, SearchResult, build_result
 from search.samples import write_samples
 from search.second_judging import SecondJudging
 from search.second_opinion import NoOpinion, SecondOpinion
+from search.strengths import Sweep, sweep_strengths
 from search.study import run_study
 from search.tracking import Tracker
 from search.trial import TrialSetup
@@ -157,6 +158,7 @@ def _search(
     base: Report | None = None
     final: Final | None = None
     opinion: SecondOpinion | NoOpinion | None = None
+    sweep: Sweep | None = None
     watcher: Watcher | None = None
     status = ""
     with Pool(config.seats, workbench, folder / "ray", gpus=gpus, count=count) as pool:
@@ -175,6 +177,7 @@ def _search(
                 final = run_final(pool.dispatch, config, watcher.records, folder / "final", say=console.print)
                 if second_judging is not None:
                     opinion = second_judging.opinion(watcher.records, final)
+                sweep = sweep_strengths(pool.dispatch, config, final, folder / "final" / "strengths")
         except (JobFailedError, NoCandidateError) as error:
             status = str(error)
     _remove_leftovers(folder / "trials", folder / "final")
@@ -197,7 +200,7 @@ def _search(
         if isinstance(opinion, SecondOpinion) and watcher is not None:
             _track(opinion, watcher.records, tracker)
         model_uri = _register(config, final, folder, tracker)
-    images = () if base is None else (_write_images(workbench, folder, base, final, watcher),)
+    images = () if base is None else (_write_images(workbench, folder, base, final, sweep, watcher),)
     result = build_result(
         config,
         folder,
@@ -206,12 +209,18 @@ def _search(
         final=final,
         opinion=opinion,
         records=watcher.records if watcher else [],
+        sweep=sweep,
         model_uri=model_uri,
         seconds=clock.total(),
         seats=count,
         mlflow=_mlflow(tracker),
     )
-    files = [result.write(), write_report(result), write_trials(result.values["trials"], folder), *images]
+    files = [
+        result.write(),
+        write_report(result, workbench.split.reference),
+        write_trials(result.values["trials"], folder),
+        *images,
+    ]
     card = (folder / "champion" / "README.md",) if final else ()
     tracker.finish(status, (*files, *card), failed=final is None)
     _say(console, result, final)
@@ -271,13 +280,19 @@ def _seats(config: SearchConfig) -> int:
 
 
 def _write_images(
-    workbench: WorkbenchSetup, folder: Path, base: Report, final: Final | None, watcher: Watcher | None
+    workbench: WorkbenchSetup,
+    folder: Path,
+    base: Report,
+    final: Final | None,
+    sweep: Sweep | None,
+    watcher: Watcher | None,
 ) -> Path:
     return write_images(
         folder / IMAGES_FILE,
         base=base,
         records=watcher.records if watcher else [],
         final=final,
+        sweep=sweep,
         prompt_sets=workbench.prompt_sets,
         other_sets=workbench.other_sets,
     )

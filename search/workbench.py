@@ -187,9 +187,13 @@ class Workbench:
         if not self._scores:
             return None
         began = time.monotonic()
+        evaluator = self._evaluators[job.prompt_set]
+        if job.prompts is not None:
+            evaluator = evaluator.of_first(job.prompts)
         adapter = load_adapter(self._base, job.adapter)
         try:
-            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors)
+            adapter.scale(job.strength)
+            evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors)
         finally:
             adapter.detach()
         return self._finished(evaluation, job.folder, began)

@@ -81,6 +81,13 @@ class Adapter:
                 elif isinstance(module, LycorisLayer):
                     module.eval()  # in training it would draw a number a call, for a dropout that is not used
 
+    def scale(self, strength: float) -> None:
+        """Applies the update `strength` times: 0 is the base model, 1 what was trained. Each call starts from 1."""
+        for part in self.parts:
+            for module in self.base.module(part).modules():
+                if isinstance(module, LoraLayer | LycorisLayer):
+                    module.set_scale(ADAPTER_NAME, strength)
+
     def detach(self) -> None:
         """Takes all adapter layers out: the base computes exactly what it did before. Further calls do nothing."""
         for part in self.parts:

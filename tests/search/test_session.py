@@ -5,6 +5,7 @@ One as it should go, by weights; one in mode `pareto` whose worker is killed; on
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,10 +164,25 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
 
 def test_the_report_is_one_page_with_its_pictures(run: Run) -> None:
     page = (run.folder / "report.html").read_text("utf-8")
-    assert page.count("data:image/png;base64,") == 1
-    assert "http" not in page.replace("data:image", ""), "it needs no network"
+    finalists = {one["trial"] for one in run.result["finalists"]}
+    checkpoints = sum(1 + len(trial["checkpoints"]) for trial in run.result["trials"] if trial["id"] in finalists)
+    scored = [trial for trial in run.result["trials"] if trial["checkpoints"]]
+    # Real photos; untuned model and champion; five strengths and none; the finalists' grids; every trial's best.
+    assert page.count("data:image/webp;base64,") == 1 + 2 + 6 + checkpoints + 1 + len(scored)
+    assert re.findall("https?:", page) == [], "it needs no network"
     for trial in run.result["trials"]:
         assert f"<td>{trial['id']}<td>{trial['state']}" in page
+
+
+def test_the_champion_at_several_strengths(run: Run) -> None:
+    points = run.result["strengths"]["points"]
+    assert [point["strength"] for point in points] == [0, 0.25, 0.5, 0.75, 1, 1.25]
+    champion, step = run.result["champion"]["trial"], run.result["champion"]["step"]
+    for point in points:
+        assert point["folder"] == f"final/strengths/{champion}-step-{step}-at-{point['strength']:g}"
+        rows = json.loads((run.folder / point["folder"] / "report.json").read_text("utf-8"))["rows"]
+        assert [(row["prompt_index"], row["seed"]) for row in rows] == [(0, 101), (1, 101)]
+        assert point["metrics"]["clip_score"] == pytest.approx(np.mean([row["clip_score"] for row in rows]))
 
 
 def test_the_results_shape_is_stable(run: Run) -> None:
@@ -182,6 +198,7 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "finalists",
         "front",
         "second_judge",
+        "strengths",
         "trials",
         "seconds",
         "cost",
@@ -255,9 +272,9 @@ def test_the_numbers_agree_with_each_other(run: Run) -> None:
         assert finalist["across_seeds"]["objective"]["mean"] == pytest.approx(np.mean([r["objective"] for r in runs]))
     assert champion["among_finalists"]["leader"] == result["finalists"][0]["trial"]
     assert champion["trial"] in (champion["among_finalists"]["leader"], *champion["among_finalists"]["tied"])
-    # 4 images of the person and 2 of others a checkpoint; in the final 4 of others, for both seeds.
+    # 4 images of the person and 2 of others a checkpoint; in the final 4 of others, for both seeds; four strengths.
     checkpoints = sum(len(trial["checkpoints"]) for trial in result["trials"])
-    assert result["cost"]["images"] == 6 * (1 + checkpoints) + 8 * (1 + 2 * len(result["finalists"]))
+    assert result["cost"]["images"] == 6 * (1 + checkpoints) + 8 * (1 + 2 * len(result["finalists"])) + 4 * 2
 
 
 def test_every_figure_follows_from_the_table_of_images(run: Run) -> None:
@@ -283,6 +300,9 @@ def test_every_figure_follows_from_the_table_of_images(run: Run) -> None:
         check(rows[rows["training_seed"].isna()], finalist["final"])
         for again in finalist["retrained"]:
             check(rows[rows["training_seed"] == again["seed"]], again["metrics"])
+    for point in result["strengths"]["points"]:
+        if point["strength"] not in (0, 1):
+            check(person[person["strength"] == point["strength"]], point["metrics"])
     others = table[(table["shows"] == "others") & (table["candidate"] == "base")]
     for name, anchors in result["anchors"].items():
         rows = others[others["prompt_set"] == name]

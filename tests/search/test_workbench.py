@@ -186,6 +186,32 @@ def test_a_saved_adapter_scores_as_it_did_in_training(workbench: Workbench, job:
     assert Report.read(tmp_path / "score") == scored
 
 
+def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
+    setup: WorkbenchSetup, workbench: Workbench, job: TrainJob, tmp_path: Path
+) -> None:
+    """At 0 it is the untuned model, at 1 what was trained; only the first seed is drawn, and nobody else."""
+    (base,) = do(workbench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
+    trained = do(workbench, job)[-1]
+    drawn = {}
+    for strength in (0.0, 0.5, 1.0):
+        score = ScoreJob(
+            id="score",
+            folder=tmp_path / f"{strength}",
+            adapter=trained.folder,
+            prompt_set="validation",
+            anchors=job.anchors,
+            strength=strength,
+            prompts=1,
+        )
+        (drawn[strength],) = do(workbench, score)
+    for strength, whole in ((0.0, base), (1.0, trained)):
+        assert len(drawn[strength].rows) == 1
+        assert drawn[strength].other_rows == ()
+        assert drawn[strength].rows[0] == pytest.approx(whole.rows[0], abs=1e-4)
+    distances = [drawn[strength].rows[0]["picture_distance"] for strength in (0.0, 0.5, 1.0)]
+    assert len(set(distances)) == 3
+
+
 def test_the_homeworks_numbers_come_besides_the_others(setup: WorkbenchSetup, tmp_path: Path) -> None:
     prompt_set = replace(setup.prompt_sets["validation"], seeds=(SEED,))
     bench = Workbench(

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from trainer.adapter import Adapter, attach_adapter
-from trainer.config import Targets, TrainingConfig
+from trainer.config import AdapterMethod, Targets, TrainingConfig
 from trainer.model import BaseModel, load_base_model
 from trainer.model_family import Part
 from trainer.stable_diffusion import StableDiffusion
@@ -253,5 +253,20 @@ def test_weights_of_another_shape_or_name_are_refused(base: BaseModel, make_conf
             adapter.load_state_dict("unet", other)
         with pytest.raises(ValueError, match="differ in name or shape"):
             adapter.load_state_dict("unet", dict(list(adapter.state_dict("unet").items())[1:]))
+    finally:
+        adapter.detach()
+
+
+@pytest.mark.parametrize(("method", "full"), [("lora", 8 / 4), ("rslora", 8 / 2), ("dora", 8 / 4)])
+def test_a_strength_scales_what_was_trained(
+    base: BaseModel, make_config: MakeConfig, method: AdapterMethod, full: float
+) -> None:
+    """alpha / rank, or alpha / sqrt(rank), times the strength, whatever strength was set before."""
+    adapter = attach_adapter(base, make_config(adapter=method, rank=4, alpha=8))
+    try:
+        for strength in (0.5, 0.0, 1.25, 1.0):
+            adapter.scale(strength)
+            layers = [module for module in base.unet.modules() if isinstance(module, LoraLayer)]
+            assert {layer.scaling["default"] for layer in layers} == {strength * full}
     finally:
         adapter.detach()
