@@ -20,17 +20,12 @@ def _heeded_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`pytest --screenshots` renews the pictures that the documentation shows."""
-    parser.addoption("--screenshots", action="store_true", help="write the documentation's pictures into docs/")
-
-
 @pytest.fixture
-def screenshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[webdriver.Chrome, str], Path]:
-    """Takes a picture of the browser's window: into docs/ if they are to be renewed, or else into the test's folder."""
+def screenshot(tmp_path: Path) -> Callable[[webdriver.Chrome, str], Path]:
+    """Takes a picture of the browser's window: into docs/ where LIKENESS_SCREENSHOTS is set, else the test's folder."""
 
     def take(window: webdriver.Chrome, name: str) -> Path:
-        path = (DOCS if request.config.getoption("--screenshots") else tmp_path) / f"{name}.png"
+        path = (DOCS if os.environ.get("LIKENESS_SCREENSHOTS") else tmp_path) / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         assert window.save_screenshot(str(path))
         return path

@@ -266,7 +266,7 @@ def test_a_strength_scales_what_was_trained(
     try:
         for strength in (0.5, 0.0, 1.25, 1.0):
             adapter.scale(strength)
-            layers = [module for module in base.unet.modules() if isinstance(module, LoraLayer)]
+            layers = [module for module in base.denoiser.modules() if isinstance(module, LoraLayer)]
             assert {layer.scaling["default"] for layer in layers} == {strength * full}
     finally:
         adapter.detach()
