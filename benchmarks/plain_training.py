@@ -29,7 +29,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from benchmarks.training_run import DATA, Training, Work
+from benchmarks.training_run import DATA, Steps, Training, Work
 from trainer.model import set_threads
 from trainer.photos import CaptionedPhoto
 from trainer.quiet import quiet_loading
@@ -88,7 +88,7 @@ class PlainTraining(Training):
         self._photos = PhotoDataset(work.split.training, self._tokenizer, work.config.resolution)
         self.loaded()
 
-    def steps(self, seed: int) -> Iterator[tuple[int, float]]:
+    def steps(self, seed: int) -> Steps:
         """The script from its seed on."""
         config, accelerator = self._config, self._accelerator
         set_seed(seed)

@@ -175,12 +175,13 @@ def _measure(work: Work, rounds: int, folder: Path) -> Measured:
             plain.append(Turn(cold=cold, run=run, validation_loss=loss))
             untuned = our.call("validation_loss", {}).result()
             warm.append(our.call("start", seed).result())
-        typer.echo(f"round {seed + 1} of {rounds}: the machine")
-        with ExitStack() as stack:
-            processes = [
-                stack.enter_context(Held(1, WarmTraining, work, 1, folder / f"cache-{seed}")) for _ in range(cores())
-            ]
-            our_machine.append(_machine_rate(processes, seed))
+            typer.echo(f"round {seed + 1} of {rounds}: the machine")
+            with ExitStack() as stack:
+                others = [
+                    stack.enter_context(Held(1, WarmTraining, work, 1, folder / f"cache-{seed}"))
+                    for _ in range(cores() - 1)
+                ]
+                our_machine.append(_machine_rate([our, *others], seed))
         with Held(cores(), PlainTraining, work, cores()) as their:
             plain_machine.append(_machine_rate([their], seed))
     return Measured(

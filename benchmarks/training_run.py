@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from trainer.photos import PhotoSplit
 
 DATA = "data"
 """The phase of drawing a batch."""
+
+Steps = Generator[tuple[int, float], None, None]
+"""After every step its samples and its loss."""
 
 WATCHED = (
     (AutoencoderKL, "encode", "photos' latents"),
@@ -80,7 +83,7 @@ class Training(ABC):
         for owner, function, phase in WATCHED:
             self.clocks.watch(owner, function, phase)
         self._loaded: float | None = None
-        self._going: Iterator[tuple[int, float]] = iter(())
+        self._going: Steps | None = None
         self._first_loss = 0.0
 
     def loaded(self) -> None:
@@ -88,15 +91,17 @@ class Training(ABC):
         self._loaded = resident_memory()
 
     @abstractmethod
-    def steps(self, seed: int) -> Iterator[tuple[int, float]]:
-        """A whole training: after every step its samples and its loss."""
+    def steps(self, seed: int) -> Steps:
+        """A whole training; closed early, it gives up."""
 
     def start(self, seed: int) -> float:
-        """Begin a training and do its first step.
+        """Begin a training and do its first step; one that has not been run to its end is given up.
 
         Returns:
             Seconds that it took.
         """
+        if self._going is not None:
+            self._going.close()
         forget_peak()
         began = time.perf_counter()
         self._going = self.steps(seed)
@@ -107,7 +112,7 @@ class Training(ABC):
         """Do all steps after the first."""
         self.clocks.reset()
         began = time.process_time()
-        done = list(self._going)
+        done = list(self._going or ())
         phases = self.clocks.read()
         processor_seconds = time.process_time() - began
         peak = peak_memory()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from benchmarks.training_run import DATA, Training, Work
+from benchmarks.training_run import DATA, Steps, Training, Work
 from trainer.cache import build_cache
 from trainer.loop import TrainingJob
 from trainer.model import load_base_model, set_threads
@@ -40,7 +39,7 @@ class WarmTraining(Training):
         )
         self._weights: dict[str, dict[str, Tensor]] = {}
 
-    def steps(self, seed: int) -> Iterator[tuple[int, float]]:
+    def steps(self, seed: int) -> Steps:
         """A job, which is closed at its end."""
         with TrainingJob(self._base, self._photos, replace(self._work.config, seed=seed)) as job:
             while not job.finished:
