@@ -1,7 +1,7 @@
 """Which photos, timesteps and noise each optimizer step sees: functions of (seed, step), resumable without state."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
@@ -23,6 +23,15 @@ class StepDraw:
     """Float32[count, channels, height, width], standard normal: the sample of the VAE's posterior."""
     noise: Tensor
     """Float32[count, channels, height, width], standard normal: what the UNet is to remove."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def split(self, size: int) -> "list[StepDraw]":
+        """In order, `size` photos each, the last with what is left; nothing is copied."""
+        parts = zip(*(torch.split(getattr(self, field.name), size) for field in fields(self)), strict=True)
+        names = [field.name for field in fields(self)]
+        return [StepDraw(**dict(zip(names, part, strict=True))) for part in parts]
 
 
 def batch_indices(seed: int, step: int, photos: int, batch_size: int) -> Tensor:

@@ -6,12 +6,12 @@ Legend: batch = photos of one forward pass on this worker.
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import torch
-import torch.distributed
 from diffusers.optimization import get_scheduler
 from torch import Tensor
 
@@ -23,14 +23,19 @@ from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thresholds, min_snr_weights
+from trainer.memory import MicroBatch, OutOfMemory, PeakMemory, Shortage, free_memory, half
 from trainer.model_family import BaseModel, Part
 from trainer.noise_offset import offset_noise
 from trainer.optimizer import make_optimizer
+from trainer.optimizer_step import OptimizerStep
 from trainer.views import Views
+from trainer.workers import Workers
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
 VALIDATION_BATCH = 8
+VALIDATION_ROWS_A_PHOTO = 2
+"""Without gradients two rows take less memory than one with: validation does not raise the peak above training's."""
 FINITE_CHECK_STEPS = 25
 
 
@@ -66,25 +71,40 @@ class TrainingJob:
     and gradients are averaged, so the number of workers does not change what is learnt. All randomness of a step is a
     function of (config.seed, step).
 
+    A step that runs out of memory, in any worker, is done again from its start in all of them with half the photos in a
+    forward pass, and so are those after it; gradients are accumulated, so up to rounding it learns the same. (Dropout
+    alone draws other masks, as it does with another number of workers.) A checkpoint does not know of it.
+
     Args:
         base: carries no adapter; the job attaches its own.
         cache: the training photos; moved to the base's device.
-        views: the forms of each photo that `cache` holds.
         config: what to do.
+        views: the forms of each photo that `cache` holds.
+        micro_batch: photos in one forward pass on this worker to begin with, at least 1; None: its whole share.
 
     Raises:
         ValueError: the base carries an adapter, or config asks for what the device or group cannot do.
     """
 
-    def __init__(self, base: BaseModel, cache: DataCache, config: TrainingConfig, views: Views | None = None) -> None:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._workers = torch.distributed.get_world_size() if distributed else 1
-        self._worker = torch.distributed.get_rank() if distributed else 0
-        if config.batch_size % self._workers:
+    def __init__(
+        self,
+        base: BaseModel,
+        cache: DataCache,
+        config: TrainingConfig,
+        views: Views | None = None,
+        *,
+        micro_batch: int | None = None,
+    ) -> None:
+        workers = Workers()
+        if config.batch_size % workers.count:
             raise ValueError(
-                f"batch_size is {config.batch_size}, which {self._workers} workers cannot share evenly; "
-                f"make it a multiple of {self._workers}"
+                f"batch_size is {config.batch_size}, which {workers.count} workers cannot share evenly; "
+                f"make it a multiple of {workers.count}"
             )
+        share = config.batch_size // workers.count
+        self._micro_batch = MicroBatch(share if micro_batch is None else micro_batch, config)
+        self._workers = workers
+        self._peak = PeakMemory(base.device)
         self._views = views or Views()
         self._views.check(config)
         precision = choose_precision(config.mixed_precision, base.device, base.dtype)
@@ -124,11 +144,35 @@ class TrainingJob:
                 num_training_steps=config.steps,
                 num_cycles=config.lr_cycles,
             )
-            self._optimizer = self._accelerator.prepare_optimizer(self._torch_optimizer, device_placement=False)
+            self._optimizer_step = OptimizerStep(
+                self._accelerator,
+                self._torch_optimizer,
+                self._weights,
+                workers=workers,
+                config=config,
+                micro_batch=self._micro_batch,
+            )
             self.adapter.train()
+            self._peak.begin()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def micro_batch(self) -> int:
+        """Photos in one forward pass on this worker, as it is now."""
+        return self._micro_batch.size
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of how this job was done, in the order in which it came about."""
+        return tuple(self._micro_batch.remarks)
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes that tensors have held on the device while this job trained, up to the last evaluation; None where
+        nobody counts them (CUDA's allocator does) or before the first."""
+        return self._peak.bytes
 
     @property
     def finished(self) -> bool:
@@ -140,6 +184,7 @@ class TrainingJob:
 
         Raises:
             TrainingDiverged: the loss of this step, or of one since the last check, is not finite.
+            OutOfMemory: not even one photo at a time fits.
             RuntimeError: the job is finished or closed.
         """
         if self.closed or self.finished:
@@ -161,8 +206,7 @@ class TrainingJob:
             str(part): rate if self._learns(part) else 0.0 for part, rate in zip(self.adapter.parts, rates, strict=True)
         }
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
-        with self._dropout_randomness():
-            loss = self._optimize(draw)
+        loss = self._optimizer_step.do(self.step_count + 1, partial(self._backward, draw))
         self._lr_scheduler.step()
         self.step_count += 1
         if self._average is not None:
@@ -182,6 +226,8 @@ class TrainingJob:
         """Within it the base generates with the adapter as trained so far, or its average: no dropout, no gradients."""
         before = self._evaluating
         self._evaluating = True
+        if not before:
+            self._peak.pause()
         self.adapter.train(False)
         try:
             with self._average.applied() if self._average is not None else nullcontext(), torch.no_grad():
@@ -189,6 +235,8 @@ class TrainingJob:
         finally:
             self._evaluating = before
             self.adapter.train(not before)
+            if not before:
+                self._peak.begin()
 
     def validation_loss(self, reference: DataCache) -> float:
         """Unweighted denoising loss on photos that are not trained on; lower is better.
@@ -196,6 +244,19 @@ class TrainingJob:
         Noise and timesteps are fixed, eight per photo spread evenly over the noise schedule, and the same in every job,
         so values of different jobs and steps compare.
         """
+        size = min(VALIDATION_BATCH, VALIDATION_ROWS_A_PHOTO * self.micro_batch)
+        while True:
+            loss = None
+            with Shortage() as short:
+                loss = self._validation_loss(reference, size)
+            if loss is not None:
+                return loss
+            if size == 1:
+                raise OutOfMemory(self.step_count, short.reason, self.config)
+            size = half(size)
+            free_memory()
+
+    def _validation_loss(self, reference: DataCache, size: int) -> float:
         timesteps = len(self._loss_weights)
         count = len(reference) * VALIDATION_TIMESTEPS
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
@@ -205,7 +266,7 @@ class TrainingJob:
         losses = []
         with self.evaluation_mode():
             cache = reference.to(self.base.device)
-            for rows in torch.split(at, VALIDATION_BATCH):
+            for rows in torch.split(at, size):
                 photos = rows % len(reference)
                 latents = cache.latent_mean[photos]
                 loss = self._loss(cache, photos, latents, noise[rows], spread[rows], weighted=False)
@@ -221,7 +282,7 @@ class TrainingJob:
             TrainingDiverged: there is nothing worth keeping.
         """
         self.check_finite()
-        if self._worker == 0:
+        if self._workers.rank == 0:
             job_state.save(self._state(), folder)
 
     def restore(self, folder: Path) -> None:
@@ -238,11 +299,12 @@ class TrainingJob:
         if not self.closed:
             self.closed = True
             self.adapter.detach()
+            self._workers.close()
             self._average = None
             if self.config.gradient_checkpointing:
                 self.base.unet.disable_gradient_checkpointing()
             self._weights = []
-            for name in ("_optimizer", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
+            for name in ("_optimizer_step", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
                 if hasattr(self, name):
                     delattr(self, name)
 
@@ -279,9 +341,9 @@ class TrainingJob:
 
     def _batches(self, draw: StepDraw) -> Iterator[StepDraw]:
         """This worker's part of each forward pass of a step, on the device."""
-        share = self.config.batch_size // self._workers
+        share = self.config.batch_size // self._workers.count
         for accumulated in range(self.config.gradient_accumulation_steps):
-            first = accumulated * self.config.batch_size + self._worker * share
+            first = accumulated * self.config.batch_size + self._workers.rank * share
             rows = slice(first, first + share)
             yield StepDraw(
                 indices=self._to_device(draw.indices[rows]),
@@ -290,23 +352,22 @@ class TrainingJob:
                 noise=self._to_device(draw.noise[rows]),
             )
 
-    def _optimize(self, draw: StepDraw) -> Tensor:
-        """Forward and backward of every batch of a step, then the optimizer; the step's loss over all workers."""
+    def _backward(self, draw: StepDraw, size: int) -> Tensor:
+        """Forward and backward of every batch of a step, `size` photos at a time; the loss over this worker's."""
         losses: list[Tensor] = []
-        for batch in self._batches(draw):
-            with self._accelerator.accumulate():
-                mean, std = self._cache.latent_mean[batch.indices], self._cache.latent_std[batch.indices]
-                latents = mean + std * batch.latent_noise
-                loss = self._loss(self._cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
-                self._accelerator.backward(loss)
-                losses.append(loss.detach())
-                if self._accelerator.sync_gradients:
-                    if self._workers > 1:
-                        losses = [self._average_over_workers(torch.stack(losses).mean())]
-                    self._accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
-                self._optimizer.step()
-                self._optimizer.zero_grad()
-        return torch.stack(losses).mean()
+        with self._dropout_randomness():
+            for batch in self._batches(draw):
+                with self._accelerator.accumulate():
+                    losses += [self._backward_part(part, len(part) / len(batch)) for part in batch.split(size)]
+        return torch.stack(losses).sum() / self.config.gradient_accumulation_steps
+
+    def _backward_part(self, part: StepDraw, share: float) -> Tensor:
+        """Forward and backward of some photos of a batch, `share` of it; their share of its loss."""
+        mean, std = self._cache.latent_mean[part.indices], self._cache.latent_std[part.indices]
+        latents = mean + std * part.latent_noise
+        loss = share * self._loss(self._cache, part.indices, latents, part.noise, part.timesteps, weighted=True)
+        self._accelerator.backward(loss)
+        return loss.detach()
 
     def _loss(
         self, cache: DataCache, photos: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, *, weighted: bool
@@ -333,18 +394,6 @@ class TrainingJob:
             weight.requires_grad_(learns)
         return learns
 
-    def _average_over_workers(self, loss: Tensor) -> Tensor:
-        """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""
-        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        together = torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)])
-        torch.distributed.all_reduce(together)
-        together /= self._workers
-        for gradient, averaged in zip(
-            gradients, torch.split(together, [*(g.numel() for g in gradients), 1]), strict=False
-        ):
-            gradient.copy_(averaged.view_as(gradient))
-        return together[-1]
-
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.base.device.type == "cpu":
             return tensor
@@ -357,5 +406,5 @@ class TrainingJob:
             yield
             return
         with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
-            torch.manual_seed(stream_seed(self.config.seed, f"dropout/{self._worker}", self.step_count))
+            torch.manual_seed(stream_seed(self.config.seed, f"dropout/{self._workers.rank}", self.step_count))
             yield
