@@ -79,7 +79,7 @@ PAGE = """\
 <td>{{ trial.id }}<td>{{ trial.state }}<td>{{ trial.best_step if trial.best_step is not none else "-" }}
 {% for name in shown %}<td>{{ measure(trial.metrics.get(name)) }}{% endfor %}
 {% for name in params %}<td>{{ number(trial.params[name]) }}{% endfor %}
-<td class="words">{{ ([trial.reason] + trial.unfit) | select | join("; ") }}
+<td class="words">{{ ([trial.reason] + trial.unfit + trial.remarks) | select | join("; ") }}
 {% endfor %}
 </table>
 <p>{{ result.cost.images }} images scored, {{ result.cost.optimizer_steps }} optimizer steps,

@@ -147,7 +147,9 @@ class Tracker:
 
         self._put(log)
 
-    def trial_ended(self, trial: str, state: JobState, reason: str, best: Report | None) -> None:
+    def trial_ended(
+        self, trial: str, state: JobState, reason: str, best: Report | None, remarks: tuple[str, ...] = ()
+    ) -> None:
         """Close a trial's run honestly, with the adapter of its best checkpoint if it has one."""
 
         def end() -> None:
@@ -159,7 +161,7 @@ class Tracker:
                 self._client.log_artifact(run_id, str(best.folder / "pytorch_lora_weights.safetensors"), "adapter")
                 best_metrics = {f"best_{name}": value for name, value in best.metrics.items()}
                 self._log(run_id, {**best_metrics, "best_step": float(best.step)}, best.step)
-            self._end(run_id, RUN_STATUS[state], {"state": str(state), "reason": reason})
+            self._end(run_id, RUN_STATUS[state], {"state": str(state), "reason": reason, "remarks": "; ".join(remarks)})
 
         self._put(end)
 

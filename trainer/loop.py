@@ -23,7 +23,7 @@ from trainer.batches import StepDraw, draw_step, shown_rows, stream_seed
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thresholds, min_snr_weights
-from trainer.memory import MicroBatch, OutOfMemory, PeakMemory, Shortage, free_memory, half
+from trainer.memory import MicroBatch, PeakMemory, Shortage, free_memory, half
 from trainer.model_family import BaseModel, Part
 from trainer.noise_offset import offset_noise
 from trainer.optimizer import make_optimizer
@@ -242,7 +242,8 @@ class TrainingJob:
         """Unweighted denoising loss on photos that are not trained on; lower is better.
 
         Noise and timesteps are fixed, eight per photo spread evenly over the noise schedule, and the same in every job,
-        so values of different jobs and steps compare.
+        so values of different jobs and steps compare. Where memory runs out, fewer rows go through
+        the model at a time, which changes rounding only.
         """
         size = min(VALIDATION_BATCH, VALIDATION_ROWS_A_PHOTO * self.micro_batch)
         while True:
@@ -252,7 +253,7 @@ class TrainingJob:
             if loss is not None:
                 return loss
             if size == 1:
-                raise OutOfMemory(self.step_count, short.reason, self.config)
+                raise torch.OutOfMemoryError(f"out of memory with one row at a time in validation ({short.reason})")
             size = half(size)
             free_memory()
 
