@@ -12,6 +12,7 @@ from evaluation.config import GenerationConfig, PromptSet, with_trigger, without
 from evaluation.faces import Face, FaceModel, Representation, distances
 from evaluation.generate import ImagePipeline, generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
+from evaluation.image_batch import ImageBatch
 from evaluation.leakage import leakage
 from evaluation.memorisation import copy_distance, memorisation
 from evaluation.person import Person
@@ -82,14 +83,15 @@ class Evaluator:
         excerpt = PromptSet(prompts=self.prompt_set.prompts[:prompts], seeds=self.prompt_set.seeds[:1])
         return Evaluator(excerpt, self.trigger, self.generation, self.face_model, self.clip_scorer)
 
-    def measure_anchors(self, pipeline: ImagePipeline, person: Person) -> Evaluation:
+    def measure_anchors(self, pipeline: ImagePipeline, person: Person, batch: ImageBatch | None = None) -> Evaluation:
         """Evaluate the untuned model, which sets likeness 0, fidelity 1 and leakage 0; its photos set likeness 1.
 
         Raises:
             ValueError: the base model draws no face at all, or the anchors are too close (see `Anchors`).
         """
-        measurement = self._measure(pipeline, self.prompt_set, person)
-        others = self._measure_others(pipeline, person)
+        batch = batch or ImageBatch(self.generation.batch_size)
+        measurement = self._measure(pipeline, self.prompt_set, person, batch)
+        others = self._measure_others(pipeline, person, batch)
         base_distance = _mean_face_distance(measurement.rows)
         if base_distance is None:
             raise ValueError(
@@ -107,11 +109,24 @@ class Evaluator:
         anchors = replace(ends, base_spread=spread_over_prompts(measurement.rows, ends))
         return Evaluation(person=measurement, others=others, anchors=anchors)
 
-    def evaluate(self, pipeline: ImagePipeline, person: Person, anchors: Anchors) -> Evaluation:
-        """Generate and measure one candidate: the pipeline as it is, adapters included."""
+    def evaluate(
+        self, pipeline: ImagePipeline, person: Person, anchors: Anchors, batch: ImageBatch | None = None
+    ) -> Evaluation:
+        """Generate and measure one candidate: the pipeline as it is, adapters included.
+
+        Args:
+            pipeline: Draws.
+            person: Whom.
+            anchors: Of the untuned model on the same prompts and seeds.
+            batch: How many images are made at once, here and in what follows; None: as configured.
+
+        Raises:
+            ValueError: not even one image fits into memory.
+        """
+        batch = batch or ImageBatch(self.generation.batch_size)
         return Evaluation(
-            person=self._measure(pipeline, self.prompt_set, person),
-            others=self._measure_others(pipeline, person),
+            person=self._measure(pipeline, self.prompt_set, person, batch),
+            others=self._measure_others(pipeline, person, batch),
             anchors=anchors,
         )
 
@@ -128,10 +143,14 @@ class Evaluator:
             [row.clip_score for row in evaluation.person.rows],
         )
 
-    def _measure_others(self, pipeline: ImagePipeline, person: Person) -> Measurement:
-        return Measurement(rows=(), images=()) if self.others is None else self._measure(pipeline, self.others, person)
+    def _measure_others(self, pipeline: ImagePipeline, person: Person, batch: ImageBatch) -> Measurement:
+        if self.others is None:
+            return Measurement(rows=(), images=())
+        return self._measure(pipeline, self.others, person, batch)
 
-    def _measure(self, pipeline: ImagePipeline, prompt_set: PromptSet, person: Person) -> Measurement:
+    def _measure(
+        self, pipeline: ImagePipeline, prompt_set: PromptSet, person: Person, batch: ImageBatch
+    ) -> Measurement:
         """One row and one image for each prompt and seed, prompt by prompt."""
         pairs = prompt_set.pairs()
         prompts = [prompt_set.prompts[index] for index, _ in pairs]
@@ -140,6 +159,7 @@ class Evaluator:
             [with_trigger(prompt, self.trigger) for prompt in prompts],
             [seed for _, seed in pairs],
             self.generation,
+            batch,
         )
         return self.judge(images, prompt_set, person)
 

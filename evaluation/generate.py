@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEuler
 from PIL import Image
 
 from evaluation.config import GenerationConfig
+from evaluation.image_batch import ImageBatch
 from evaluation.one_dnn import OneDnnLinear
 
 
@@ -30,14 +31,19 @@ class ImagePipeline(Protocol):
 
 
 def generate_images(
-    pipeline: ImagePipeline, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig
+    pipeline: ImagePipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    config: GenerationConfig,
+    batch: ImageBatch | None = None,
 ) -> list[Image.Image]:
     """One RGB image for each (prompt, seed) pair, in order.
 
     The first noise of each image comes from a CPU generator of its own, so an image depends on its prompt and seed
     and not on its neighbours or the device; only float rounding changes with the batch size. The pipeline's modules
     are shared, its scheduler, progress bar and training modes are left as they were. A model that has diverged to
-    NaN gives black pixels rather than an error: its images are then faceless and it ranks last.
+    NaN gives black pixels rather than an error: its images are then faceless and it ranks last. Latents are decoded one
+    image after the other, which takes no longer and holds the decoder's activations of one image only.
 
     Args:
         pipeline: its denoiser and text encoders may carry PEFT adapters. Flow models (Stable Diffusion 3, Flux) draw
@@ -45,10 +51,11 @@ def generate_images(
             scale as an input, and no negative prompt.
         prompts: as the text encoder shall read them, triggers filled in.
         seeds: as many as prompts.
+        batch: how many images are made at once from now on; None: config.batch_size, fewer where memory runs out.
 
     Raises:
         ValueError: there are not as many seeds as prompts, several seeds for one shared generator, or a negative
-            prompt for Flux.
+            prompt for Flux; or not even one image fits into memory.
     """
     if config.shared_noise and len(set(seeds)) > 1:
         raise ValueError(f"shared_noise draws from one generator, so it takes one seed, not {sorted(set(seeds))}")
@@ -59,25 +66,32 @@ def generate_images(
             f"negative_prompt is {config.negative_prompt!r}, but Flux is guided without one; leave it empty"
         )
     sampler = _sampling_pipeline(pipeline, config)
-    images: list[Image.Image] = []
+    batch = batch or ImageBatch(config.batch_size)
     shared = torch.Generator("cpu").manual_seed(seeds[0]) if config.shared_noise and seeds else None
-    with torch.inference_mode(), _evaluation_mode(sampler), OneDnnLinear():
-        for start in range(0, len(prompts), config.batch_size):
-            batch = slice(start, start + config.batch_size)
-            # Every image has a generator of its own, on the CPU so that each device starts from the same noise.
-            generators = shared or [torch.Generator("cpu").manual_seed(seed) for seed in seeds[batch]]
+
+    def draw(start: int, stop: int) -> list[Image.Image]:
+        # Every image has a generator of its own, on the CPU so that each device starts from the same noise.
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[start:stop]]
+        before = shared.get_state() if shared is not None else None
+        try:
             pixels = sampler(
-                prompt=list(prompts[batch]),
-                negative_prompt=_negative_prompts(config, len(prompts[batch])),
-                generator=generators,
+                prompt=list(prompts[start:stop]),
+                negative_prompt=_negative_prompts(config, stop - start),
+                generator=shared or generators,
                 height=config.resolution,
                 width=config.resolution,
                 num_inference_steps=config.steps,
                 guidance_scale=config.guidance_scale,
                 output_type="pt",
             ).images
-            images.extend(_to_images(pixels))
-    return images
+            return _to_images(pixels)
+        except (RuntimeError, MemoryError):
+            if shared is not None and before is not None:
+                shared.set_state(before)  # these images may be asked for again, in smaller batches
+            raise
+
+    with torch.inference_mode(), _evaluation_mode(sampler), _one_by_one(sampler.vae), OneDnnLinear():
+        return batch.make(len(prompts), draw)
 
 
 def _sampling_pipeline(pipeline: Any, config: GenerationConfig) -> Any:
@@ -125,6 +139,17 @@ def _evaluation_mode(pipeline: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _one_by_one(vae: Any) -> Iterator[None]:
+    """The VAE decodes one image after the other; put back afterwards."""
+    before = vae.use_slicing
+    vae.enable_slicing()
+    try:
+        yield
+    finally:
+        vae.use_slicing = before
 
 
 def _to_images(pixels: torch.Tensor) -> list[Image.Image]:

@@ -101,6 +101,8 @@ class Report:
     """One row an image of other people."""
     unfit: tuple[str, ...] = ()
     """Why the candidate may not win, in words (`evaluation.fitness`); empty for one that is fit."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know of how it was made, such as that memory ran out and less was done at a time."""
     training_seconds: float = 0.0
     """Seconds of training since the report before."""
     scoring_seconds: float = 0.0
@@ -113,6 +115,7 @@ class Report:
             "training_seconds": self.training_seconds,
             "scoring_seconds": self.scoring_seconds,
             "unfit": list(self.unfit),
+            "remarks": list(self.remarks),
             "rows": list(self.rows),
             "other_rows": list(self.other_rows),
         }
@@ -123,7 +126,7 @@ class Report:
     def read(cls, folder: Path) -> Report:
         """Read the report of a `step-N` folder."""
         values = json.loads((folder / "report.json").read_text("utf-8"))
-        lists = {name: tuple(values[name]) for name in ("unfit", "rows", "other_rows")}
+        lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks", "rows", "other_rows")}
         return cls(**{**values, **lists}, folder=folder)
 
 

@@ -37,6 +37,7 @@ class Progress:
         self._records: dict[str, TrialRecord] = {}
         self._steps: dict[str, int] = {}
         self._best: tuple[TrialRecord, Report] | None = None
+        self._remarks: set[tuple[str, str]] = set()
         self._done = threading.Event()
         self._lock = threading.RLock()
         self._live: AbstractContextManager[Live | None] = (
@@ -72,6 +73,10 @@ class Progress:
                 self._best = (record, report)
         unfit = f"  unfit: {'; '.join(report.unfit)}" if report.unfit else ""
         self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}{unfit}")
+        for remark in report.remarks:
+            if (record.id, remark) not in self._remarks:
+                self._remarks.add((record.id, remark))
+                self._say(f"trial {record.id}  {remark}")
 
     def ended(self, record: TrialRecord) -> None:
         """A trial has ended, one way or another."""
@@ -89,8 +94,12 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:
-            # No markup: reasons come from anywhere, and many hold brackets.
-            self._console.print(f"{self._clock()}  {text}", markup=False, highlight=False, soft_wrap=True)
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        """A line of its own, above the table where there is one."""
+        # No markup: reasons come from anywhere, and many hold brackets.
+        self._console.print(f"{self._clock()}  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _clock(self) -> str:
         elapsed = time.monotonic() - self._began

@@ -37,6 +37,11 @@ class TrialRecord:
         """The best of the checkpoints that are fit to win; None if there is nothing to send into the final."""
         return _best([report for report in self.reports if not report.unfit])
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Of all its reports, each once, in the order in which they came up."""
+        return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
+
     def add(self, report: Report) -> bool:
         """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""
         if any(known.step == report.step for known in self.reports):
@@ -55,6 +60,7 @@ class TrialRecord:
             "best_step": best.step if best else None,
             "metrics": dict(best.metrics) if best else {},
             "unfit": list(best.unfit) if best else [],
+            "remarks": list(self.remarks),
             "checkpoints": [{"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports],
             "seconds": round(self.seconds, 3),
         }

@@ -114,16 +114,18 @@ class _Service:
 
     def run(self, workbench: Workbench) -> None:
         from trainer.loop import TrainingDiverged
+        from trainer.memory import OutOfMemory, is_out_of_memory
 
         failure = ""
         try:
             workbench.do(self._job, report=self._report, go_on=self._go_on)
-        except TrainingDiverged as error:
-            # Every worker of the seat computes the same loss, so all of them leave the job here together.
+        except (TrainingDiverged, OutOfMemory) as error:
+            # Every worker of the seat computes the same loss and knows of the others' memory: all leave the job here.
             failure = f"{type(error).__name__}: {error}"
-        except ValueError as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             # Only the leading worker generates and judges: the others would wait for it. Ray Train starts all again.
-            if ray.train.get_context().get_world_size() > 1:
+            told = isinstance(error, ValueError) or is_out_of_memory(error)
+            if not told or ray.train.get_context().get_world_size() > 1:
                 raise
             failure = f"{type(error).__name__}: {error}"
         if self._leads:

@@ -41,6 +41,8 @@ def run_study(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # The terminal belongs to the search's own progress; Tune's newer output engine prints even when told not to.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # A trial that fails before its first checkpoint ends without the metric; that must not end the others.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     sampler = make_sampler(config, run_folder)
     tuner = tune.Tuner(
         tune.with_resources(partial(run_trial, setup=setup), {"memory": TRIAL_MEMORY}),

@@ -157,7 +157,9 @@ class Tracker:
             grid = self._relative(report.folder / "grid.png")
             self._put("checkpoint", trial, metrics=dict(report.metrics), step=report.step, grid=grid)
 
-    def trial_ended(self, trial: str, state: JobState, reason: str, best: Report | None) -> None:
+    def trial_ended(
+        self, trial: str, state: JobState, reason: str, best: Report | None, remarks: tuple[str, ...] = ()
+    ) -> None:
         """Close a trial's run honestly, with the adapter of its best checkpoint if it has one."""
         if trial not in self._open:
             return
@@ -170,7 +172,7 @@ class Tracker:
             metrics=metrics | ({"best_step": float(best.step)} if best else {}),
             step=best.step if best else 0,
             status=RUN_STATUS[state],
-            tags={"state": str(state), "reason": reason},
+            tags={"state": str(state), "reason": reason, "remarks": "; ".join(remarks)},
         )
 
     def trial_metrics(self, trial: str, metrics: Mapping[str, float], step: int) -> None:

@@ -84,7 +84,7 @@ class Watcher(tune.Callback):
     def _end(self, record: TrialRecord, state: JobState, reason: str) -> None:
         record.state, record.reason = state, reason
         record.seconds = time.monotonic() - self._began[record.id]
-        self._tracker.trial_ended(record.id, state, reason, record.best)
+        self._tracker.trial_ended(record.id, state, reason, record.best, record.remarks)
         self._progress.ended(record)
 
     def _status(self, job_id: str) -> JobStatus | None:

@@ -18,6 +18,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
 from evaluation.faces import FaceModel
 from evaluation.grid import image_grid
+from evaluation.image_batch import CudaMemory, ImageBatch
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
 from search.second_judge import SecondJudge
@@ -124,6 +125,7 @@ class Workbench:
                     return
             return
         training = TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
+        batch = self._image_batch()
         state = job.folder / STATE
         try:
             if state.exists():
@@ -136,7 +138,7 @@ class Workbench:
                 step = training.step_count
                 if step in job.score_at:
                     training_seconds = time.monotonic() - began
-                    if not send(self._checkpoint(job, training, training_seconds)):
+                    if not send(self._checkpoint(job, training, batch, training_seconds)):
                         return
                     began = time.monotonic()
                 if step == job.score_at[-1]:
@@ -152,7 +154,9 @@ class Workbench:
         """What an earlier life of this job has reported already."""
         return Report.read(job.folder / f"step-{step}") if self._scores else None
 
-    def _checkpoint(self, job: TrainJob, training: TrainingJob, training_seconds: float) -> Report | None:
+    def _checkpoint(
+        self, job: TrainJob, training: TrainingJob, batch: ImageBatch, training_seconds: float
+    ) -> Report | None:
         """Save first, then score: a worker lost while scoring costs no training."""
         folder = job.folder / f"step-{training.step_count}"
         if self._scores and (folder / "report.json").exists():
@@ -163,7 +167,8 @@ class Workbench:
             validation_loss = training.validation_loss(self._reference_cache)
             if not self._scores:
                 return None
-            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors)
+            batch.stay_within(training.peak_memory)
+            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors, batch)
         texts = {
             "step": str(training.step_count),
             TRIGGER_TEXT: self._setup.trigger,
@@ -177,6 +182,7 @@ class Workbench:
                 step=training.step_count,
                 folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
+                remarks=(*training.remarks, *batch.remarks),
                 training_seconds=training_seconds,
                 scoring_seconds=time.monotonic() - began,
             )
@@ -186,35 +192,50 @@ class Workbench:
     def _score(self, job: ScoreJob) -> Report | None:
         if not self._scores:
             return None
-        began = time.monotonic()
+        began, batch = time.monotonic(), self._image_batch()
         evaluator = self._evaluators[job.prompt_set]
         if job.prompts is not None:
             evaluator = evaluator.of_first(job.prompts)
         adapter = load_adapter(self._base, job.adapter)
         try:
             adapter.scale(job.strength)
-            evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors)
+            evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
         finally:
             adapter.detach()
-        return self._finished(evaluation, job.folder, began)
+        return self._finished(evaluation, job.folder, began, batch)
 
     def _anchor(self, job: AnchorJob) -> Report | None:
         if not self._scores:
             return None
-        began = time.monotonic()
-        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person)
+        began, batch = time.monotonic(), self._image_batch()
+        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person, batch)
         anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
-        report = self._finished(baseline, job.folder, began, extra=anchors)
+        report = self._finished(baseline, job.folder, began, batch, extra=anchors)
         text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
         write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
         return report
 
+    def _image_batch(self) -> ImageBatch:
+        """Of one job: what is learnt of memory holds for its rest."""
+        device = self._base.device
+        return ImageBatch(self._setup.generation.batch_size, CudaMemory(device) if device.type == "cuda" else None)
+
     def _finished(
-        self, evaluation: Evaluation, folder: Path, began: float, extra: Mapping[str, float] | None = None
+        self,
+        evaluation: Evaluation,
+        folder: Path,
+        began: float,
+        batch: ImageBatch,
+        extra: Mapping[str, float] | None = None,
     ) -> Report:
         with written_folder(folder) as temporary:
             report = self._report(
-                evaluation, step=0, folder=folder, extra=extra or {}, scoring_seconds=time.monotonic() - began
+                evaluation,
+                step=0,
+                folder=folder,
+                extra=extra or {},
+                remarks=tuple(batch.remarks),
+                scoring_seconds=time.monotonic() - began,
             )
             self._write(report, evaluation, temporary)
         return report
@@ -226,6 +247,7 @@ class Workbench:
         step: int,
         folder: Path,
         extra: Mapping[str, float],
+        remarks: tuple[str, ...],
         training_seconds: float = 0.0,
         scoring_seconds: float,
     ) -> Report:
@@ -247,6 +269,7 @@ class Workbench:
             rows=tuple(asdict(row) for row in evaluation.person.rows),
             other_rows=tuple(asdict(row) for row in evaluation.others.rows),
             unfit=appraisal.unfit,
+            remarks=remarks,
             folder=folder,
             training_seconds=training_seconds,
             scoring_seconds=scoring_seconds,

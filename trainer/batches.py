@@ -40,6 +40,15 @@ class StepDraw:
     noise: Tensor
     """Float32[count, channels, height, width], standard normal: what the UNet is to remove."""
 
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def split(self, size: int) -> "list[StepDraw]":
+        """In order, `size` photos each, the last with what is left; nothing is copied."""
+        names = ("indices", "timesteps", "latent_noise", "noise")
+        parts = zip(*(torch.split(getattr(self, name), size) for name in names), strict=True)
+        return [StepDraw(bucket=self.bucket, **dict(zip(names, part, strict=True))) for part in parts]
+
 
 def batch_indices(seed: int, number: int, sizes: Sequence[int], batch_size: int) -> tuple[int, Tensor]:
     """The `number`-th batch (from 0): its bucket and Int64[batch_size] photos of it, each in 0 ... sizes[bucket] - 1.

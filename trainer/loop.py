@@ -6,12 +6,12 @@ Legend: batch = photos of one forward pass on this worker.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import torch
-import torch.distributed
 from diffusers.optimization import get_scheduler
 from torch import Tensor
 
@@ -24,16 +24,21 @@ from trainer.bucketed_cache import BucketedCache
 from trainer.cache import DataCache
 from trainer.config import TrainingConfig
 from trainer.loss import NoiseSchedule, denoising_loss, face_weights, huber_thresholds, min_snr_weights
+from trainer.memory import MicroBatch, PeakMemory, Shortage, free_memory, half
 from trainer.model_family import BaseModel, Part
 from trainer.noise_offset import offset_noise
 from trainer.optimizer import make_optimizer
+from trainer.optimizer_step import OptimizerStep
 from trainer.prior import draw_class_step
 from trainer.prior_config import no_class_images
 from trainer.views import Views
+from trainer.workers import Workers
 
 VALIDATION_SEED = 0
 VALIDATION_TIMESTEPS = 8
 VALIDATION_BATCH = 8
+VALIDATION_ROWS_A_PHOTO = 2
+"""Without gradients two rows take less memory than one with: validation does not raise the peak above training's."""
 FINITE_CHECK_STEPS = 25
 
 
@@ -69,12 +74,17 @@ class TrainingJob:
     and gradients are averaged, so the number of workers does not change what is learnt. All randomness of a step is a
     function of (config.seed, step). Photos of several sizes never meet in one forward pass (`trainer.batches`).
 
+    A step that runs out of memory, in any worker, is done again from its start in all of them with half the photos in a
+    forward pass, and so are those after it; gradients are accumulated, so up to rounding it learns the same. (Dropout
+    alone draws other masks, as it does with another number of workers.) A checkpoint does not know of it.
+
     Args:
         base: carries no adapter; the job attaches its own.
         cache: the training photos, of one size or several; moved to the base's device.
-        views: the forms of each photo that `cache` holds.
         config: what to do.
+        views: the forms of each photo that `cache` holds.
         prior: the class images, needed where config.prior_loss_weight is above 0 and else left alone.
+        micro_batch: photos in one forward pass on this worker to begin with, at least 1; None: its whole share.
 
     Raises:
         ValueError: the base carries an adapter, class images are weighed but not there, or config asks for what the
@@ -88,15 +98,19 @@ class TrainingJob:
         config: TrainingConfig,
         views: Views | None = None,
         prior: DataCache | None = None,
+        *,
+        micro_batch: int | None = None,
     ) -> None:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._workers = torch.distributed.get_world_size() if distributed else 1
-        self._worker = torch.distributed.get_rank() if distributed else 0
-        if config.batch_size % self._workers:
+        workers = Workers()
+        if config.batch_size % workers.count:
             raise ValueError(
-                f"batch_size is {config.batch_size}, which {self._workers} workers cannot share evenly; "
-                f"make it a multiple of {self._workers}"
+                f"batch_size is {config.batch_size}, which {workers.count} workers cannot share evenly; "
+                f"make it a multiple of {workers.count}"
             )
+        share = config.batch_size // workers.count
+        self._micro_batch = MicroBatch(share if micro_batch is None else micro_batch, config)
+        self._workers = workers
+        self._peak = PeakMemory(base.device)
         self._views = views or Views()
         self._views.check(config)
         if config.prior_loss_weight > 0 and prior is None:
@@ -143,11 +157,35 @@ class TrainingJob:
                 num_training_steps=config.steps,
                 num_cycles=config.lr_cycles,
             )
-            self._optimizer = self._accelerator.prepare_optimizer(self._torch_optimizer, device_placement=False)
+            self._optimizer_step = OptimizerStep(
+                self._accelerator,
+                self._torch_optimizer,
+                self._weights,
+                workers=workers,
+                config=config,
+                micro_batch=self._micro_batch,
+            )
             self.adapter.train()
+            self._peak.begin()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def micro_batch(self) -> int:
+        """Photos in one forward pass on this worker, as it is now."""
+        return self._micro_batch.size
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of how this job was done, in the order in which it came about."""
+        return tuple(self._micro_batch.remarks)
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes that tensors have held on the device while this job trained, up to the last evaluation; None where
+        nobody counts them (CUDA's allocator does) or before the first."""
+        return self._peak.bytes
 
     @property
     def finished(self) -> bool:
@@ -159,6 +197,7 @@ class TrainingJob:
 
         Raises:
             TrainingDiverged: the loss of this step, or of one since the last check, is not finite.
+            OutOfMemory: not even one photo at a time fits.
             RuntimeError: the job is finished or closed.
         """
         if self.closed or self.finished:
@@ -179,8 +218,7 @@ class TrainingJob:
             str(part): rate if self._learns(part) else 0.0 for part, rate in zip(self.adapter.parts, rates, strict=True)
         }
         self._accelerator.gradient_accumulation_steps = config.gradient_accumulation_steps
-        with self._dropout_randomness():
-            loss = self._optimize(draws)
+        loss = self._optimizer_step.do(self.step_count + 1, partial(self._backward, draws))
         self._lr_scheduler.step()
         self.step_count += 1
         if self._average is not None:
@@ -200,6 +238,8 @@ class TrainingJob:
         """Within it the base generates with the adapter as trained so far, or its average: no dropout, no gradients."""
         before = self._evaluating
         self._evaluating = True
+        if not before:
+            self._peak.pause()
         self.adapter.train(False)
         try:
             with self._average.applied() if self._average is not None else nullcontext(), torch.no_grad():
@@ -207,13 +247,29 @@ class TrainingJob:
         finally:
             self._evaluating = before
             self.adapter.train(not before)
+            if not before:
+                self._peak.begin()
 
     def validation_loss(self, reference: DataCache | BucketedCache) -> float:
         """Unweighted denoising loss on photos that are not trained on; lower is better.
 
         Noise and timesteps are fixed, eight per photo spread evenly over the noise schedule, and the same in every job,
-        so values of different jobs and steps compare.
+        so values of different jobs and steps compare. Where memory runs out, fewer rows go through
+        the model at a time, which changes rounding only.
         """
+        size = min(VALIDATION_BATCH, VALIDATION_ROWS_A_PHOTO * self.micro_batch)
+        while True:
+            loss = None
+            with Shortage() as short:
+                loss = self._validation_loss(reference, size)
+            if loss is not None:
+                return loss
+            if size == 1:
+                raise torch.OutOfMemoryError(f"out of memory with one row at a time in validation ({short.reason})")
+            size = half(size)
+            free_memory()
+
+    def _validation_loss(self, reference: DataCache | BucketedCache, size: int) -> float:
         timesteps = len(self._loss_weights)
         reference = BucketedCache.of(reference)
         count = len(reference) * VALIDATION_TIMESTEPS
@@ -227,7 +283,7 @@ class TrainingJob:
                 own_spread = spread[:, first : first + len(cache)].flatten()
                 first += len(cache)
                 noise = torch.randn((len(own_spread), *cache.latent_shape), generator=generator).to(self.base.device)
-                for rows in torch.split(torch.arange(len(own_spread), device=self.base.device), VALIDATION_BATCH):
+                for rows in torch.split(torch.arange(len(own_spread), device=self.base.device), size):
                     photos = rows % len(cache)
                     latents = cache.latent_mean[photos]
                     loss = self._loss(cache, photos, latents, noise[rows], own_spread[rows], weighted=False)
@@ -243,7 +299,7 @@ class TrainingJob:
             TrainingDiverged: there is nothing worth keeping.
         """
         self.check_finite()
-        if self._worker == 0:
+        if self._workers.rank == 0:
             job_state.save(self._state(), folder)
 
     def restore(self, folder: Path) -> None:
@@ -260,11 +316,12 @@ class TrainingJob:
         if not self.closed:
             self.closed = True
             self.adapter.detach()
+            self._workers.close()
             self._average = None
             if self.config.gradient_checkpointing:
                 self.base.denoiser.disable_gradient_checkpointing()
             self._weights = []
-            for name in ("_optimizer", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
+            for name in ("_optimizer_step", "_torch_optimizer", "_lr_scheduler", "_accelerator"):
                 if hasattr(self, name):
                     delattr(self, name)
 
@@ -292,8 +349,8 @@ class TrainingJob:
 
     def _batches(self, draws: Sequence[StepDraw]) -> Iterator[StepDraw]:
         """This worker's part of each forward pass of a step, on the device."""
-        share = self.config.batch_size // self._workers
-        rows = slice(self._worker * share, (self._worker + 1) * share)
+        share = self.config.batch_size // self._workers.count
+        rows = slice(self._workers.rank * share, (self._workers.rank + 1) * share)
         for draw in draws:
             yield StepDraw(
                 bucket=draw.bucket,
@@ -303,27 +360,30 @@ class TrainingJob:
                 noise=self._to_device(draw.noise[rows]),
             )
 
-    def _optimize(self, draws: Sequence[StepDraw]) -> Tensor:
-        """Forward and backward of every batch of a step, then the optimizer; the step's loss over all workers."""
+    def _backward(self, draws: Sequence[StepDraw], size: int) -> Tensor:
+        """Forward and backward of every batch of a step, `size` photos at a time; the loss over this worker's."""
         losses: list[Tensor] = []
         class_batches = self._class_batches()
-        for batch in self._batches(draws):
-            cache = self._caches[batch.bucket]
-            with self._accelerator.accumulate():
-                mean, std = cache.latent_mean[batch.indices], cache.latent_std[batch.indices]
-                latents = mean + std * batch.latent_noise
-                loss = self._loss(cache, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
-                self._accelerator.backward(loss)
-                losses.append(loss.detach())
-                if self._prior is not None:
-                    losses[-1] = losses[-1] + self._learn_class(self._prior, next(class_batches))
-                if self._accelerator.sync_gradients:
-                    if self._workers > 1:
-                        losses = [self._average_over_workers(torch.stack(losses).mean())]
-                    self._accelerator.clip_grad_norm_(self._weights, self.config.max_grad_norm)
-                self._optimizer.step()
-                self._optimizer.zero_grad()
-        return torch.stack(losses).mean()
+        with self._dropout_randomness():
+            for batch in self._batches(draws):
+                with self._accelerator.accumulate():
+                    losses += self._backward_parts(self._caches[batch.bucket], batch, size)
+                    if self._prior is not None:
+                        weight = self.config.prior_loss_weight
+                        losses += self._backward_parts(self._prior, next(class_batches), size, weight=weight)
+        return torch.stack(losses).sum() / self.config.gradient_accumulation_steps
+
+    def _backward_parts(self, cache: DataCache, batch: StepDraw, size: int, *, weight: float = 1.0) -> list[Tensor]:
+        """Forward and backward of a batch, `size` photos at a time, each apart so that memory holds one graph; what
+        they add to its loss, which counts with a weight."""
+        losses = []
+        for part in batch.split(size):
+            latents = cache.latent_mean[part.indices] + cache.latent_std[part.indices] * part.latent_noise
+            loss = self._loss(cache, part.indices, latents, part.noise, part.timesteps, weighted=True)
+            loss = weight * len(part) / len(batch) * loss
+            self._accelerator.backward(loss)
+            losses.append(loss.detach())
+        return losses
 
     def _class_batches(self) -> Iterator[StepDraw]:
         """This worker's class images that go with each forward pass of a step, on the device; none without a prior."""
@@ -331,14 +391,6 @@ class TrainingJob:
             return iter(())
         timesteps = len(self._loss_weights)
         return self._batches(draw_class_step(self.config, self.step_count, self._prior, timesteps=timesteps))
-
-    def _learn_class(self, prior: DataCache, batch: StepDraw) -> Tensor:
-        """Forward and backward of class images, apart from the photos' so that memory holds one graph; their share."""
-        latents = prior.latent_mean[batch.indices] + prior.latent_std[batch.indices] * batch.latent_noise
-        loss = self._loss(prior, batch.indices, latents, batch.noise, batch.timesteps, weighted=True)
-        loss = self.config.prior_loss_weight * loss
-        self._accelerator.backward(loss)
-        return loss.detach()
 
     def _loss(
         self, cache: DataCache, photos: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, *, weighted: bool
@@ -368,18 +420,6 @@ class TrainingJob:
             weight.requires_grad_(learns)
         return learns
 
-    def _average_over_workers(self, loss: Tensor) -> Tensor:
-        """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""
-        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        together = torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)])
-        torch.distributed.all_reduce(together)
-        together /= self._workers
-        for gradient, averaged in zip(
-            gradients, torch.split(together, [*(g.numel() for g in gradients), 1]), strict=False
-        ):
-            gradient.copy_(averaged.view_as(gradient))
-        return together[-1]
-
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.base.device.type == "cpu":
             return tensor
@@ -392,5 +432,5 @@ class TrainingJob:
             yield
             return
         with torch.random.fork_rng(devices=[self.base.device] if self.base.device.type == "cuda" else []):
-            torch.manual_seed(stream_seed(self.config.seed, f"dropout/{self._worker}", self.step_count))
+            torch.manual_seed(stream_seed(self.config.seed, f"dropout/{self._workers.rank}", self.step_count))
             yield

@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-DIVERGED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, a YAML file.")]) -> None:
     """Train one LoRA adapter of one person. The same command again resumes a run that was stopped or killed.
 
-    Exit codes: 0 adapter written, 1 training diverged, 2 bad input, 130 interrupted.
+    Exit codes: 0 adapter written, 1 training diverged or out of memory, 2 bad input, 130 interrupted.
     """
     from trainer.run_config import load_run_config
     from trainer.settings_file import ConfigurationError
@@ -31,6 +31,7 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     from rich.console import Console
 
     from trainer.loop import TrainingDiverged
+    from trainer.memory import OutOfMemory
     from trainer.training_run import RunInputError, run_training
 
     try:
@@ -39,9 +40,9 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     except RunInputError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    except TrainingDiverged as error:
+    except (TrainingDiverged, OutOfMemory) as error:
         typer.secho(str(error), err=True)
-        raise typer.Exit(DIVERGED) from None
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -60,6 +60,7 @@ def run_training(config: RunConfig, console: Console, should_stop: Callable[[], 
     Raises:
         RunInputError: photos, model or state cannot be used.
         TrainingDiverged: the loss is not finite any more.
+        OutOfMemory: not even one photo at a time fits into memory.
     """
     states = config.output / STATE_FOLDER
     try:
@@ -77,7 +78,10 @@ def run_training(config: RunConfig, console: Console, should_stop: Callable[[], 
             if newest is not None:
                 progress.note(f"resumed from {newest}")
             while not job.finished and not should_stop():
+                said = len(job.remarks)
                 progress.stepped(job.step())
+                for remark in job.remarks[said:]:
+                    progress.note(remark)
                 if job.step_count % config.save_every == 0 or job.finished:
                     job.save(states / f"step-{job.step_count}")
             if not job.finished:

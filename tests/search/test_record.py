@@ -61,6 +61,7 @@ def test_a_failed_trial_is_a_state_with_a_reason_never_a_number() -> None:
         "best_step": None,
         "metrics": {},
         "unfit": [],
+        "remarks": [],
         "checkpoints": [],
         "seconds": 0.0,
     }

@@ -227,6 +227,7 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "best_step",
         "metrics",
         "unfit",
+        "remarks",
         "checkpoints",
         "seconds",
     }

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from tests.trainer.conftest import DEMO_BASE, write_photo
 from trainer import run
 from trainer.adapter_files import read_adapter_file
-from trainer.loop import StepReport
+from trainer.loop import StepReport, TrainingJob
 from trainer.model import load_base_model, set_threads
 from trainer.progress import TrainingProgress
 from trainer.run_config import load_run_config
@@ -237,6 +237,27 @@ def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:
     assert done.code == 1, done.stderr
     assert "the training loss is not finite at step" in done.stderr
     assert not (path.parent / "out" / "anna.safetensors").exists()
+
+
+def test_a_run_that_runs_out_of_memory_says_what_it_did(write: WriteDocument, monkeypatch: pytest.MonkeyPatch) -> None:
+    most, loss = 1, TrainingJob._loss
+
+    def limited(job: TrainingJob, cache: Any, photos: Any, *rest: Any, weighted: bool) -> Any:
+        if len(photos) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return loss(job, cache, photos, *rest, weighted=weighted)
+
+    monkeypatch.setattr(TrainingJob, "_loss", limited)
+    training = {"resolution": 64, "batch_size": 2, "rank": 2, "alpha": 4, "steps": 2, "learning_rate": 1e-3}
+    smaller = invoke(write("smaller", training=training))
+    assert smaller.code == 0
+    said = "out of memory at step 1 with 2 photos in a forward pass: from there on 1 at a time, gradients accumulated"
+    assert smaller.stdout.count(said) == 1
+    most = 0
+    failed = invoke(write("failed", training=training))
+    assert failed.code == 1
+    assert "out of memory at step 1 with a single photo" in failed.stderr
+    assert "set training.gradient_checkpointing to true" in failed.stderr
 
 
 def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocument) -> None:
