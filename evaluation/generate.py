@@ -11,7 +11,6 @@ from PIL import Image
 
 from evaluation.config import GenerationConfig
 from evaluation.image_batch import ImageBatch
-from evaluation.one_dnn import OneDnnLinear
 
 
 class ImagePipeline(Protocol):
@@ -90,7 +89,7 @@ def generate_images(
                 shared.set_state(before)  # these images may be asked for again, in smaller batches
             raise
 
-    with torch.inference_mode(), _evaluation_mode(sampler), _one_by_one(sampler.vae), OneDnnLinear():
+    with torch.inference_mode(), _evaluation_mode(sampler), _one_by_one(sampler.vae):
         return batch.make(len(prompts), draw)
 
 
