@@ -122,6 +122,14 @@ class Report:
         lists = {name: tuple(values[name]) for name in ("unfit", "rows", "other_rows")}
         return cls(**{**values, **lists}, folder=folder)
 
+    @classmethod
+    def find(cls, folder: Path) -> Report | None:
+        """The report of a folder; None where there is none, or a damaged one."""
+        try:
+            return cls.read(folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
