@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
@@ -36,6 +36,7 @@ class Progress:
         self._began = time.monotonic()
         self._records: dict[str, TrialRecord] = {}
         self._steps: dict[str, int] = {}
+        self._share_before = 0.0
         self._best: tuple[TrialRecord, Report] | None = None
         self._done = threading.Event()
         self._lock = threading.RLock()
@@ -58,6 +59,17 @@ class Progress:
         self._thread.join(timeout=5)
         self._live.__exit__(kind, error, trace)
 
+    def recall(self, records: Sequence[TrialRecord]) -> None:
+        """What earlier parts of the search have done: it counts as done, but does not tell how long the rest takes."""
+        with self._lock:
+            for record in records:
+                self._records[record.id] = record
+                if record.best is not None and (self._best is None or _value(record.best) > _value(self._best[1])):
+                    self._best = (record, record.best)
+                if record.reports:
+                    self._steps[record.id] = record.reports[-1].step
+            self._share_before = self.done_share()
+
     def started(self, record: TrialRecord) -> None:
         """A trial begins."""
         with self._lock:
@@ -67,8 +79,7 @@ class Progress:
         """A checkpoint was scored."""
         with self._lock:
             self._steps[record.id] = report.step
-            value = report.metrics[SEARCH_VALUE]
-            if self._best is None or value > self._best[1].metrics[SEARCH_VALUE]:
+            if self._best is None or _value(report) > _value(self._best[1]):
                 self._best = (record, report)
         unfit = f"  unfit: {'; '.join(report.unfit)}" if report.unfit else ""
         self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}{unfit}")
@@ -96,7 +107,8 @@ class Progress:
         elapsed = time.monotonic() - self._began
         share = self.done_share()
         best = f"best {self._best[1].metrics[OBJECTIVE]:.3f} (trial {self._best[0].id})" if self._best else "best -"
-        left = f"{_duration(elapsed * (1 - share) / share)} left" if share > 0.02 else "measuring"
+        done = share - self._share_before
+        left = f"{_duration(elapsed * (1 - share) / done)} left" if done > 0.02 else "measuring"
         return f"[{_duration(elapsed)}, {share:4.0%}, {left}, {best}]"
 
     def _table(self) -> Table:
@@ -122,6 +134,10 @@ class Progress:
             steps = self._ask_steps()
             with self._lock:
                 self._steps.update(steps)
+
+
+def _value(report: Report) -> float:
+    return report.metrics[SEARCH_VALUE]
 
 
 def _over(record: TrialRecord) -> bool:

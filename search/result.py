@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.scores import Anchors
 from search.config import SearchConfig
-from search.final import Final, Finalist
+from search.final import NO_CANDIDATE, Final, Finalist
 from search.front import front_as_result
 from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
@@ -19,6 +19,10 @@ from trainer.files import write_file
 
 CHAMPION = "champion"
 """Status of a search that has a winner; every other status says why there is none."""
+
+
+INTERRUPTED = "interrupted"
+"""Status of a search that was interrupted and can go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,15 @@ class SearchResult:
     @property
     def has_champion(self) -> bool:
         return bool(self.values["status"] == CHAMPION)
+
+    @property
+    def has_no_candidate(self) -> bool:
+        """Whether the search has done all it could and found nothing that may win."""
+        return str(self.values["status"]).startswith(NO_CANDIDATE)
+
+    @property
+    def interrupted(self) -> bool:
+        return bool(self.values["status"] == INTERRUPTED)
 
     def write(self) -> Path:
         """Write `result.json` into the run folder."""

@@ -13,11 +13,14 @@ NO_CANDIDATE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(
-    config: Annotated[Path, typer.Argument(help="Configuration of the search. Default: the demo.")] = DEMO,
+    config: Annotated[Path | None, typer.Argument(help="Configuration of the search. Default: the demo.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials, instead of the configuration's.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run, instead of the configuration's.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to use, such as auto. Default: this machine.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder of a search that is to go on, such as runs/demo.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: replaces one setting.")] = None,
 ) -> None:
@@ -26,28 +29,42 @@ def main(
     Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
     """
     from search.config import ConfigurationError, load_config
+    from search.resume import how_to_go_on, read_continuation
 
     overrides = list(set_ or [])
     if trials is not None:
         overrides.append(f"trials={trials}")
     if name is not None:
         overrides.append(f"name={name}")
+    continuation = None
     try:
-        checked = load_config(config, overrides)
+        if resume is not None:
+            continuation = read_continuation(resume, config, overrides)
+            checked = continuation.config
+        else:
+            checked = load_config(config or DEMO, overrides)
     except ConfigurationError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    # Only now what takes seconds to import: a misspelt key is answered at once.
-    from search.session import InputError, run_search
+    try:
+        # Only now what takes seconds to import: a misspelt key is answered at once.
+        from search.session import InputError, SearchInterrupted, run_search
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
     try:
-        result = run_search(checked, address=address, new_name=name is None)
+        result = run_search(checked, address=address, continuation=continuation)
     except InputError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
+    except SearchInterrupted as error:
+        typer.secho(how_to_go_on(error.folder, address), err=True)
+        raise typer.Exit(INTERRUPTED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
     raise typer.Exit(0 if result.has_champion else NO_CANDIDATE)
 
 

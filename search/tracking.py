@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from evaluation.scores import OBJECTIVE
 from search.config import without_password
 from search.job import JobState, Report
 from search.space import Value
@@ -37,6 +38,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 logger = logging.getLogger(__name__)
+
+SEARCH_TAG = "search"
+"""Tag of the parent run by which a search that goes on finds it."""
 
 RUN_STATUS = {JobState.FINISHED: "FINISHED", JobState.STOPPED: "FINISHED", JobState.FAILED: "FAILED"}
 """MLflow's status of a trial's run. A stopped trial did all that was asked of it; its tag `state` tells it apart."""
@@ -86,10 +90,35 @@ class Tracker:
         """The tracking URI without a password."""
         return without_password(self.uri)
 
-    def start(self, name: str, params: Mapping[str, Any], configuration: str) -> None:
-        """Open the parent run. Its parameters are what is the same for all trials."""
-        self.run_id = self._client.create_run(self.experiment_id, run_name=name, tags={"state": "running"}).info.run_id
-        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    def start(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        configuration: str,
+        *,
+        search: str = "",
+        unfinished: Collection[str] = (),
+    ) -> None:
+        """Open the parent run, the same again where the search goes on.
+
+        Args:
+            name: Of the run.
+            params: What is the same for all trials. What the run holds already stays.
+            configuration: The search, as YAML.
+            search: Tells this search from every other; empty if it will never go on.
+            unfinished: Trials whose runs are opened again.
+        """
+        known = self._client.search_runs([self.experiment_id], f"tags.{SEARCH_TAG} = '{search}'") if search else []
+        if known:
+            self.run_id = known[0].info.run_id
+            self._reopen(self.run_id)
+            self._recall_children(unfinished)
+        else:
+            tags = {"state": "running", **({SEARCH_TAG: search} if search else {})}
+            self.run_id = self._client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
+        held = known[0].data.params if known else {}
+        missing = [Param(key, str(value)) for key, value in params.items() if key not in held]
+        self._client.log_batch(self.run_id, params=missing)
         self._client.log_text(self.run_id, configuration, "search.yaml")
         self._thread.start()
 
@@ -121,7 +150,7 @@ class Tracker:
         """Open a trial's run, with its parameters flat and numeric. A trial that is known already stays as it is."""
 
         def start() -> None:
-            if trial in self._children:
+            if trial in self._children or trial in self._ended:
                 return
             run = self._client.create_run(
                 self.experiment_id,
@@ -181,8 +210,14 @@ class Tracker:
             Where it is registered; None if MLflow failed, see `failure`.
         """
         versions: list[ChampionVersion] = []
+        tags = {name: metadata[name] for name in ("trial", "step")}
 
         def register() -> None:
+            for known in self._client.search_model_versions(f"run_id = '{self.run_id}'"):
+                if known.name == name and known.tags == tags:
+                    # Registered already, just before the search was killed.
+                    self._point_at(name, str(known.version), versions)
+                    return
             with mlflow.start_run(run_id=self.run_id):
                 info = mlflow.diffusers.log_model(str(adapter), base_model, name="champion", metadata=dict(metadata))
             # start_run marks the run as finished on leaving; it is not yet.
@@ -190,11 +225,9 @@ class Tracker:
             if not self._client.search_registered_models(f"name = '{name}'"):
                 self._client.create_registered_model(name)
             created = self._client.create_model_version(
-                name, source=info.model_uri, run_id=self.run_id, model_id=info.model_id
+                name, source=info.model_uri, run_id=self.run_id, model_id=info.model_id, tags=tags
             )
-            version = str(created.version)
-            self._client.set_registered_model_alias(name, "champion", version)
-            versions.append(ChampionVersion(uri=f"models:/{name}/{version}", version=version))
+            self._point_at(name, str(created.version), versions)
 
         self._put(register)
         self._queue.join()
@@ -209,6 +242,35 @@ class Tracker:
             self._end(self.run_id, "FAILED" if failed else "FINISHED", {"state": state})
 
         self._put(finish)
+
+    def interrupt(self, state: str, files: tuple[Path, ...]) -> None:
+        """Close all runs that are open, as those of a search that may go on."""
+
+        def interrupt() -> None:
+            for file in files:
+                self._client.log_artifact(self.run_id, str(file))
+            self._end_all("KILLED", state)
+
+        self._put(interrupt)
+
+    def _recall_children(self, unfinished: Collection[str]) -> None:
+        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}'"
+        for run in self._client.search_runs([self.experiment_id], query, max_results=10_000):
+            trial, run_id = run.data.tags["trial"], run.info.run_id
+            if trial not in unfinished and run.data.tags.get("state") in set(RUN_STATUS):
+                self._ended[trial] = run_id
+                continue
+            self._children[trial] = run_id
+            self._reopen(run_id)
+            self._logged |= {(trial, point.step) for point in self._client.get_metric_history(run_id, OBJECTIVE)}
+
+    def _reopen(self, run_id: str) -> None:
+        self._client.update_run(run_id, status="RUNNING")
+        self._client.set_tag(run_id, "state", "running")
+
+    def _point_at(self, name: str, version: str, versions: list[ChampionVersion]) -> None:
+        self._client.set_registered_model_alias(name, "champion", version)
+        versions.append(ChampionVersion(uri=f"models:/{name}/{version}", version=version))
 
     def _experiment(self, name: str, home: Path) -> str:
         known = self._client.get_experiment_by_name(name)

@@ -405,16 +405,6 @@ def test_the_card_tells_how_to_use_and_make_it_again(run: Run) -> None:
         assert file.metadata()["step"] == str(run.result["champion"]["step"])
 
 
-def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(run: Run, tmp_path: Path) -> None:
-    from search.config import ConfigurationError, load_config
-    from search.session import run_folder
-
-    config = load_config(run.home / "search.yaml").model_copy(update={"runs": tmp_path})
-    assert [run_folder(config, new_name=True).name for _ in range(3)] == ["anna", "anna-2", "anna-3"]
-    with pytest.raises(ConfigurationError, match="exists already"):
-        run_folder(config, new_name=False)
-
-
 @pytest.fixture(scope="module")
 def pareto(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
     """A search in mode `pareto`, and the number of the training worker that was killed in the middle of a trial."""
