@@ -123,7 +123,7 @@ def _put_back(path: Path) -> None:
                 shutil.rmtree(replaced)
             else:
                 replaced.rename(original)
-        for temporary in (*kept.glob("*.tmp"), *kept.glob(".*.tmp")):
+        for temporary in kept.glob("*.tmp"):
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             else:

@@ -41,6 +41,7 @@ def test_the_flags_are_these_and_no_others() -> None:
     assert sorted(name for option in options for name in option.opts) == [
         "--address",
         "--name",
+        "--resume",
         "--set",
         "--trials",
         "config",
