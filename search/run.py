@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,8 @@ def main(
             checked = continuation.config
         else:
             checked = load_config(config or DEMO, overrides)
+            if config is None and name is None:
+                checked = checked.model_copy(update={"name": _free_name(checked.runs, checked.name)})
     except ConfigurationError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
@@ -66,6 +69,12 @@ def main(
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(0 if result.has_champion else NO_CANDIDATE)
+
+
+def _free_name(runs: Path, name: str) -> str:
+    """The demo may be run as often as one likes: its next name that is not in use, with a number from the second on."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(free for free in names if not (runs / free).exists())
 
 
 if __name__ == "__main__":

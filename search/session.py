@@ -122,7 +122,8 @@ def run_search(
             if continuation is not None and (ended := _ended(run, sampler, continuation)) is not None:
                 _tell(console, f"{run.path} has ended already: {ended.values['status']}; ask for more with --trials")
                 return ended
-            run.begin(config, inputs)
+            if continuation is not None:
+                run.begin(config, inputs)
             _tell(
                 console,
                 f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare with, "
@@ -160,7 +161,9 @@ def _open_journal(
 ) -> StudySampler:
     """The sampler on the run's journal; whatever forbids to go on with the run is said before anything is changed."""
     try:
-        if continuation is not None:
+        if continuation is None:
+            run.begin(config, inputs)  # first of all: without it a killed search could not go on
+        else:
             changed = changed_inputs(run.inputs, inputs)
             refused = [text for text in changed if not text.startswith("file final.prompts ")]
             if refused:

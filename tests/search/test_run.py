@@ -95,3 +95,15 @@ def test_values_of_flags_are_checked_like_the_files(
     arguments: list[str], document: dict[str, Any], write_config: Write, tmp_path: Path
 ) -> None:
     assert command(str(write_config(document)), *arguments, cwd=tmp_path).returncode == 2
+
+
+def test_the_demo_finds_a_name_of_its_own_each_time(tmp_path: Path) -> None:
+    assert run._free_name(tmp_path, "demo") == "demo"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert run._free_name(tmp_path, "demo") == "demo-3"
+
+
+def test_a_run_that_does_not_exist_cannot_go_on(tmp_path: Path) -> None:
+    done = command("--resume", "runs/anna", cwd=tmp_path)
+    assert (done.returncode, "is not a run: it holds no search.yaml" in done.stderr) == (2, True)
