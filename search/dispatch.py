@@ -77,6 +77,19 @@ class Dispatch:
         """Does not wait: a trial that is being stopped has no time."""
         self.handle.stop.remote(job_id, reason)
 
+    def wait_for_seat(self) -> None:
+        """Returns when a seat has started.
+
+        Raises:
+            JobFailedError: none can; the message says why.
+        """
+        while True:
+            up, broken = _get(self.handle.seats_up.remote(POLL_SECONDS))
+            if broken:
+                raise JobFailedError(broken)
+            if up:
+                return
+
     def pause(self, reason: str) -> None:
         _get(self.handle.pause.remote(reason))
 

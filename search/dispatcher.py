@@ -168,6 +168,15 @@ class Dispatcher:
                 self._break(f"seat {seat} died {self._tries} times while it was starting: {reason}")
             self._changed.notify_all()
 
+    async def seats_up(self, timeout: float) -> tuple[int, str]:
+        """How many seats are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
+
+        def up() -> int:
+            return sum(bool(token) for token in self._tokens.values())
+
+        await self._wait(lambda: up() > 0 or bool(self._broken), timeout)
+        return up(), self._broken
+
     async def seat_broken(self, seat: str, reason: str) -> None:
         """A seat cannot start, for a reason that every seat shares: all jobs, now and later, have failed."""
         async with self._changed:

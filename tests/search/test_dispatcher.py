@@ -241,3 +241,18 @@ def test_a_failure_is_told_though_the_job_was_to_be_paused() -> None:
         assert (status.state, status.reason) == (JobState.FAILED, "the loss is not finite")
 
     run(test)
+
+
+def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        assert await dispatcher.seats_up(0.01) == (0, "")
+        waiting = asyncio.create_task(dispatcher.seats_up(10))
+        await asyncio.sleep(0)
+        await dispatcher.seat_started("one", "t")
+        assert await waiting == (1, "")
+        await dispatcher.seat_lost("one", "killed")
+        assert await dispatcher.seats_up(0.01) == (0, "")
+        await dispatcher.seat_broken("one", "no memory")
+        assert await dispatcher.seats_up(10) == (0, "seat one could not start: no memory")
+
+    run(test)
