@@ -28,7 +28,7 @@ from search.progress import Progress
 from search.record import TrialRecord
 from search.report import write_report
 from search.result import CHAMPION, SearchResult, build_result
-from search.result import INTERRUPTED as INTERRUPTED_STATUS
+from search.resume import INTERRUPTED as INTERRUPTED_STATUS
 from search.sampler import StudySampler
 from search.samples import write_samples
 from search.second_judging import SecondJudging
@@ -129,7 +129,7 @@ class SearchPart:
         cut_off = [record for record in self.records if record.state is JobState.RUNNING]
         for record in cut_off:
             step = record.reports[-1].step if record.reports else 0
-            record.reason = f"{self.stop.reason}; last scored at step {step}"
+            record.reason = f"{self.stop.reason or self.status}; last scored at step {step}"
             if not interrupted:
                 record.state = JobState.STOPPED
                 tracker.trial_ended(record.id, record.state, record.reason, record.best)

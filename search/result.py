@@ -14,15 +14,12 @@ from search.final import NO_CANDIDATE, Final, Finalist
 from search.front import front_as_result
 from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
+from search.resume import INTERRUPTED
 from search.second_opinion import NoOpinion, SecondOpinion
 from trainer.files import write_file
 
 CHAMPION = "champion"
 """Status of a search that has a winner; every other status says why there is none."""
-
-
-INTERRUPTED = "interrupted"
-"""Status of a search that was interrupted and can go on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,10 @@ import yaml
 
 from search.config import ConfigurationError, SearchConfig, dump_config, load_config
 from search.run_folder import CONFIGURATION_FILE
+from trainer.files import write_file
+
+INTERRUPTED = "interrupted"
+"""Status of a search that was interrupted and can go on."""
 
 FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
 """Settings that a run that goes on may change: they change neither what a trial is nor what its score means."""
@@ -119,6 +123,17 @@ def ended_result(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) and "status" in values else None
+
+
+def unsettle(folder: Path) -> None:
+    """Have `result.json` say that it is not the last word: until the run has ended again it was interrupted.
+
+    Or a run killed in its next final would pass for ended, by the result of the one before.
+    """
+    values = ended_result(folder)
+    if values is not None:
+        text = json.dumps({**values, "status": INTERRUPTED}, indent=2, allow_nan=False) + "\n"
+        write_file(folder / "result.json", lambda path: path.write_text(text, "utf-8"))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from search.photo_split import read_split
 from search.prompts import other_sets, prompt_sets
 from search.recollection import recollect
 from search.result import SearchResult
-from search.resume import Continuation, ended_result, forget_final
+from search.resume import Continuation, ended_result, forget_final, unsettle
 from search.run_folder import RunFolder
 from search.sampler import StudySampler
 from search.stop import Stop
@@ -92,6 +92,7 @@ def run_search(
                 tell(console, f"{run.path} has ended already: {ended.values['status']}; ask for more with --trials")
                 return ended
             if continuation is not None:
+                unsettle(run.path)
                 run.begin(config, inputs)
             tell(
                 console,

@@ -9,7 +9,7 @@ import pytest
 
 from search.config import ConfigurationError, SearchConfig, load_config
 from search.inputs import changed_inputs, inputs_of
-from search.resume import ended_result, forget_final, how_to_go_on, read_continuation
+from search.resume import ended_result, forget_final, how_to_go_on, read_continuation, unsettle
 from search.run_folder import RunFolder
 
 Write = Callable[[dict[str, Any]], Path]
@@ -120,6 +120,14 @@ def test_the_final_is_measured_anew_where_its_images_would_be_others(run: Path) 
     forget_final(run)
     assert not (run / "final").exists()
     assert [path.name for path in (run / "second-judge").iterdir()] == ["trials"]
+
+
+def test_while_a_run_goes_on_its_earlier_result_is_not_the_last_word(tmp_path: Path) -> None:
+    unsettle(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "result.json").write_text('{"status": "champion", "champion": {"trial": "003"}}')
+    unsettle(tmp_path)
+    assert ended_result(tmp_path) == {"status": "interrupted", "champion": {"trial": "003"}}
 
 
 @pytest.mark.parametrize("content", [None, "", '{"status": "cham', "[]", "{}"])
