@@ -641,12 +641,19 @@ def wait_for_a_checkpoint(process: subprocess.Popen[str], home: Path) -> None:
     pytest.fail(f"no checkpoint was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")
 
 
+def is_training_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+
+
 def wait_for_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """All processes of a search, once its training workers are among them."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
-        if any("RayTrainWorker" in " ".join(child.cmdline()) for child in children if child.is_running()):
+        if any(map(is_training_worker, children)):
             return children
         time.sleep(0.1)
     pytest.fail(f"no training worker was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")
