@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +38,10 @@ class Interrupts:
         handlers = {number: signal.getsignal(number) for number in WORDS}
         # What `nohup`, or a shell for its background, has set to be ignored stays so.
         self._before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+        self._received, self._sent = socket.socketpair()
+        self._sent.setblocking(False)
+        signal.set_wakeup_fd(self._sent.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._count, name="signals", daemon=True).start()
         self.listen()
         return self
 
@@ -44,6 +50,8 @@ class Interrupts:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        self._sent.close()  # by which the counting ends
 
     def listen(self) -> None:
         """Hear signals from now on, whoever has heard them since: `ray.init` takes SIGTERM for itself."""
@@ -59,6 +67,15 @@ class Interrupts:
             yield
         finally:
             self.listen()
+
+    def _count(self) -> None:
+        """Ends everything at the second signal, also where the main thread is deep in a call and hears of none."""
+        heard = 0
+        with self._received:
+            while numbers := self._received.recv(64):
+                heard += sum(number in self._before for number in numbers)
+                if heard > 1:
+                    end_now(INTERRUPTED)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
