@@ -24,13 +24,15 @@ PromptSetName: TypeAlias = Literal["validation", "final"]
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last three are final."""
+    """Where a job stands. The last four are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
+    DUPLICATE = "duplicate"
+    """Of a trial only, which has no job: the result of the first with its configuration stands for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from rich.console import Console
 from evaluation.scores import (
     SECOND_LIKENESS,
 )
+from search.accountant import Accountant, Before
 from search.anchors import measure_anchors
+from search.budget import Rate
 from search.card import write_card
 from search.champion import export_champion
-from search.clock import Clock
+from search.clock import TOTAL, Clock
 from search.config import SearchConfig
 from search.dispatch import Dispatch, JobFailedError
 from search.final import Final, NoCandidateError, run_final
@@ -64,6 +67,7 @@ class SearchPart:
     final: Final | None = None
     opinion: SecondOpinion | NoOpinion | None = None
     watcher: Watcher | None = None
+    accountant: Accountant | None = None
     status: str = ""
 
     @property
@@ -93,7 +97,9 @@ class SearchPart:
         self.console.print(f"starting {seats} seat(s)", highlight=False)
         with clock.phase("start"):
             self.base, anchors = measure_anchors(dispatch, self.folder, "validation")
+            began = time.monotonic()
             second_judging = SecondJudging.begin(dispatch, config, self.base, self.folder)
+            judging = time.monotonic() - began if second_judging is not None else 0.0
             # Where all that was measured before: trials that no seat could do would fail, and stay so in the journal.
             dispatch.wait_for_seat()
         self.tracker.metrics(self.base.metrics, prefix="base_")
@@ -101,16 +107,28 @@ class SearchPart:
         trials = TrialSetup(config=config, dispatch=dispatch, anchors=anchors, folder=self.folder / "trials")
         with Progress(config.trials, dispatch.steps, self.console) as progress, clock.phase("search"):
             self.watcher = Watcher(trials, self.tracker, progress, self.sampler, clock, self.earlier)
-            run_study(
+            self.accountant = Accountant(
                 config,
-                trials,
-                self.watcher,
-                self.sampler,
-                self.stop,
-                earlier=self.earlier,
+                rate=Rate.of(config.seats, seats, config.budget, gpus="GPU" in ray.cluster_resources()),
                 seats=seats,
-                run_folder=self.folder,
+                before=Before(base=self.base, judging=judging),
+                elapsed=lambda: clock.seconds()[TOTAL],
+                records=self.watcher.so_far,
+                steps=dispatch.steps,
+                request=self.stop.request,
+                say=lambda line: tell(self.console, line),
             )
+            with self.accountant:
+                run_study(
+                    config,
+                    trials,
+                    self.watcher,
+                    self.sampler,
+                    self.stop,
+                    earlier=self.earlier,
+                    seats=seats,
+                    run_folder=self.folder,
+                )
         if self.stop.interrupted:
             raise KeyboardInterrupt
         if self.stop.requested:
@@ -152,6 +170,7 @@ class SearchPart:
             seconds=self.clock.seconds(),
             seats=seats,
             mlflow=_mlflow(tracker),
+            budget=self.accountant.as_result(self.clock.seconds()[TOTAL]) if self.accountant else None,
         )
         self.clock.save()
         files = (result.write(), write_report(result), *images)
@@ -162,6 +181,8 @@ class SearchPart:
             tracker.finish(self.status, (*files, *card), failed=final is None)
         for line in summary(result, final, self.address):
             tell(self.console, line)
+        if self.accountant is not None:
+            tell(self.console, self.accountant.summary(self.clock.seconds()[TOTAL]))
         return result
 
     def _crown(self, final: Final) -> str | None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
+from search.duration import duration
 from search.job import JobState, Report
 from search.record import TrialRecord
 
@@ -95,6 +96,7 @@ class Progress:
             shares = [
                 1.0 if _over(record) else min(self._steps.get(record.id, 0) / record.steps, 1.0)
                 for record in self._records.values()
+                if record.state is not JobState.DUPLICATE
             ]
         return min(sum(shares) / self._trials, 1.0)
 
@@ -108,8 +110,8 @@ class Progress:
         share = self.done_share()
         best = f"best {self._best[1].metrics[OBJECTIVE]:.3f} (trial {self._best[0].id})" if self._best else "best -"
         done = share - self._share_before
-        left = f"{_duration(elapsed * (1 - share) / done)} left" if done > 0.02 else "measuring"
-        return f"[{_duration(elapsed)}, {share:4.0%}, {left}, {best}]"
+        left = f"{duration(elapsed * (1 - share) / done)} left" if done > 0.02 else "measuring"
+        return f"[{duration(elapsed)}, {share:4.0%}, {left}, {best}]"
 
     def _table(self) -> Table:
         table = Table(title=Text(self._clock()), title_justify="left", expand=False)
@@ -141,14 +143,8 @@ def _value(report: Report) -> float:
 
 
 def _over(record: TrialRecord) -> bool:
-    return record.state in {JobState.FINISHED, JobState.STOPPED, JobState.FAILED}
+    return record.state not in {JobState.QUEUED, JobState.RUNNING}
 
 
 def _scores(report: Report) -> str:
     return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE))
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search.config import SearchConfig
 from search.job import JobState, Report
 from search.record import TrialRecord
-from search.sampler import StudySampler
+from search.sampler import SAME_AS, StudySampler
+from search.space import Value
 from search.trial import BEATEN, trial_id
 
 STATES = {
@@ -44,20 +45,31 @@ def recollect(sampler: StudySampler, config: SearchConfig, trials: Path) -> list
     for folder in trials.glob("*"):
         if folder.name not in begun:
             shutil.rmtree(folder)
-    whole = {
-        name: trial
-        for name, trial in begun.items()
-        if trial.state.is_finished() or set(trial.params) >= set(config.space)
-    }
-    return [_record(name, trial, sampler, config, trials / name) for name, trial in whole.items()]
+    records = []
+    for name, trial in begun.items():
+        params = sampler.settings(trial)
+        if params is not None:
+            records.append(_record(name, trial, params, sampler, config, trials / name))
+    return records
 
 
-def _record(name: str, trial: FrozenTrial, sampler: StudySampler, config: SearchConfig, folder: Path) -> TrialRecord:
+def _record(
+    name: str,
+    trial: FrozenTrial,
+    params: Mapping[str, Value],
+    sampler: StudySampler,
+    config: SearchConfig,
+    folder: Path,
+) -> TrialRecord:
+    if SAME_AS in trial.user_attrs:
+        return TrialRecord.of_duplicate(
+            name, params, config.training_config(params, seed=0).steps, trial_id(trial.user_attrs[SAME_AS])
+        )
     reports = [Report.find(folder / f"step-{step}") for step in sorted(sampler.noted(trial))]
     record = TrialRecord(
         id=name,
-        params=trial.params,
-        steps=config.training_config(trial.params, seed=0).steps,
+        params=params,
+        steps=config.training_config(params, seed=0).steps,
         state=STATES[trial.state],
         reports=[report for report in reports if report is not None],
     )

@@ -65,6 +65,7 @@ def build_result(
     seconds: dict[str, float],
     seats: int,
     mlflow: dict[str, str],
+    budget: dict[str, Any] | None = None,
 ) -> SearchResult:
     """Gather the outcome.
 
@@ -79,8 +80,10 @@ def build_result(
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
         seats: How many trained side by side.
+        budget: What the accountant says of time, cost, forecast and limit; None if no trial began.
         mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
     """
+    first = {record.id: record for record in records}
     searched = [report for record in records for report in record.reports]
     retrained = _retrainings(final)
     reports = [*searched, *retrained, *_scored(base, final)]
@@ -98,7 +101,7 @@ def build_result(
         "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
         "second_judge": opinion.as_result() if opinion else None,
         "front": front_as_result(records, config.evaluation.objective),
-        "trials": [record.as_result() for record in records],
+        "trials": [record.as_result(first.get(record.same_as)) for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {
             "seats": seats,
@@ -107,6 +110,7 @@ def build_result(
             "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports)
             + sum(report.step for report in retrained),
             "images": sum(len(report.rows) + len(report.other_rows) for report in reports),
+            "budget": budget,
         },
         "mlflow": mlflow,
     }

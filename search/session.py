@@ -30,6 +30,7 @@ from search.stop import Stop
 from search.study import make_sampler
 from search.summary import tell
 from search.tracking import Tracker, TrackingError
+from search.warm_start import warm_start
 from search.workbench_setup import WorkbenchSetup
 from trainer.photos import PhotoFolderError, PhotoSplit, resemblance_warnings
 
@@ -99,6 +100,8 @@ def run_search(
                 f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare with, "
                 f"{config.trials} trials, {sampler.remaining} of them to do, into {run.path}",
             )
+            if continuation is None and (known := warm_start(config)).line:
+                tell(console, known.line)
             for warning in resemblance_warnings((*split.training, *split.reference)):
                 tell(console, f"photos: {warning}")
             stop = Stop()
@@ -146,9 +149,9 @@ def _open_journal(
             if changed or continuation.remeasures_final:
                 forget_final(run.path)
         sampler = make_sampler(config, run.path)
-        if len(sampler.earlier) > config.trials:
+        if sampler.begun > config.trials:
             raise ConfigurationError(
-                f"trials is {config.trials}, but {run.path} has begun {len(sampler.earlier)}; ask for as many or more"
+                f"trials is {config.trials}, but {run.path} has begun {sampler.begun}; ask for as many or more"
             )
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -16,10 +16,11 @@ from search.dispatch import Dispatch
 from search.pareto_sampler import ParetoSampler
 from search.record import TrialRecord
 from search.sampler import OptunaSampler, StudySampler, StudySettings
-from search.space import clip
+from search.sampler_config import JOURNAL
 from search.stop import Stop
 from search.stopping import scheduler
 from search.trial import TrialSetup, run_trial
+from search.warm_start import warm_start
 from search.watcher import Watcher
 
 TRIAL_MEMORY = 8 * 2**20
@@ -106,14 +107,27 @@ def run_study(
 
 
 def make_sampler(config: SearchConfig, run_folder: Path) -> StudySampler:
-    """The sampler of the configured mode; its journal is `journal.log` in the run folder."""
+    """The sampler of the configured mode; its journal is `journal.log` in the run folder.
+
+    Args:
+        config: The search.
+        run_folder: Gets the journal.
+
+    Raises:
+        ConfigurationError: the earlier search of a warm start cannot be used.
+    """
+    known = warm_start(config)
+    first = [config.nearest_draw(params) for params in config.first_trials]
     settings: StudySettings = {
-        "journal": run_folder / "journal.log",
+        "journal": run_folder / JOURNAL,
         "study_name": run_folder.name,
         "seed": config.seed,
-        "first_trials": [clip(config.space, params) for params in config.first_trials],
+        "first_trials": [*first, *(draw for draw in known.first_trials if draw not in first)],
         "trials": config.trials,
         "steps": config.training.steps,
+        "fixed": vars(config.training),
+        "sampler": config.sampler,
+        "known": known.results,
     }
     objective = config.evaluation.objective
     if objective.mode == "pareto":

@@ -42,7 +42,12 @@ logger = logging.getLogger(__name__)
 SEARCH_TAG = "search"
 """Tag of the parent run by which a search that goes on finds it."""
 
-RUN_STATUS = {JobState.FINISHED: "FINISHED", JobState.STOPPED: "FINISHED", JobState.FAILED: "FAILED"}
+RUN_STATUS = {
+    JobState.FINISHED: "FINISHED",
+    JobState.STOPPED: "FINISHED",
+    JobState.DUPLICATE: "FINISHED",
+    JobState.FAILED: "FAILED",
+}
 """MLflow's status of a trial's run. A stopped trial did all that was asked of it; its tag `state` tells it apart."""
 
 

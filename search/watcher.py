@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -12,6 +12,7 @@ from search.dispatcher import UnknownJobError
 from search.job import JobState, JobStatus, Report
 from search.recollection import end_note
 from search.record import TrialRecord
+from search.space import Value
 from search.trial import BEATEN, TrialSetup, trial_id
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Watcher(tune.Callback):
         self._progress = progress
         self._sampler = sampler
         self._clock = clock
+        sampler.on_duplicate = self.duplicate
         self._began: dict[str, float] = {}
         self._records: dict[str, TrialRecord] = {record.id: record for record in earlier}
         self._progress.recall(earlier)
@@ -69,6 +71,10 @@ class Watcher(tune.Callback):
         """Every trial so far, in the order in which they were proposed; they start in any order."""
         return sorted(self._records.values(), key=lambda record: int(record.id))
 
+    def so_far(self) -> list[TrialRecord]:
+        """The records, for whoever looks at them again and again."""
+        return self.records
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune starts a trial, or starts it again after its process died."""
         name = trial_id(trial.config["number"])
@@ -81,6 +87,17 @@ class Watcher(tune.Callback):
             self._records[name] = TrialRecord(id=name, params=params, steps=config.steps)
             self._tracker.trial_started(name, {**params, "steps": config.steps})
         self._progress.started(self._records[name])
+
+    def duplicate(self, number: int, params: Mapping[str, Value], first: int) -> None:
+        """The sampler has proposed a configuration again; it is not trained."""
+        name = trial_id(number)
+        config = self._setup.config.training_config(params, seed=0)
+        record = TrialRecord.of_duplicate(name, params, config.steps, trial_id(first))
+        self._began[name] = time.monotonic()
+        self._records[name] = record
+        self._tracker.trial_started(name, {**params, "steps": config.steps})
+        self._progress.started(record)
+        self._end(record, record.state, record.reason)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from search.config import load_config
 from search.pareto_sampler import ParetoSampler, told_step
-from search.sampler import OptunaSampler, StudySampler
+from search.sampler import OptunaSampler, StudySampler, distributions
 from search.space import Choice, FloatRange, IntRange, Space
 from search.study import make_sampler
 
@@ -246,7 +246,7 @@ def test_a_search_of_two_objectives_is_whole_in_its_journal_and_can_be_gone_on_w
             other != [likeness, fidelity] and other[0] >= likeness and other[1] >= fidelity for other in kept.values()
         )
     }
-    following = study.ask(sampler._distributions)
+    following = study.ask(distributions(SPACE))
     assert (following.number, set(following.params)) == (16, set(SPACE))
     study.tell(following, [0.5, 0.5])
     assert loaded(tmp_path).trials[16].values == [0.5, 0.5]

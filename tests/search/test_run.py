@@ -40,7 +40,12 @@ def test_the_flags_are_these_and_no_others() -> None:
     options = typer.main.get_command(_app()).params
     assert sorted(name for option in options for name in option.opts) == [
         "--address",
+        "--dry-run",
+        "--max-cost",
+        "--max-gpu-hours",
+        "--max-minutes",
         "--name",
+        "--preset",
         "--resume",
         "--set",
         "--trials",
@@ -90,7 +95,10 @@ def test_bad_photos_are_all_named_and_nothing_is_started(
     assert not (tmp_path / "runs").exists(), "no run was begun"
 
 
-@pytest.mark.parametrize("arguments", [["--trials", "0"], ["--set", "name=a/b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--trials", "0"], ["--set", "name=a/b"], ["--max-minutes", "0"], ["--max-cost", "5"], ["--preset", "quik"]],
+)
 def test_values_of_flags_are_checked_like_the_files(
     arguments: list[str], document: dict[str, Any], write_config: Write, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def reopened(tmp_path: Path, trials: int = 4, first: int = 1) -> OptunaSampler:
         journal=tmp_path / "journal.log",
         study_name="renamed since",
         seed=1,
-        first_trials=[{"learning_rate": 1e-4, "rank": 8, "steps": 150}] * first,
+        first_trials=[{"learning_rate": 1e-4, "rank": 8, "steps": steps} for steps in (150, 100)[:first]],
         trials=trials,
         steps=400,
     )
