@@ -17,7 +17,7 @@ from benchmarks.short_trials import DEMO
 from evaluation.config import GenerationConfig, PromptSet
 from search.config import SearchConfig, load_config
 from search.prompts import read_prompts
-from search.space import Choice, FloatRange, IntRange, Space, Value, clip
+from search.space import AnyDimension, Choice, FloatRange, IntRange, Ratio, Space, Value, clip
 from trainer.config import TrainingConfig
 from trainer.files import write_file
 from trainer.photos import PhotoSplit, load_photos, split_photos
@@ -145,7 +145,7 @@ def spread_configurations(space: Space, count: int, *, seed: int) -> tuple[dict[
     )
 
 
-def _at(dimension: FloatRange | IntRange | Choice, share: float) -> Value:
+def _at(dimension: AnyDimension, share: float) -> Value:
     """The value that lies at a share, in [0, 1), of the dimension."""
     match dimension:
         case FloatRange(low=low, high=high, log=log):
@@ -154,3 +154,5 @@ def _at(dimension: FloatRange | IntRange | Choice, share: float) -> Value:
             return low + step * int(share * ((high - low) // step + 1))
         case Choice(values=values):
             return values[int(share * len(values))]
+        case Ratio():
+            raise ValueError(f"a ratio of {dimension.of} lies at no share of its own; give the space ranges or choices")

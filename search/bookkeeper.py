@@ -265,10 +265,23 @@ class Bookkeeper:
 
     def _tell_champion(self, entry: Entry) -> None:
         """Log the winner with `mlflow.diffusers`, register it and give it the alias `champion`."""
-        if self.model_uri:
-            return
+        self.model_uri = ""
         values, client = entry.values, self._mlflow
+        tags = {key: values["metadata"][key] for key in ("trial", "step")}
         run_id, name = self._run(entry), values["name"]
+        known = [
+            version
+            for version in client.search_model_versions(f"run_id = '{run_id}'")
+            if version.name == name and version.tags == tags
+        ]
+        # One that is known was registered just before the search was killed.
+        version = known[0].version if known else self._register(run_id, name, tags, values)
+        client.set_registered_model_alias(name, "champion", str(version))
+        self.model_uri = f"models:/{name}/{version}"
+        self._save()
+
+    def _register(self, run_id: str, name: str, tags: Mapping[str, str], values: Mapping[str, Any]) -> Any:
+        client = self._mlflow
         # start_run says that the run has finished or failed when it is left; that is not for it to say.
         status = client.get_run(run_id).info.status
         try:
@@ -283,15 +296,9 @@ class Bookkeeper:
             client.update_run(run_id, status=status)
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
-        versions = [version for version in client.search_model_versions(f"name = '{name}'") if version.run_id == run_id]
-        created = (
-            versions[0]
-            if versions
-            else client.create_model_version(name, source=info.model_uri, run_id=run_id, model_id=info.model_id)
-        )
-        client.set_registered_model_alias(name, "champion", str(created.version))
-        self.model_uri = f"models:/{name}/{created.version}"
-        self._save()
+        return client.create_model_version(
+            name, source=info.model_uri, run_id=run_id, model_id=info.model_id, tags=dict(tags)
+        ).version
 
     def _files(self, entry: Entry, files: Sequence[str]) -> None:
         for file in files:

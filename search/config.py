@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
-from search.space import Dimension, Value, clip, extremes
+from search.budget import BudgetConfig
+from search.draw import corners, draw_of, order, settings_of
+from search.preset import PresetName, with_preset
+from search.sampler_config import SamplerConfig, resolve_earlier
+from search.space import Dimension, Ratio, Value
 from trainer.config import TrainingConfig
 from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 from trainer.prior_config import PriorConfig, check_prior, resolve_prior
@@ -43,7 +46,7 @@ FIXED: Mapping[str, str] = {
 }
 """Training settings that a space may not name, and why."""
 
-DIMENSION_TAGS = frozenset({"float", "int", "choice"})
+DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
 
 
 SEARCHABLE = ("lora", "rslora", "dora")
@@ -205,6 +208,8 @@ class SearchConfig(_Section):
     model: str
     """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""
     photos: PhotosConfig
+    preset: PresetName | None = None
+    """Settings for what the file leaves open: `quick`, `standard` or `thorough` (`search.preset`). Default: none."""
     training: TrainingConfig = TrainingConfig()
     """Training settings that do not vary."""
     space: dict[str, Dimension] = Field(min_length=1)
@@ -212,6 +217,10 @@ class SearchConfig(_Section):
     trials: int = Field(default=20, ge=1)
     seed: int = 0
     """Seed of the sampler."""
+    sampler: SamplerConfig = SamplerConfig()
+    budget: BudgetConfig = BudgetConfig()
+    warm_start: Path | None = None
+    """Folder of an earlier run, or its `journal.log`, whose results the sampler begins with (`search.warm_start`)."""
     first_trials: tuple[dict[str, Value], ...] = ({**HOMEWORK},)
     """Configurations to try before the sampler proposes; clipped to the space. Default: the homework's."""
     stopping: StoppingConfig = StoppingConfig()
@@ -241,22 +250,25 @@ class SearchConfig(_Section):
 
     @model_validator(mode="after")
     def _trainable(self) -> SearchConfig:
-        # Every end of every dimension, beside the fewest steps: nothing that the sampler may draw is refused later.
-        fewest = {"steps": extremes(self.space["steps"])[0]} if "steps" in self.space else {}
-        for name, dimension in self.space.items():
-            for value in extremes(dimension):
-                try:
-                    self.training_config({**fewest, name: value}, seed=0)
-                except TypeError as error:
-                    raise ValueError(f"space.{name} may draw {value!r}, which is of the wrong kind") from error
-                except ValueError as error:
-                    raise ValueError(f"space.{name} may draw {value!r}: {error}") from error
-        self._check_pairs(fewest)
+        order(self.space)
+        if "steps" in self.space and (isinstance(self.space["steps"], Ratio) or self.space["steps"].when):
+            raise ValueError("space.steps cannot depend on other settings: trials are compared by their steps")
+        # Every end of every two dimensions, beside the fewest steps: what the sampler may draw is not refused later.
+        for names, draw in corners(self.space):
+            drawn = " where ".join(
+                f"space.{name} {verb} {draw[name]!r}" for name, verb in zip(names, ("may draw", "draws"), strict=False)
+            )
+            try:
+                self.training_config(self.settings(draw), seed=0)
+            except TypeError as error:
+                raise ValueError(f"{drawn}, which is of the wrong kind") from error
+            except ValueError as error:
+                raise ValueError(f"{drawn}: {error}") from error
         for params in self.first_trials:
             for name in params:
                 if name not in self.space and params != HOMEWORK:
                     raise ValueError(f"first_trials names {name!r}, which space does not{nearest(name, self.space)}")
-            self.training_config(clip(self.space, params), seed=0)
+            self.training_config(self.settings(self.nearest_draw(params)), seed=0)
         return self
 
     @model_validator(mode="after")
@@ -264,27 +276,18 @@ class SearchConfig(_Section):
         check_prior(self.photos.prior, self.photos.trigger, self.possible_trainings())
         return self
 
-    def _check_pairs(self, fewest: Mapping[str, Value]) -> None:
-        for (name, dimension), (other, beside) in combinations(self.space.items(), 2):
-            for value, other_value in product(extremes(dimension), extremes(beside)):
-                try:
-                    self.training_config({**fewest, name: value, other: other_value}, seed=0)
-                except ValueError as error:
-                    raise ValueError(
-                        f"space.{name} may draw {value!r} where space.{other} draws {other_value!r}: {error}"
-                    ) from error
+    def settings(self, draw: Mapping[str, Value]) -> dict[str, Value]:
+        """The training settings that a draw of the space means (`search.draw`)."""
+        return settings_of(self.space, draw, vars(self.training))
+
+    def nearest_draw(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """The draw that comes nearest to some training settings."""
+        return draw_of(self.space, params, vars(self.training))
 
     def possible_trainings(self) -> tuple[TrainingConfig, ...]:
         """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
-        fewest = {"steps": extremes(self.space["steps"])[0]} if "steps" in self.space else {}
-        return (
-            self.training,
-            *(
-                self.training_config({**fewest, name: value}, seed=0)
-                for name, dimension in self.space.items()
-                for value in extremes(dimension)
-            ),
-        )
+        ends = (draw for names, draw in corners(self.space) if len(names) == 1)
+        return (self.training, *(self.training_config(self.settings(draw), seed=0) for draw in ends))
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.
@@ -312,16 +315,26 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
     Raises:
         ConfigurationError: anything that is wrong with the file, all of it at once.
     """
-    document = read_settings(path)
-    for override in overrides:
-        _override(document, override)
+    document = read_document(path, overrides)
     try:
-        config = SearchConfig.model_validate(document)
+        config = SearchConfig.model_validate(with_preset(document))
     except ValidationError as error:
         raise ConfigurationError(
             f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, DIMENSION_TAGS))
         ) from error
     return _resolve(config, path.parent)
+
+
+def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a configuration file and its overrides say, unchecked and without what a preset adds.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or an override is none.
+    """
+    document = read_settings(path)
+    for override in overrides:
+        _override(document, override)
+    return document
 
 
 def dump_config(config: SearchConfig) -> str:
@@ -384,5 +397,6 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             "evaluation": evaluation,
             "final": final,
             "runs": config.runs.expanduser().resolve(),
+            "warm_start": resolve_earlier(config.warm_start, folder),
         }
     )

@@ -77,6 +77,28 @@ class Dispatch:
         """Does not wait: a trial that is being stopped has no time."""
         self.handle.stop.remote(job_id, reason)
 
+    def wait_for_seat(self) -> None:
+        """Returns when a seat has started.
+
+        Raises:
+            JobFailedError: none can; the message says why.
+        """
+        while True:
+            up, broken = _get(self.handle.seats_up.remote(POLL_SECONDS))
+            if broken:
+                raise JobFailedError(broken)
+            if up:
+                return
+
+    def pause(self, reason: str) -> None:
+        _get(self.handle.pause.remote(reason))
+
+    def unpause(self) -> None:
+        _get(self.handle.unpause.remote())
+
+    def rest(self, timeout: float) -> bool:
+        return bool(_get(self.handle.rest.remote(timeout)))
+
     def close(self) -> None:
         _get(self.handle.close.remote())
 
@@ -119,6 +141,11 @@ class StopRequest:
         """Whether it has come. Does not wait."""
         done, _ = ray.wait([self._reference], timeout=0)
         return bool(done)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Of a wish that has come: whether the job's state is to be saved, so that it can go on later."""
+        return bool(_get(self._reference))
 
 
 def _get(reference: Any) -> Any:

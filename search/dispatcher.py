@@ -33,6 +33,8 @@ class _Record:
     losses: int = 0
     seat: str = ""
     token: str = ""
+    pausing: str = ""
+    """Why the seat was asked to save the job's state and leave it; empty if it was not."""
 
     def status(self) -> JobStatus:
         return JobStatus(
@@ -63,6 +65,7 @@ class Dispatcher:
         self._false_starts: dict[str, int] = {}
         self._closed = False
         self._broken = ""
+        self._paused = ""
         self._changed = asyncio.Condition()
 
     async def submit(self, job: Job) -> None:
@@ -73,6 +76,8 @@ class Dispatcher:
             self._records[job.id] = record = _Record(job=job)
             if self._broken:
                 record.state, record.reason = JobState.FAILED, self._broken
+            elif self._paused:
+                record.state, record.reason = JobState.STOPPED, self._paused
             else:
                 self._queue.append(job.id)
             self._changed.notify_all()
@@ -99,12 +104,37 @@ class Dispatcher:
         """End a job that has not ended; its seat learns of it at its next step. Unknown jobs are no matter."""
         async with self._changed:
             record = self._records.get(job_id)
-            if record is None or record.status().ended:
+            if record is None or record.status().ended or record.pausing:
                 return
             if record.state is JobState.QUEUED:
                 self._queue.remove(job_id)
             record.state, record.reason = JobState.STOPPED, reason
             self._changed.notify_all()
+
+    async def pause(self, reason: str) -> None:
+        """Stop all jobs, those that come later too, until `unpause`; seats save the state of what they train."""
+        async with self._changed:
+            self._paused = reason
+            for record in self._records.values():
+                if record.state is JobState.QUEUED:
+                    record.state, record.reason = JobState.STOPPED, reason
+                elif record.state is JobState.RUNNING:
+                    record.pausing = reason
+            self._queue.clear()
+            self._changed.notify_all()
+
+    async def unpause(self) -> None:
+        """Take new jobs again. Those that were paused have ended; submit them under another id."""
+        self._paused = ""
+
+    async def rest(self, timeout: float) -> bool:
+        """Whether no seat is at a job any more; waits for it, at most `timeout` seconds."""
+
+        def still() -> bool:
+            return all(record.state is not JobState.RUNNING for record in self._records.values())
+
+        await self._wait(still, timeout)
+        return still()
 
     async def close(self) -> None:
         """No more work: every seat's next call says so."""
@@ -137,6 +167,15 @@ class Dispatcher:
             if self._false_starts[seat] >= self._tries:
                 self._break(f"seat {seat} died {self._tries} times while it was starting: {reason}")
             self._changed.notify_all()
+
+    async def seats_up(self, timeout: float) -> tuple[int, str]:
+        """How many seats are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
+
+        def up() -> int:
+            return sum(bool(token) for token in self._tokens.values())
+
+        await self._wait(lambda: up() > 0 or bool(self._broken), timeout)
+        return up(), self._broken
 
     async def seat_broken(self, seat: str, reason: str) -> None:
         """A seat cannot start, for a reason that every seat shares: all jobs, now and later, have failed."""
@@ -185,7 +224,7 @@ class Dispatcher:
                 record.reports.append(report)
             record.step = max(record.step, report.step)
             self._changed.notify_all()
-            return True
+            return not record.pausing
 
     async def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
         """The seat has left the job: done, or failed with a reason. Without effect if the job is not this seat's."""
@@ -193,13 +232,19 @@ class Dispatcher:
             record = self._held(job_id, token)
             if record is None:
                 return
-            record.state = JobState.FAILED if failure else JobState.FINISHED
-            record.reason = failure
+            record.state = JobState.FAILED if failure else JobState.STOPPED if record.pausing else JobState.FINISHED
+            record.reason = failure or record.pausing
             self._changed.notify_all()
 
-    async def stop_requested(self, job_id: str, token: str) -> None:
-        """Returns when the seat should leave the job."""
-        await self._wait(lambda: self._closed or self._held(job_id, token) is None, None)
+    async def stop_requested(self, job_id: str, token: str) -> bool:
+        """Returns when the seat should leave the job: True if it should save the job's state before."""
+
+        def unwanted() -> bool:
+            record = self._held(job_id, token)
+            return self._closed or record is None or bool(record.pausing)
+
+        await self._wait(unwanted, None)
+        return self._held(job_id, token) is not None
 
     def _record(self, job_id: str) -> _Record:
         try:
@@ -228,7 +273,9 @@ class Dispatcher:
                 continue
             record.losses += 1
             record.seat = record.token = ""
-            if record.losses >= self._tries:
+            if record.pausing:
+                record.state, record.reason = JobState.STOPPED, record.pausing
+            elif record.losses >= self._tries:
                 record.state = JobState.FAILED
                 record.reason = f"lost its worker {record.losses} times, at last after step {record.step}: {reason}"
             else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from evaluation.front import Point, dominates
+from search.record import TrialRecord
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -32,6 +34,7 @@ class StopDominated(FIFOScheduler):
         longest: Largest number of steps of any trial.
         steps: Steps of a trial whose configuration does not say.
         maximum_faceless_rate: The constraint.
+        earlier: What became of the trials in earlier parts of the search: the others are compared with these, too.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class StopDominated(FIFOScheduler):
         longest: int,
         steps: int,
         maximum_faceless_rate: float,
+        earlier: Sequence[TrialRecord] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Ray's
         self._spared = spared
@@ -54,6 +58,10 @@ class StopDominated(FIFOScheduler):
         while rung < longest:
             self._rungs[rung] = {}
             rung *= reduction_factor
+        for record in earlier:
+            for report in record.reports:
+                if rungs := [rung for rung in self._rungs if rung <= report.step]:
+                    self._rungs[rungs[-1]].setdefault(int(record.id), Point.of(report.metrics))
 
     @property
     def rungs(self) -> tuple[float, ...]:

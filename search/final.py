@@ -25,6 +25,10 @@ RETRAINING_SEED_STRIDE = 1_000_000
 """Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
 
 
+NO_CANDIDATE = "no usable candidate"
+"""How the reason begins why a search has no champion though it has done all it could."""
+
+
 class NoCandidateError(RuntimeError):
     """No trial has a candidate that may win; the message says why."""
 
@@ -124,7 +128,7 @@ def run_final(
     fit = [finalist for finalist in finalists if not finalist.unfit]
     if not fit:
         reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
-        raise NoCandidateError(f"no usable candidate in the final: {reasons}")
+        raise NoCandidateError(f"{NO_CANDIDATE} in the final: {reasons}")
     values = {one.record.id: _values(one, anchors, config)[OBJECTIVE] for one in fit}
     decision = _decide(config, fit, values)
     places = {standing.id: place for place, standing in enumerate(decision.standings)}
@@ -182,7 +186,7 @@ def _score(
     scoring = [
         ScoreJob(
             id=f"final-{record.id}",
-            folder=folder / record.id,
+            folder=folder / f"{record.id}-step-{candidate.step}",
             adapter=candidate.folder,
             prompt_set="final",
             anchors=anchors,
@@ -195,13 +199,22 @@ def _score(
         for number in range(config.final.retrain)
     ]
     # All at once, so that no seat idles; what cannot be scored is known before the long trainings.
-    jobs: list[Job] = [*scoring, *training]
+    # But for what an earlier part of the search has done: that lies there already.
+    scored = {job.id: known for job in scoring if (known := Report.find(job.folder))}
+    trained = {job.id: known for job in training if (known := Report.find(_checkpoint(job)))}
+    every: list[Job] = [*scoring, *training]
+    jobs = [job for job in every if job.id not in scored and job.id not in trained]
     for job in jobs:
         dispatch.submit(job)
-    reports = dispatch.run(scoring)
+    missing = [job for job in scoring if job.id not in scored]
+    scored |= dict(zip((job.id for job in missing), dispatch.run(missing), strict=True))
+    reports = [scored[job.id] for job in scoring]
     outcomes = []
     for number, again in enumerate(training, start=1):
-        outcomes.append(_outcome(again.config.seed, dispatch.wait(again)))
+        if again.id in trained:
+            outcomes.append(Retraining(seed=again.config.seed, report=trained[again.id]))
+        else:
+            outcomes.append(_outcome(again.config.seed, dispatch.wait(again)))
         say(f"final: {number} of {len(training)} trainings with other seeds done")
     times = config.final.retrain
     return [
@@ -221,6 +234,11 @@ def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: 
         anchors=anchors,
         prompt_set="final",
     )
+
+
+def _checkpoint(job: TrainJob) -> Path:
+    """Folder of the one checkpoint that a retraining scores."""
+    return job.folder / f"step-{job.score_at[-1]}"
 
 
 def _outcome(seed: int, status: JobStatus) -> Retraining:
@@ -272,4 +290,4 @@ def _why_none(records: Sequence[TrialRecord]) -> str:
     reasons = [reason for record in records if record.best for reason in record.best.unfit]
     reasons += [record.reason for record in records if record.best is None and record.reason]
     counted = sorted({reason: reasons.count(reason) for reason in reasons}.items(), key=lambda item: -item[1])
-    return "no usable candidate" + "".join(f"; {reason}" for reason, _ in counted[:3])
+    return NO_CANDIDATE + "".join(f"; {reason}" for reason, _ in counted[:3])

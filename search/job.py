@@ -24,13 +24,15 @@ PromptSetName: TypeAlias = Literal["validation", "final"]
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last three are final."""
+    """Where a job stands. The last four are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
+    DUPLICATE = "duplicate"
+    """Of a trial only, which has no job: the result of the first with its configuration stands for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,14 @@ class Report:
         values = json.loads((folder / "report.json").read_text("utf-8"))
         lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks", "rows", "other_rows")}
         return cls(**{**values, **lists}, folder=folder)
+
+    @classmethod
+    def find(cls, folder: Path) -> Report | None:
+        """The report of a folder; None where there is none, or a damaged one."""
+        try:
+            return cls.read(folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, kw_only=True)

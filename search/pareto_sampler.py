@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from evaluation.front import Point, front
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
@@ -18,6 +18,10 @@ OBJECTIVES = (LIKENESS, FIDELITY)
 
 TOLD_STEP = "told_step"
 """User attribute of a trial: the step of the checkpoint that it was told by."""
+
+
+STEP = "step-"
+"""With a number, the user attribute of a trial that holds a checkpoint."""
 
 
 class ParetoSampler(StudySampler):
@@ -47,14 +51,18 @@ class ParetoSampler(StudySampler):
     def __init__(self, space: Space, *, maximum_faceless_rate: float, **settings: Unpack[StudySettings]) -> None:
         super().__init__(space, metric=SEARCH_VALUE, **settings)
         self._maximum_faceless_rate = maximum_faceless_rate
-        self.study.set_user_attr("objectives", list(OBJECTIVES))
+        self.note("objectives", list(OBJECTIVES))
 
     @property
     def metrics(self) -> tuple[str, ...]:
         return (*OBJECTIVES, FACELESS_RATE, OBJECTIVE, SEARCH_VALUE)
 
+    def noted(self, trial: FrozenTrial) -> dict[int, Checkpoint]:
+        steps = {name.removeprefix(STEP): value for name, value in trial.user_attrs.items() if name.startswith(STEP)}
+        return {int(step): dict(checkpoint) for step, checkpoint in steps.items()}
+
     def _note(self, trial: optuna.Trial, step: int, checkpoint: Checkpoint) -> None:
-        trial.set_user_attr(f"step-{step}", dict(checkpoint))
+        trial.set_user_attr(f"{STEP}{step}", dict(checkpoint))
 
     def _tell(self, trial: optuna.Trial, checkpoints: Mapping[int, Checkpoint], *, stopped: bool) -> None:
         step = told_step(checkpoints, maximum_faceless_rate=self._maximum_faceless_rate)

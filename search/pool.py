@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_CONTROLLER_RESTARTS = 5
+
+HURRIED_SECONDS = 5.0
+"""How long a pool in a hurry waits for its seats, which may be in the middle of scoring."""
 
 
 class _LossCallback(UserCallback):
@@ -62,6 +65,11 @@ class Pool:
         self._folder = folder
         self._gpus = gpus
         self.count = count
+        self.hurried = False
+        """Set it to leave the `with` block without waiting long; seats may then still be there."""
+        self.closed = False
+        """Whether all seats have left."""
+        self._seats: list[Future[None]] = []
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._lost = 0
@@ -74,7 +82,7 @@ class Pool:
         # On a busy machine the imports of several workers take longer than Ray Train's minute.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
         for index in range(self.count):
-            self._threads.submit(self._keep, f"seat-{index}")
+            self._seats.append(self._threads.submit(self._keep, f"seat-{index}"))
         return self
 
     def __exit__(
@@ -82,7 +90,9 @@ class Pool:
     ) -> None:
         self._closing.set()
         self.dispatch.close()
-        self._threads.shutdown(wait=True)
+        _, left = wait(self._seats, timeout=HURRIED_SECONDS if self.hurried else None)
+        self.closed = not left
+        self._threads.shutdown(wait=self.closed)
 
     def _keep(self, name: str) -> None:
         """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
@@ -90,7 +100,7 @@ class Pool:
             reason = self._serve(name)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-        if not reason:
+        if not reason or self._closing.is_set():
             return
         logger.error("%s is given up: %s", name, reason)
         self.dispatch.seat_lost(name, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
+from search.duration import duration
 from search.job import JobState, Report
 from search.record import TrialRecord
 
@@ -36,6 +37,7 @@ class Progress:
         self._began = time.monotonic()
         self._records: dict[str, TrialRecord] = {}
         self._steps: dict[str, int] = {}
+        self._share_before = 0.0
         self._best: tuple[TrialRecord, Report] | None = None
         self._remarks: set[tuple[str, str]] = set()
         self._done = threading.Event()
@@ -59,6 +61,17 @@ class Progress:
         self._thread.join(timeout=5)
         self._live.__exit__(kind, error, trace)
 
+    def recall(self, records: Sequence[TrialRecord]) -> None:
+        """What earlier parts of the search have done: it counts as done, but does not tell how long the rest takes."""
+        with self._lock:
+            for record in records:
+                self._records[record.id] = record
+                if record.best is not None and (self._best is None or _value(record.best) > _value(self._best[1])):
+                    self._best = (record, record.best)
+                if record.reports:
+                    self._steps[record.id] = record.reports[-1].step
+            self._share_before = self.done_share()
+
     def started(self, record: TrialRecord) -> None:
         """A trial begins."""
         with self._lock:
@@ -68,8 +81,7 @@ class Progress:
         """A checkpoint was scored."""
         with self._lock:
             self._steps[record.id] = report.step
-            value = report.metrics[SEARCH_VALUE]
-            if self._best is None or value > self._best[1].metrics[SEARCH_VALUE]:
+            if self._best is None or _value(report) > _value(self._best[1]):
                 self._best = (record, report)
         unfit = f"  unfit: {'; '.join(report.unfit)}" if report.unfit else ""
         self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}{unfit}")
@@ -89,6 +101,7 @@ class Progress:
             shares = [
                 1.0 if _over(record) else min(self._steps.get(record.id, 0) / record.steps, 1.0)
                 for record in self._records.values()
+                if record.state is not JobState.DUPLICATE
             ]
         return min(sum(shares) / self._trials, 1.0)
 
@@ -105,8 +118,9 @@ class Progress:
         elapsed = time.monotonic() - self._began
         share = self.done_share()
         best = f"best {self._best[1].metrics[OBJECTIVE]:.3f} (trial {self._best[0].id})" if self._best else "best -"
-        left = f"{_duration(elapsed * (1 - share) / share)} left" if share > 0.02 else "measuring"
-        return f"[{_duration(elapsed)}, {share:4.0%}, {left}, {best}]"
+        done = share - self._share_before
+        left = f"{duration(elapsed * (1 - share) / done)} left" if done > 0.02 else "measuring"
+        return f"[{duration(elapsed)}, {share:4.0%}, {left}, {best}]"
 
     def _table(self) -> Table:
         table = Table(title=Text(self._clock()), title_justify="left", expand=False)
@@ -133,15 +147,13 @@ class Progress:
                 self._steps.update(steps)
 
 
+def _value(report: Report) -> float:
+    return report.metrics[SEARCH_VALUE]
+
+
 def _over(record: TrialRecord) -> bool:
-    return record.state in {JobState.FINISHED, JobState.STOPPED, JobState.FAILED}
+    return record.state not in {JobState.QUEUED, JobState.RUNNING}
 
 
 def _scores(report: Report) -> str:
     return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE))
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

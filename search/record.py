@@ -24,8 +24,16 @@ class TrialRecord:
     reason: str = ""
     """Why it failed or was stopped, in words."""
     reports: list[Report] = field(default_factory=list)
+    same_as: str = ""
+    """Of a duplicate: the trial whose result stands for it."""
     seconds: float = 0.0
     """From being proposed to its end, waiting for a seat included."""
+
+    @classmethod
+    def of_duplicate(cls, name: str, params: Mapping[str, Value], steps: int, first: str) -> TrialRecord:
+        """A trial whose configuration another one had first."""
+        reason = f"the same configuration as trial {first}, not trained again"
+        return cls(id=name, params=params, steps=steps, state=JobState.DUPLICATE, reason=reason, same_as=first)
 
     @property
     def best(self) -> Report | None:
@@ -49,9 +57,9 @@ class TrialRecord:
         self.reports.append(report)
         return True
 
-    def as_result(self) -> dict[str, Any]:
-        """This trial's entry in `result.json`."""
-        best = self.best
+    def as_result(self, first: TrialRecord | None = None) -> dict[str, Any]:
+        """This trial's entry in `result.json`; a duplicate's figures are those of the first with its configuration."""
+        best = first.best if first is not None else self.best
         return {
             "id": self.id,
             "state": str(self.state),

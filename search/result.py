@@ -10,10 +10,11 @@ from typing import Any
 
 from evaluation.scores import Anchors
 from search.config import SearchConfig
-from search.final import Final, Finalist
+from search.final import NO_CANDIDATE, Final, Finalist
 from search.front import front_as_result
 from search.job import ANCHORS_FILE, Report
 from search.record import TrialRecord
+from search.resume import INTERRUPTED
 from search.second_opinion import NoOpinion, SecondOpinion
 from search.strengths import Sweep
 from trainer.files import write_file
@@ -34,6 +35,15 @@ class SearchResult:
     @property
     def has_champion(self) -> bool:
         return bool(self.values["status"] == CHAMPION)
+
+    @property
+    def has_no_candidate(self) -> bool:
+        """Whether the search has done all it could and found nothing that may win."""
+        return str(self.values["status"]).startswith(NO_CANDIDATE)
+
+    @property
+    def interrupted(self) -> bool:
+        return bool(self.values["status"] == INTERRUPTED)
 
     def write(self) -> Path:
         """Write `result.json` into the run folder."""
@@ -57,6 +67,7 @@ def build_result(
     seconds: dict[str, float],
     seats: int,
     mlflow: dict[str, str],
+    budget: dict[str, Any] | None = None,
 ) -> SearchResult:
     """Gather the outcome.
 
@@ -72,8 +83,10 @@ def build_result(
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
         seats: How many trained side by side.
+        budget: What the accountant says of time, cost, forecast and limit; None if no trial began.
         mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
     """
+    first = {record.id: record for record in records}
     searched = [report for record in records for report in record.reports]
     retrained = _retrainings(final)
     reports = [*searched, *retrained, *_scored(base, final), *(report for _, report in (sweep.drawn if sweep else ()))]
@@ -92,7 +105,7 @@ def build_result(
         "second_judge": opinion.as_result() if opinion else None,
         "strengths": sweep.as_result(folder) if sweep else None,
         "front": front_as_result(records, config.evaluation.objective),
-        "trials": [record.as_result() for record in records],
+        "trials": [record.as_result(first.get(record.same_as)) for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {
             "seats": seats,
@@ -101,6 +114,7 @@ def build_result(
             "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports)
             + sum(report.step for report in retrained),
             "images": sum(len(report.rows) + len(report.other_rows) for report in reports),
+            "budget": budget,
         },
         "mlflow": mlflow,
     }

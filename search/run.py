@@ -1,23 +1,75 @@
-"""`python -m search.run`: from a configuration to a champion. Without an argument it runs the demo."""
+"""`python -m search.run`: from a configuration to a champion. Without an argument it runs the demo.
+
+`search` does the same from Python, in a notebook for instance.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from search.config import SearchConfig
+    from search.result import SearchResult
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "search.yaml"
 
 NO_CANDIDATE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
+def search(
+    config: SearchConfig | Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    address: str | None = None,
+) -> SearchResult:
+    """Search for the best LoRA adapter of one person.
+
+    Args:
+        config: A configuration file, or a configuration as `search.config.load_config` gives it.
+        overrides: `key=value` pairs as the command's `--set`; only with a file.
+        address: A running Ray cluster; None starts Ray on this machine.
+
+    Raises:
+        ValueError: the configuration, photos, prompts, MLflow or the run's name cannot be used.
+    """
+    from search.config import SearchConfig, load_config
+
+    if isinstance(config, SearchConfig):
+        if overrides:
+            raise ValueError(f"overrides {list(overrides)} go with a file only; give them to load_config")
+        checked = config
+    else:
+        checked = load_config(Path(config), overrides)
+    from search.session import run_search
+
+    return run_search(checked, address=address)
+
+
 def main(
-    config: Annotated[Path, typer.Argument(help="Configuration of the search. Default: the demo.")] = DEMO,
+    config: Annotated[Path | None, typer.Argument(help="Configuration of the search. Default: the demo.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials, instead of the configuration's.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run, instead of the configuration's.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="quick, standard or thorough: settings for what the configuration leaves open.")
+    ] = None,
+    max_gpu_hours: Annotated[
+        float | None, typer.Option(help="End the search, final included, within these GPU hours (seat hours on CPUs).")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="The same for money; budget.gpu_hour_price says what an hour costs.")
+    ] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="The same for minutes by the clock.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the search would do and cost.")] = False,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to use, such as auto. Default: this machine.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder of a search that is to go on, such as runs/demo.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: replaces one setting.")] = None,
 ) -> None:
@@ -25,30 +77,74 @@ def main(
 
     Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
     """
-    from search.config import ConfigurationError, load_config
+    from search.config import ConfigurationError, load_config, read_document
+    from search.preset import added_by_preset
+    from search.resume import how_to_go_on, read_continuation
 
-    overrides = list(set_ or [])
-    if trials is not None:
-        overrides.append(f"trials={trials}")
-    if name is not None:
-        overrides.append(f"name={name}")
+    flags: dict[str, Any] = {
+        "trials": trials,
+        "name": name,
+        "preset": preset,
+        "budget.max_gpu_hours": max_gpu_hours,
+        "budget.max_cost": max_cost,
+        "budget.max_minutes": max_minutes,
+    }
+    overrides = [*(set_ or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
+    continuation = None
+    added: Mapping[str, Any] = {}
     try:
-        checked = load_config(config, overrides)
+        if resume is not None:
+            continuation = read_continuation(resume, config, overrides)
+            checked = continuation.config
+        else:
+            checked = load_config(config or DEMO, overrides)
+            added = added_by_preset(read_document(config or DEMO, overrides))
+            if config is None and name is None:
+                checked = checked.model_copy(update={"name": _free_name(checked.runs, checked.name)})
     except ConfigurationError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    # Only now what takes seconds to import: a misspelt key is answered at once.
-    from search.session import InputError, run_search
+    if dry_run:
+        _show_plan(checked, added)
+        return
+    try:
+        # Only now what takes seconds to import: a misspelt key is answered at once.
+        from search.session import InputError, SearchInterrupted, run_search
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
     try:
-        result = run_search(checked, address=address, new_name=name is None)
+        result = run_search(checked, address=address, continuation=continuation)
     except InputError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
+    except SearchInterrupted as error:
+        typer.secho(how_to_go_on(error.folder, address), err=True)
+        raise typer.Exit(INTERRUPTED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
     raise typer.Exit(0 if result.has_champion else NO_CANDIDATE)
+
+
+def _free_name(runs: Path, name: str) -> str:
+    """The demo may be run as often as one likes: its next name that is not in use, with a number from the second on."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(free for free in names if not (runs / free).exists())
+
+
+def _show_plan(config: SearchConfig, added: Mapping[str, Any]) -> None:
+    from search.dry_run import describe
+
+    try:
+        lines = describe(config, added)
+    except ValueError as error:
+        typer.secho(str(error), err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    for line in lines:
+        typer.echo(line)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class _Service:
 
         failure = ""
         try:
-            workbench.do(self._job, report=self._report, go_on=self._go_on)
+            workbench.do(self._job, report=self._report, go_on=self._go_on, keeps_state=self._keeps_state)
         except (TrainingDiverged, OutOfMemory) as error:
             # Every worker of the seat computes the same loss and knows of the others' memory: all leave the job here.
             failure = f"{type(error).__name__}: {error}"
@@ -144,3 +144,10 @@ class _Service:
             return not self._stop.made
 
         return share(wanted, leads=self._leads)
+
+    def _keeps_state(self) -> bool:
+        def asked() -> bool:
+            assert self._stop is not None, "only the leading worker asks"
+            return self._stop.keeps_state
+
+        return share(asked, leads=self._leads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +37,20 @@ class SecondJudging:
     """Level of the intervals, a probability."""
     seed: int
     """Of the bootstrap."""
+    run_folder: Path | None = None
+    """Keeps its verdicts, so that a search that goes on does not ask again; None keeps none."""
 
     @classmethod
-    def begin(cls, dispatch: Dispatch, config: SearchConfig, base: Report) -> SecondJudging | None:
+    def begin(
+        cls, dispatch: Dispatch, config: SearchConfig, base: Report, run_folder: Path | None = None
+    ) -> SecondJudging | None:
         """Have it judge the untuned model, so that one who cannot judge is refused before hours of search.
 
         Args:
             dispatch: Hands the judging to the seats.
             config: The search, as resolved.
             base: The untuned model on the validation prompts.
+            run_folder: Keeps its verdicts.
 
         Returns:
             None for a search without a second judge.
@@ -56,7 +62,7 @@ class SecondJudging:
         if judge is None:
             return None
         try:
-            anchors = _anchors(base, _judge(dispatch, {"base-validation": base})["base-validation"])
+            anchors = _anchors(base, _judge(dispatch, {"base-validation": base}, run_folder)["base-validation"])
         except (JobFailedError, ValueError) as error:
             raise JobFailedError(
                 f"the second judge {judge.name} cannot be used: {error}; set another evaluation.second_judge, or none"
@@ -68,6 +74,7 @@ class SecondJudging:
             objective=config.evaluation.objective,
             confidence=config.final.confidence,
             seed=config.seed,
+            run_folder=run_folder,
         )
 
     def opinion(self, records: Sequence[TrialRecord], final: Final) -> SecondOpinion | NoOpinion:
@@ -92,6 +99,7 @@ class SecondJudging:
                 "base-final": final.base,
                 **{f"final-{name}": report for name, report in finals.items()},
             },
+            self.run_folder,
         )
         trials = {
             name: float(self._values(report, judged[f"trial-{name}"], self.anchors)[LIKENESS].mean())
@@ -143,14 +151,27 @@ class SecondJudging:
         return first[OBJECTIVE] + self.objective.likeness * (likeness - first[LIKENESS])
 
 
-def _judge(dispatch: Dispatch, sheets: Mapping[str, Report]) -> dict[str, Report]:
+def _judge(dispatch: Dispatch, sheets: Mapping[str, Report], run_folder: Path | None) -> dict[str, Report]:
     """Have the seats judge the sheets of reports; what they say by the same names.
+
+    What was judged in an earlier part of the search is read from `second-judge/` in the run folder.
 
     Raises:
         JobFailedError: a sheet could not be judged.
     """
-    jobs = [JudgeJob(id=f"second-judge-{name}", folder=report.folder) for name, report in sheets.items()]
-    return dict(zip(sheets, dispatch.run(jobs), strict=True))
+    kept = {name: _verdict_folder(report, run_folder) for name, report in sheets.items()}
+    judged = {name: verdict for name, folder in kept.items() if folder is not None and (verdict := Report.find(folder))}
+    missing = [name for name in sheets if name not in judged]
+    jobs = [JudgeJob(id=f"second-judge-{name}", folder=sheets[name].folder) for name in missing]
+    for name, verdict in zip(missing, dispatch.run(jobs), strict=True):
+        judged[name] = verdict
+        if (folder := kept[name]) is not None:
+            verdict.write(folder)
+    return judged
+
+
+def _verdict_folder(report: Report, run_folder: Path | None) -> Path | None:
+    return None if run_folder is None else run_folder / "second-judge" / report.folder.relative_to(run_folder)
 
 
 def _anchors(base: Report, judged: Report) -> Anchors:

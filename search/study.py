@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 
 from evaluation.scores import SEARCH_VALUE
 from search.config import SearchConfig
+from search.dispatch import Dispatch
 from search.pareto_sampler import ParetoSampler
+from search.record import TrialRecord
 from search.sampler import OptunaSampler, StudySampler, StudySettings
-from search.space import clip
+from search.sampler_config import JOURNAL
+from search.stop import Stop
 from search.stopping import scheduler
 from search.trial import TrialSetup, run_trial
+from search.warm_start import warm_start
 from search.watcher import Watcher
 
 TRIAL_MEMORY = 8 * 2**20
@@ -25,33 +31,67 @@ TRIAL_RESTARTS = 2
 """How often Tune starts a trial again whose own process died; the seat's training goes on meanwhile."""
 
 
+class _StudyStopper(tune.Stopper):
+    """Ends Tune's loop when a stop is asked for. Tune then tells sampler and watcher of no ends.
+
+    That leaves the trials unfinished in the journal, as they are.
+    """
+
+    def __init__(self, stop: Stop, dispatch: Dispatch) -> None:
+        self._stop = stop
+        self._dispatch = dispatch
+        self._paused = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self._stop.requested and not self._paused:
+            # Before Tune stops the trials: a trial that is stopped takes its job from the seat, and its state is lost.
+            self._dispatch.pause(self._stop.reason)
+            self._paused = True
+        return self._paused
+
+
 def run_study(
-    config: SearchConfig, setup: TrialSetup, watcher: Watcher, *, seats: int, run_folder: Path
-) -> StudySampler:
-    """Run all trials to their ends; the outcome is in `watcher.records`.
+    config: SearchConfig,
+    setup: TrialSetup,
+    watcher: Watcher,
+    sampler: StudySampler,
+    stop: Stop,
+    *,
+    earlier: Sequence[TrialRecord] = (),
+    seats: int,
+    run_folder: Path,
+) -> None:
+    """Run all trials to their ends, or until a stop is asked for; the outcome is in `watcher.records`.
 
     Args:
         config: The search.
         setup: What the trials share.
         watcher: Told of every event.
+        sampler: Proposes.
+        stop: Looked at in every turn of Tune's loop. After it the dispatcher is paused.
+        earlier: What became of the trials in earlier parts of the search.
         seats: Trials that can train at once; one more is kept waiting, so that no seat ever waits for a proposal.
-        run_folder: Gets the Optuna journal, and Tune's files in `ray/`.
+        run_folder: Gets Tune's files in `ray/`.
     """
+    if not sampler.remaining:
+        return
     # The driver's own handling of Ctrl-C must stay: Tune's would swallow it.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # The terminal belongs to the search's own progress; Tune's newer output engine prints even when told not to.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     # A trial that fails before its first checkpoint ends without the metric; that must not end the others.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    sampler = make_sampler(config, run_folder)
     tuner = tune.Tuner(
         tune.with_resources(partial(run_trial, setup=setup), {"memory": TRIAL_MEMORY}),
         tune_config=tune.TuneConfig(
             search_alg=sampler,
-            scheduler=scheduler(config),
+            scheduler=scheduler(config, earlier),
             metric=SEARCH_VALUE,  # in every mode: Tune wants one number, sampler and scheduler read what they need
             mode="max",
-            num_samples=config.trials,
+            num_samples=sampler.remaining,
             max_concurrent_trials=seats + 1,
             reuse_actors=True,
         ),
@@ -60,22 +100,36 @@ def run_study(
             storage_path=str(run_folder / "ray"),
             failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
             callbacks=[watcher],
+            stop=_StudyStopper(stop, setup.dispatch),
             verbose=0,
         ),
     )
-    tuner.fit()
-    return sampler
+    with stop.heed():
+        tuner.fit()
 
 
 def make_sampler(config: SearchConfig, run_folder: Path) -> StudySampler:
-    """The sampler of the configured mode; its journal is `journal.log` in the run folder."""
+    """The sampler of the configured mode; its journal is `journal.log` in the run folder.
+
+    Args:
+        config: The search.
+        run_folder: Gets the journal.
+
+    Raises:
+        ConfigurationError: the earlier search of a warm start cannot be used.
+    """
+    known = warm_start(config)
+    first = [config.nearest_draw(params) for params in config.first_trials]
     settings: StudySettings = {
-        "journal": run_folder / "journal.log",
+        "journal": run_folder / JOURNAL,
         "study_name": run_folder.name,
         "seed": config.seed,
-        "first_trials": [clip(config.space, params) for params in config.first_trials],
+        "first_trials": [*first, *(draw for draw in known.first_trials if draw not in first)],
         "trials": config.trials,
         "steps": config.training.steps,
+        "fixed": vars(config.training),
+        "sampler": config.sampler,
+        "known": known.results,
     }
     objective = config.evaluation.objective
     if objective.mode == "pareto":

@@ -23,7 +23,12 @@ from search.space import Value
 
 logger = logging.getLogger(__name__)
 
-RUN_STATUS = {JobState.FINISHED: "FINISHED", JobState.STOPPED: "FINISHED", JobState.FAILED: "FAILED"}
+RUN_STATUS = {
+    JobState.FINISHED: "FINISHED",
+    JobState.STOPPED: "FINISHED",
+    JobState.DUPLICATE: "FINISHED",
+    JobState.FAILED: "FAILED",
+}
 """MLflow's status of a trial's run. A stopped trial did all that was asked of it; its tag `state` tells it apart."""
 
 TRIES = 3
@@ -62,6 +67,7 @@ class Tracker:
         self._logged: set[tuple[str, int]] = set()
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
         self._closing = threading.Event()
+        self._absences = 0
         self._progress = time.monotonic()
         self._machine: MachineMetrics | None = None
 
@@ -86,13 +92,16 @@ class Tracker:
         told = len(self._ledger) - self._bookkeeper.told if self._ledger else 0
         return told + len(self._bookkeeper.refused)
 
-    def start(self, folder: Path, params: Mapping[str, Any], files: Sequence[Path]) -> None:
+    def start(
+        self, folder: Path, params: Mapping[str, Any], files: Sequence[Path], *, unfinished: Sequence[str] = ()
+    ) -> None:
         """Open the search's run, or go on with the one that a run folder has already.
 
         Args:
             folder: The run folder; its name is the run's.
             params: What is the same for all trials.
             files: Kept with the run.
+            unfinished: Trials that go on, also if their runs have been closed.
         """
         self._folder = folder
         self._ledger = Ledger(folder)
@@ -100,6 +109,7 @@ class Tracker:
         known = self._ledger.entries
         if known:
             self._remember(known)
+            self._open |= dict.fromkeys(trial for trial in unfinished if trial in self._known)
             self._put("search_resumed", open_trials=list(self._open))
         else:
             self._token = new_token()
@@ -189,12 +199,15 @@ class Tracker:
         self._put(
             "champion", name=name, adapter=self._relative(adapter), base_model=base_model, metadata=dict(metadata)
         )
-        self._flush()
-        return self._bookkeeper.model_uri or None
+        return self._bookkeeper.model_uri or None if self._flush() else None
 
     def finish(self, state: str, files: Sequence[Path], *, failed: bool) -> None:
         """Close the search's run: `state` is `champion` or why there is no champion."""
         self._finish("FAILED" if failed else "FINISHED", state, files)
+
+    def interrupt(self, state: str, files: Sequence[Path]) -> None:
+        """Close all runs that are open, as those of a search that may go on."""
+        self._finish("KILLED", state, files)
 
     def _finish(self, status: str, state: str, files: Sequence[Path]) -> None:
         self._put(
@@ -227,15 +240,16 @@ class Tracker:
         assert self._ledger is not None, "started before anything is told"
         self._ledger.append(Entry(kind=kind, run=run, time=int(time.time() * 1000), values=values))
 
-    def _flush(self) -> None:
-        """Wait until MLflow has heard everything, as long as it goes on hearing."""
+    def _flush(self) -> bool:
+        """Wait until MLflow has heard everything, as long as it goes on hearing; whether it has."""
         assert self._ledger is not None
         while (
             self._bookkeeper.told < len(self._ledger)
-            and not self.failure
+            and not self._absences
             and time.monotonic() - self._progress < PATIENCE
         ):
             time.sleep(0.05)
+        return self._bookkeeper.told >= len(self._ledger)
 
     def _away(self) -> str:
         return f"MLflow at {self._bookkeeper.shown_uri} does not answer"
@@ -251,7 +265,7 @@ class Tracker:
         """Tell entry after entry; while MLflow is away, try again."""
         assert self._ledger is not None
         tries = 0
-        away = 0 if self._bookkeeper.experiment_id else 1
+        self._absences = 0 if self._bookkeeper.experiment_id else 1
         while True:
             entry = self._ledger.next(self._bookkeeper.told, 0.2)
             if entry is None:
@@ -259,18 +273,18 @@ class Tracker:
                     return
                 self._progress = time.monotonic()
                 continue
-            self._progress = time.monotonic() if not away else self._progress
-            if away and not self._bookkeeper.reachable():
-                if self._closing.wait(RETRY_SECONDS[min(away, len(RETRY_SECONDS)) - 1]):
+            self._progress = time.monotonic() if not self._absences else self._progress
+            if self._absences and not self._bookkeeper.reachable():
+                if self._closing.wait(RETRY_SECONDS[min(self._absences, len(RETRY_SECONDS)) - 1]):
                     return
-                away += 1
+                self._absences += 1
                 continue
             try:
                 self._bookkeeper.tell(entry)
             except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
                 if not self._bookkeeper.reachable():
                     self.failure = self.failure or self._away()
-                    away += 1
+                    self._absences += 1
                     continue
                 tries += 1
                 if tries < TRIES:
@@ -283,5 +297,5 @@ class Tracker:
             else:
                 if not self._bookkeeper.refused:
                     self.failure = ""
-            tries = away = 0
+            tries = self._absences = 0
             self._progress = time.monotonic()

@@ -11,7 +11,7 @@ from ray import tune
 
 from search.dispatch import Dispatch
 from search.dispatcher import UnknownJobError
-from search.job import JobStatus, TrainJob
+from search.job import JobStatus, Report, TrainJob
 from search.space import Value
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class TrialSetup:
 
 
 def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
-    """Tune's function trainable. `sample` is what the sampler proposed: `number` and `params`."""
+    """Tune's function trainable. `sample` is what the sampler proposed: `number` and `params`.
+
+    Of a trial that goes on from an earlier process, reports up to the step `noted` have been passed on already.
+    """
     job = train_job(setup, sample["number"], sample["params"])
     passed_on = 0
     try:
@@ -44,12 +47,18 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
             status = _status(setup.dispatch, job, passed_on)
             for report in status.reports[passed_on:]:
                 passed_on += 1
-                tune.report({"step": report.step, **report.metrics})
+                if report.step > sample.get("noted", 0):
+                    tune.report(as_tune_result(report))
             if status.ended:
                 return  # A failed job reports nothing more; its reason is kept by the dispatcher.
     except SystemExit:  # Tune stops the trial. Anything else is this process's own trouble: Tune starts it again.
         setup.dispatch.stop(job.id, f"stopped early: {BEATEN}")
         raise
+
+
+def as_tune_result(report: Report) -> dict[str, Any]:
+    """What Tune, its sampler and its scheduler are told of a scored checkpoint."""
+    return {"step": report.step, **report.metrics}
 
 
 def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:

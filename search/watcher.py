@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from search.dispatcher import UnknownJobError
 from search.job import JobState, JobStatus, Report
+from search.recollection import end_note
 from search.record import TrialRecord
+from search.space import Value
 from search.trial import BEATEN, TrialSetup, trial_id
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from search.clock import Clock
     from search.progress import Progress
+    from search.sampler import StudySampler
     from search.tracking import Tracker
 
 
 class Watcher(tune.Callback):
-    """Keeps `records`. Runs in the driver, within Tune's loop."""
+    """Keeps `records`. Runs in the driver, within Tune's loop.
 
-    def __init__(self, setup: TrialSetup, tracker: Tracker, progress: Progress) -> None:
+    Args:
+        setup: What the trials share.
+        tracker: Keeps MLflow's record.
+        progress: Shows the terminal's.
+        sampler: Keeps the journal, which is given the words and the seconds of each end.
+        clock: Is saved at every event.
+        earlier: What became of the trials in earlier parts of the search.
+    """
+
+    def __init__(
+        self,
+        setup: TrialSetup,
+        tracker: Tracker,
+        progress: Progress,
+        sampler: StudySampler,
+        clock: Clock,
+        earlier: Sequence[TrialRecord] = (),
+    ) -> None:
         self._setup = setup
         self._tracker = tracker
         self._progress = progress
+        self._sampler = sampler
+        self._clock = clock
+        sampler.on_duplicate = self.duplicate
         self._began: dict[str, float] = {}
-        self._records: dict[str, TrialRecord] = {}
+        self._records: dict[str, TrialRecord] = {record.id: record for record in earlier}
+        self._progress.recall(earlier)
+        for record in earlier:
+            # Again, for a kill may have come before MLflow was told; what it knows already it is not told twice.
+            self._tracker.trial_started(record.id, {**record.params, "steps": record.steps})
+            for report in record.reports:
+                self._tracker.trial_report(record.id, report)
+            if record.state is not JobState.RUNNING:
+                self._tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a snapshot that nothing here reads; threads and sockets do not pickle.
@@ -38,17 +71,33 @@ class Watcher(tune.Callback):
         """Every trial so far, in the order in which they were proposed; they start in any order."""
         return sorted(self._records.values(), key=lambda record: int(record.id))
 
+    def so_far(self) -> list[TrialRecord]:
+        """The records, for whoever looks at them again and again."""
+        return self.records
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune starts a trial, or starts it again after its process died."""
         name = trial_id(trial.config["number"])
-        if name in self._records:
+        if name in self._began:
             return
-        params = trial.config["params"]
-        config = self._setup.config.training_config(params, seed=0)
         self._began[name] = time.monotonic()
-        self._records[name] = TrialRecord(id=name, params=params, steps=config.steps)
-        self._tracker.trial_started(name, {**params, "steps": config.steps})
+        if name not in self._records:
+            params = trial.config["params"]
+            config = self._setup.config.training_config(params, seed=0)
+            self._records[name] = TrialRecord(id=name, params=params, steps=config.steps)
+            self._tracker.trial_started(name, {**params, "steps": config.steps})
         self._progress.started(self._records[name])
+
+    def duplicate(self, number: int, params: Mapping[str, Value], first: int) -> None:
+        """The sampler has proposed a configuration again; it is not trained."""
+        name = trial_id(number)
+        config = self._setup.config.training_config(params, seed=0)
+        record = TrialRecord.of_duplicate(name, params, config.steps, trial_id(first))
+        self._began[name] = time.monotonic()
+        self._records[name] = record
+        self._tracker.trial_started(name, {**params, "steps": config.steps})
+        self._progress.started(record)
+        self._end(record, record.state, record.reason)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -61,6 +110,7 @@ class Watcher(tune.Callback):
         if record.add(report):
             self._tracker.trial_report(record.id, report)
             self._progress.reported(record, report)
+            self._clock.save()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has run to its end, was stopped, or its job has failed."""
@@ -83,7 +133,9 @@ class Watcher(tune.Callback):
 
     def _end(self, record: TrialRecord, state: JobState, reason: str) -> None:
         record.state, record.reason = state, reason
-        record.seconds = time.monotonic() - self._began[record.id]
+        record.seconds += time.monotonic() - self._began[record.id]
+        self._sampler.note(end_note(record.id), {"reason": reason, "seconds": record.seconds})
+        self._clock.save()
         self._tracker.trial_ended(record.id, state, reason, record.best, record.remarks)
         self._progress.ended(record)
 

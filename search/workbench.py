@@ -21,6 +21,7 @@ from evaluation.grid import image_grid
 from evaluation.image_batch import CudaMemory, ImageBatch
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
+from search.kept_training import keep_training, take_up
 from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
@@ -94,8 +95,15 @@ class Workbench:
             face_model.represent([_whole(photo.path) for photo in setup.split.training]) if setup.hw10 else []
         )
 
-    def do(self, job: Job, *, report: Send, go_on: GoOn) -> None:
+    def do(self, job: Job, *, report: Send, go_on: GoOn, keeps_state: Callable[[], bool] = lambda: False) -> None:
         """Do one job to its end, or until `report` or `go_on` answers False.
+
+        Args:
+            job: What to do.
+            report: Is given every report.
+            go_on: Is asked after every optimizer step.
+            keeps_state: Is asked where `go_on` has answered False: whether the state of the training is saved, so that
+                it can go on later from there.
 
         Raises:
             TrainingDiverged: the loss left the finite numbers.
@@ -103,7 +111,7 @@ class Workbench:
         """
         match job:
             case TrainJob():
-                self._train(job, report, go_on)
+                self._train(job, report, go_on, keeps_state)
             case ScoreJob():
                 report(self._score(job))
             case AnchorJob():
@@ -116,24 +124,23 @@ class Workbench:
         """Loaded at its first job: most of a search does without it."""
         return SecondJudge(self._setup)
 
-    def _train(self, job: TrainJob, send: Send, go_on: GoOn) -> None:
+    def _train(self, job: TrainJob, send: Send, go_on: GoOn, keeps_state: Callable[[], bool]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
-        if all((job.folder / f"step-{step}" / "report.json").exists() for step in job.score_at):
+        if all(Report.find(job.folder / f"step-{step}") for step in job.score_at):
             # Done in an earlier life, whose last words were lost.
             for step in job.score_at:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training = TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
+        training, spent = take_up(
+            job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
+        )
         batch = self._image_batch()
-        state = job.folder / STATE
         try:
-            if state.exists():
-                training.restore(state)
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
                     return
-            began = time.monotonic()
+            began = time.monotonic() - spent
             while True:
                 step = training.step_count
                 if step in job.score_at:
@@ -145,10 +152,12 @@ class Workbench:
                     break
                 training.step()
                 if not go_on(training.step_count):
+                    if keeps_state():
+                        keep_training(job, training, time.monotonic() - began, leads=self._scores)
                     return
         finally:
             training.close()
-        shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(job.folder / STATE, ignore_errors=True)
 
     def _saved_report(self, job: TrainJob, step: int) -> Report | None:
         """What an earlier life of this job has reported already."""
@@ -159,9 +168,9 @@ class Workbench:
     ) -> Report | None:
         """Save first, then score: a worker lost while scoring costs no training."""
         folder = job.folder / f"step-{training.step_count}"
-        if self._scores and (folder / "report.json").exists():
-            return Report.read(folder)
-        training.save(job.folder / STATE)
+        if self._scores and (known := Report.find(folder)) is not None:
+            return known
+        keep_training(job, training, training_seconds, leads=self._scores)
         began = time.monotonic()
         with training.evaluation_mode():
             validation_loss = training.validation_loss(self._reference_cache)

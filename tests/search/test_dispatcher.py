@@ -177,3 +177,82 @@ def test_close_ends_every_long_poll() -> None:
             await waiting
 
     run(test)
+
+
+def test_pausing_takes_every_job_back_and_has_the_states_saved(make_report: Callable[..., Report]) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        for name in ("running", "scoring", "lost", "queued"):
+            await dispatcher.submit(job(name))
+        for seat in ("one", "two", "three"):
+            await dispatcher.next_job(seat, "t", 1)
+        wish = asyncio.create_task(dispatcher.stop_requested("running", "t"))
+        await dispatcher.pause("interrupted by SIGTERM")
+        assert await asyncio.wait_for(wish, 5) is True, "save the state, then leave"
+        assert not await dispatcher.rest(0.01)
+        await dispatcher.stop("running", "others were better")  # comes too late: its state is being saved
+        await dispatcher.finish("running", "t")
+        assert not await dispatcher.report("scoring", "t", make_report(10, 0.5)), "kept, but the job goes no further"
+        await dispatcher.finish("scoring", "t")
+        assert not await dispatcher.rest(0.01)
+        await dispatcher.seat_lost("three", "killed")
+        assert await dispatcher.rest(10)
+        await dispatcher.submit(job("later"))
+        for name in ("running", "scoring", "lost", "queued", "later"):
+            status = await dispatcher.status(name)
+            assert (status.state, status.reason) == (JobState.STOPPED, "interrupted by SIGTERM")
+        assert [report.step for report in (await dispatcher.status("scoring")).reports] == [10]
+        assert await dispatcher.next_job("one", "t", 0.01) is None
+
+    run(test)
+
+
+def test_after_a_pause_new_jobs_are_done(make_report: Callable[..., Report]) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        await dispatcher.pause("the budget is spent")
+        await dispatcher.unpause()
+        await dispatcher.submit(job("final"))
+        assert await dispatcher.next_job("one", "t", 1) == job("final")
+        assert await dispatcher.report("final", "t", make_report(0, 0.5))
+        await dispatcher.finish("final", "t")
+        assert (await dispatcher.status("final")).state is JobState.FINISHED
+
+    run(test)
+
+
+def test_a_job_that_nobody_wants_leaves_no_state() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        await dispatcher.submit(job("a"))
+        await dispatcher.next_job("seat", "t", 1)
+        wish = asyncio.create_task(dispatcher.stop_requested("a", "t"))
+        await asyncio.sleep(0)
+        await dispatcher.stop("a", "others were better")
+        assert await asyncio.wait_for(wish, 5) is False
+
+    run(test)
+
+
+def test_a_failure_is_told_though_the_job_was_to_be_paused() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        await dispatcher.submit(job("a"))
+        await dispatcher.next_job("seat", "t", 1)
+        await dispatcher.pause("interrupted by SIGTERM")
+        await dispatcher.finish("a", "t", failure="the loss is not finite")
+        status = await dispatcher.status("a")
+        assert (status.state, status.reason) == (JobState.FAILED, "the loss is not finite")
+
+    run(test)
+
+
+def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        assert await dispatcher.seats_up(0.01) == (0, "")
+        waiting = asyncio.create_task(dispatcher.seats_up(10))
+        await asyncio.sleep(0)
+        await dispatcher.seat_started("one", "t")
+        assert await waiting == (1, "")
+        await dispatcher.seat_lost("one", "killed")
+        assert await dispatcher.seats_up(0.01) == (0, "")
+        await dispatcher.seat_broken("one", "no memory")
+        assert await dispatcher.seats_up(10) == (0, "seat one could not start: no memory")
+
+    run(test)

@@ -10,6 +10,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.config import load_config
 from search.domination import StopDominated
+from search.job import Report
+from search.record import TrialRecord
 from search.stopping import scheduler
 
 Write = Callable[[dict[str, Any]], Path]
@@ -118,3 +120,22 @@ def test_a_report_counts_at_the_highest_rung_it_has_reached_and_once(stopping: S
     assert decide(stopping, 3, 80, 0.0, 0.0) == GO, "compared at rung 50 already"
     assert decide(stopping, 3, 110, 0.1, 0.1) == STOP, "at rung 100 by both"
     assert decide(stopping, 3, 110, 0.1, 0.1) == GO, "a replayed step is no new decision"
+
+
+def test_trials_of_earlier_parts_of_a_search_are_compared_with(make_report: Callable[..., Report]) -> None:
+    records = [TrialRecord(id=f"{number:03d}", params={}, steps=400) for number in (1, 2)]
+    for record in records:
+        record.add(make_report(50, 0.6))  # likeness 0.6, fidelity 1
+        record.add(make_report(60, 0.0))  # counts at no rung: the one at 50 was the first
+    stopping = StopDominated(
+        spared=1,
+        grace_period=50,
+        reduction_factor=2,
+        longest=400,
+        steps=400,
+        maximum_faceless_rate=0.1,
+        earlier=records,
+    )
+    assert decide(stopping, 3, 50, 0.5, 0.9) == STOP
+    assert decide(stopping, 4, 50, 0.7, 0.9) == GO
+    assert decide(stopping, 1, 60, 0.0, 0.0) == GO, "it was compared at this rung before"

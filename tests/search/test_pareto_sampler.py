@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from search.config import load_config
 from search.pareto_sampler import ParetoSampler, told_step
-from search.sampler import OptunaSampler, StudySampler
+from search.sampler import OptunaSampler, StudySampler, distributions
 from search.space import Choice, FloatRange, IntRange, Space
 from search.study import make_sampler
 
@@ -246,7 +246,7 @@ def test_a_search_of_two_objectives_is_whole_in_its_journal_and_can_be_gone_on_w
             other != [likeness, fidelity] and other[0] >= likeness and other[1] >= fidelity for other in kept.values()
         )
     }
-    following = study.ask(sampler._distributions)
+    following = study.ask(distributions(SPACE))
     assert (following.number, set(following.params)) == (16, set(SPACE))
     study.tell(following, [0.5, 0.5])
     assert loaded(tmp_path).trials[16].values == [0.5, 0.5]
@@ -276,3 +276,24 @@ def test_what_was_stopped_or_lost_its_faces_is_not_followed(lure: str, followed:
         proposed.append(suggested(sampler, str(number))["params"]["learning_rate"])
         sampler.on_trial_complete(str(number), error=True)  # nothing is learnt from these
     assert [value > 0.5 for value in proposed] == [followed] * 12
+
+
+def test_a_trial_of_an_earlier_part_goes_on_with_its_checkpoints(sampler: ParetoSampler, tmp_path: Path) -> None:
+    suggested(sampler, "a")
+    sampler.on_trial_result("a", {"step": 50, **checkpoint(0.5, 0.9)})
+    sampler.on_trial_result("a", {"step": 100, **checkpoint(0.2, 0.8)})
+    again = ParetoSampler(
+        SPACE,
+        maximum_faceless_rate=0.1,
+        journal=tmp_path / "journal.log",
+        study_name="anna",
+        seed=1,
+        first_trials=[FIRST],
+        trials=4,
+        steps=400,
+    )
+    assert again.noted(again.earlier[0]) == {50: checkpoint(0.5, 0.9), 100: checkpoint(0.2, 0.8)}
+    assert suggested(again, "x") == {"number": 0, "params": FIRST, "noted": 100}
+    again.on_trial_complete("x", {"step": 150, **checkpoint(0.1, 0.7)})
+    (trial,) = loaded(tmp_path).trials
+    assert (trial.state, trial.values, trial.user_attrs["told_step"]) == (TrialState.COMPLETE, [0.5, 0.9], 50)

@@ -30,3 +30,10 @@ def test_the_table_shows_clock_and_trials() -> None:
         progress.started(failed())
     assert "[0:00,  50%, " in text.getvalue()
     assert "failed" in text.getvalue()
+
+
+def test_a_duplicate_is_no_work_that_was_planned() -> None:
+    progress = Progress(2, dict, Console(file=io.StringIO(), width=200))
+    progress.started(failed())
+    progress.started(TrialRecord(id="001", params={}, steps=100, state=JobState.DUPLICATE))
+    assert progress.done_share() == 0.5

@@ -65,3 +65,12 @@ def test_a_failed_trial_is_a_state_with_a_reason_never_a_number() -> None:
         "checkpoints": [],
         "seconds": 0.0,
     }
+
+
+def test_a_duplicate_shows_the_figures_of_the_first_and_sends_nobody_to_the_final(make_report: Make) -> None:
+    first = record("3", make_report(50, 0.2), make_report(100, 0.5))
+    again = TrialRecord(id="5", params={"rank": 4}, steps=100, state=JobState.DUPLICATE, same_as="3")
+    shown = again.as_result(first)
+    assert (shown["state"], shown["best_step"], shown["metrics"]["objective"]) == ("duplicate", 100, 0.5)
+    assert shown["checkpoints"] == [], "nothing was trained"
+    assert ranked([again, first]) == [first]

@@ -40,7 +40,13 @@ def test_the_flags_are_these_and_no_others() -> None:
     options = typer.main.get_command(_app()).params
     assert sorted(name for option in options for name in option.opts) == [
         "--address",
+        "--dry-run",
+        "--max-cost",
+        "--max-gpu-hours",
+        "--max-minutes",
         "--name",
+        "--preset",
+        "--resume",
         "--set",
         "--trials",
         "config",
@@ -89,8 +95,23 @@ def test_bad_photos_are_all_named_and_nothing_is_started(
     assert not (tmp_path / "runs").exists(), "no run was begun"
 
 
-@pytest.mark.parametrize("arguments", [["--trials", "0"], ["--set", "name=a/b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--trials", "0"], ["--set", "name=a/b"], ["--max-minutes", "0"], ["--max-cost", "5"], ["--preset", "quik"]],
+)
 def test_values_of_flags_are_checked_like_the_files(
     arguments: list[str], document: dict[str, Any], write_config: Write, tmp_path: Path
 ) -> None:
     assert command(str(write_config(document)), *arguments, cwd=tmp_path).returncode == 2
+
+
+def test_the_demo_finds_a_name_of_its_own_each_time(tmp_path: Path) -> None:
+    assert run._free_name(tmp_path, "demo") == "demo"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo-2").mkdir()
+    assert run._free_name(tmp_path, "demo") == "demo-3"
+
+
+def test_a_run_that_does_not_exist_cannot_go_on(tmp_path: Path) -> None:
+    done = command("--resume", "runs/anna", cwd=tmp_path)
+    assert (done.returncode, "is not a run: it holds no search.yaml" in done.stderr) == (2, True)

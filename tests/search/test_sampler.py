@@ -128,3 +128,83 @@ def test_what_is_told_steers_what_is_proposed(tmp_path: Path) -> None:
             values.append(value)
         gains.append(sum(values[20:]) / 20 - sum(values[:10]) / 10)
     assert sum(gains) / 4 > 0.2
+
+
+def reopened(tmp_path: Path, trials: int = 4, first: int = 1) -> OptunaSampler:
+    """The sampler of a later process."""
+    return OptunaSampler(
+        SPACE,
+        metric="objective",
+        journal=tmp_path / "journal.log",
+        study_name="renamed since",
+        seed=1,
+        first_trials=[{"learning_rate": 1e-4, "rank": 8, "steps": steps} for steps in (150, 100)[:first]],
+        trials=trials,
+        steps=400,
+    )
+
+
+def test_unfinished_trials_go_on_first_under_their_numbers_and_there_are_as_many_as_were_asked_for(
+    sampler: OptunaSampler, tmp_path: Path
+) -> None:
+    before = [suggested(sampler, name) for name in "abc"]
+    sampler.on_trial_result("a", {"step": 50, "objective": 0.2})
+    sampler.on_trial_result("b", {"step": 50, "objective": 0.5})
+    sampler.on_trial_complete("b", error=True)
+    again = reopened(tmp_path)
+    assert again.remaining == 3
+    assert [trial.number for trial in again.earlier] == [0, 1, 2]
+    assert suggested(again, "x") == {**before[0], "noted": 50}
+    assert suggested(again, "y") == {**before[2], "noted": 0}
+    last = suggested(again, "z")
+    assert last["number"] == 3
+    no_more: object = again.suggest("w")
+    assert no_more == Searcher.FINISHED
+    again.on_trial_result("x", {"step": 50, "objective": 0.9})  # told already
+    again.on_trial_complete("x", {"step": 150, "objective": 0.4})
+    again.on_trial_complete("z", {"step": last["params"]["steps"], "objective": 0.1})
+    assert [trial.state.name for trial in journal(tmp_path)] == ["COMPLETE", "FAIL", "RUNNING", "COMPLETE"]
+    assert journal(tmp_path)[0].intermediate_values == {50: 0.2, 150: 0.4}
+    assert reopened(tmp_path).remaining == 1
+    assert reopened(tmp_path, trials=6).remaining == 3
+
+
+def test_another_part_draws_other_trials(tmp_path: Path) -> None:
+    """The same seed again would propose the first part's trials once more."""
+    first = reopened(tmp_path, first=0)
+    drawn = [suggested(first, name)["params"]["learning_rate"] for name in "ab"]
+    for name in "ab":
+        first.on_trial_complete(name, {"step": 150, "objective": 0.1})
+    second = reopened(tmp_path, first=0)
+    drawn += [suggested(second, name)["params"]["learning_rate"] for name in "cd"]
+    assert len(set(drawn)) == 4
+
+
+def test_first_trials_that_a_kill_kept_from_the_journal_still_come_first(tmp_path: Path) -> None:
+    reopened(tmp_path, first=1)
+    again = reopened(tmp_path, first=2)
+    assert [suggested(again, name)["params"]["learning_rate"] for name in "ab"] == [1e-4, 1e-4]
+    assert len(again.study.trials) == 2
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_settings_that_a_kill_kept_from_the_journal_are_drawn(
+    kept: int, sampler: OptunaSampler, tmp_path: Path
+) -> None:
+    """Optuna writes a line a setting. Those of an enqueued trial are its own, however many lines are lost."""
+    suggested(sampler, "a")
+    suggested(sampler, "b")
+    path = tmp_path / "journal.log"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: len(lines) - 3 + kept]))
+    again = reopened(tmp_path)
+    assert suggested(again, "x")["params"] == {"learning_rate": 1e-4, "rank": 8, "steps": 150}
+    second = suggested(again, "y")
+    assert (second["number"], set(second["params"])) == (1, set(SPACE))
+    assert clip(SPACE, second["params"]) == second["params"]
+
+
+def test_notes_stay_in_the_journal(sampler: OptunaSampler, tmp_path: Path) -> None:
+    sampler.note("seconds", {"total": 1.5})
+    sampler.note("seconds", {"total": 2.5})
+    assert reopened(tmp_path).notes == {"seconds": {"total": 2.5}}

@@ -1,6 +1,6 @@
 """Whole searches with real parts, through the command a user types.
 
-One as it should go, by weights; one in mode `pareto` whose worker is killed; one interrupted.
+One as it should go, by weights; one in mode `pareto` whose worker is killed; one interrupted twice and resumed.
 """
 
 import json
@@ -232,6 +232,9 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "seconds",
     }
     assert set(result["champion"]["params"]) == {"learning_rate", "rank", "alpha", "targets", "steps"}
+    assert set(result["cost"]["budget"]) == {"seconds", "hours", "price", "unit", "limit", "cut_off", "forecast"}
+    assert result["cost"]["budget"]["unit"] == "seat hours"
+    assert "forecast after 2 trials: " in run.output
     assert set(result["mlflow"]) == {"tracking_uri", "experiment_id", "run_id"}, "MLflow had no failure"
     assert [trial["id"] for trial in result["trials"]] == ["000", "001", "002"]
     assert {trial["state"] for trial in result["trials"]} <= {"finished", "stopped"}
@@ -426,16 +429,6 @@ def test_the_card_tells_how_to_use_and_make_it_again(run: Run) -> None:
         assert file.metadata()["step"] == str(run.result["champion"]["step"])
 
 
-def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(run: Run, tmp_path: Path) -> None:
-    from search.config import ConfigurationError, load_config
-    from search.session import run_folder
-
-    config = load_config(run.home / "search.yaml").model_copy(update={"runs": tmp_path})
-    assert [run_folder(config, new_name=True).name for _ in range(3)] == ["anna", "anna-2", "anna-3"]
-    with pytest.raises(ConfigurationError, match="exists already"):
-        run_folder(config, new_name=False)
-
-
 @pytest.fixture(scope="module")
 def pareto(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
     """A search in mode `pareto`, and the number of the training worker that was killed in the middle of a trial."""
@@ -545,26 +538,123 @@ def front_of(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: one[name] for name in names} for one in sorted(unbeaten, key=lambda each: each["likeness"])]
 
 
-def test_ctrl_c_ends_the_search_and_all_its_processes(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    wait_for_a_checkpoint(process, tmp_path)
+@dataclass(frozen=True)
+class Parts:
+    """A search in three parts: ended by SIGTERM, by Ctrl-C twice, and by itself."""
+
+    first: Run
+    first_result: dict[str, Any]
+    first_page: str
+    """Its report."""
+    orphans: list[psutil.Process]
+    """Processes that were left after the first two parts."""
+    second: Run
+    last: Run
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    home = tmp_path_factory.mktemp("parts")
+    process = start(home)
+    wait_for_a_checkpoint(process, home)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
-    process.send_signal(signal.SIGINT)
-    ended = finish(process, tmp_path)
-    assert ended.code == 130, ended.output
-    assert "interrupted" in ended.output
-    assert "Traceback" not in ended.output
+    process.send_signal(signal.SIGTERM)
+    first = finish(process, home)
     _, alive = psutil.wait_procs(children, timeout=30)
-    assert not alive, "no process outlives the search"
-    assert list(ended.folder.glob("trials/*/step-20/report.json")), "what was scored stays"
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments)
-    assert runs
-    assert {run.info.status for run in runs} <= {"KILLED", "FINISHED"}
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert [run.info.status for run in parents] == ["KILLED"]
+    first_result, first_page = first.result, (first.folder / "report.html").read_text("utf-8")
+
+    process = start(home, "--resume", "runs/anna")
+    children = wait_for_workers(process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    second = finish(process, home)
+    _, left = psutil.wait_procs(children, timeout=30)
+
+    # What a kill may leave behind.
+    with (first.folder / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":7,"worker_id":"')
+    (first.folder / "trials" / "000" / "step-40.0123.tmp").mkdir()
+    for state in first.folder.glob("trials/*/state/optimizer.safetensors"):
+        state.write_bytes(state.read_bytes()[:1000])
+    last = finish(start(home, "--resume", "runs/anna"), home)
+    return Parts(first, first_result, first_page, alive + left, second, last)
+
+
+def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) -> None:
+    first, result = parts.first, parts.first_result
+    assert first.code == 130, first.output
+    assert "Traceback" not in first.output
+    assert first.output.splitlines()[-1] == "interrupted; go on with: python -m search.run --resume runs/anna"
+    assert result["status"] == "interrupted"
+    assert result["champion"] is None
+    assert any(trial["checkpoints"] for trial in result["trials"]), "what was scored is told"
+    running = [trial for trial in result["trials"] if trial["state"] == "running"]
+    assert running
+    assert all(trial["reason"].startswith("interrupted by SIGTERM; last scored at step ") for trial in running)
+    assert "There is no champion: interrupted." in parts.first_page
+
+
+def test_no_process_outlives_an_interrupted_search(parts: Parts) -> None:
+    assert parts.second.code == 130, parts.second.output
+    assert parts.orphans == []
+
+
+def test_a_resumed_search_ends_as_an_unbroken_one_would(parts: Parts) -> None:
+    last = parts.last
+    assert last.code == 0, last.output
+    result = last.result
+    assert [trial["id"] for trial in result["trials"]] == ["000", "001", "002"]
+    assert {trial["state"] for trial in result["trials"]} <= {"finished", "stopped"}
+    for trial in result["trials"]:
+        steps = [checkpoint["step"] for checkpoint in trial["checkpoints"]]
+        assert steps == sorted(set(steps)), "no checkpoint twice"
+    before = {trial["id"]: trial for trial in parts.first_result["trials"]}
+    for name, trial in before.items():
+        after = next(other for other in result["trials"] if other["id"] == name)
+        assert after["params"] == trial["params"], "the same trial under the same number"
+        assert after["checkpoints"][: len(trial["checkpoints"])] == trial["checkpoints"]
+    assert result["base"]["search"] == parts.first_result["base"]["search"], "measured once"
+    assert result["seconds"]["total"] > parts.first_result["seconds"]["total"]
+    folders = {path.name for path in last.folder.glob("trials/*/*")}
+    assert folders <= {"step-20", "step-40", "step-60"}, "nothing half-written, nothing to go on from"
+
+
+def test_the_journal_of_a_resumed_search_holds_each_trial_once(parts: Parts) -> None:
+    storage = JournalStorage(JournalFileBackend(str(parts.last.folder / "journal.log")))
+    trials = optuna.load_study(study_name="anna", storage=storage).trials
+    told = {"finished": "COMPLETE", "stopped": "PRUNED"}
+    assert [trial.state.name for trial in trials] == [told[trial["state"]] for trial in parts.last.result["trials"]]
+
+
+def test_mlflow_keeps_one_run_a_trial_however_often_the_search_was_resumed(parts: Parts) -> None:
+    result, client = parts.last.result, parts.last.client
+    assert result["mlflow"] == parts.first_result["mlflow"]
+    runs = client.search_runs([result["mlflow"]["experiment_id"]])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.data.tags["trial"] for run in children) == ["000", "001", "002"]
+    assert len(runs) == 1 + TRIALS
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    told = {trial["id"]: trial for trial in result["trials"]}
+    for run in children:
+        trial = told[run.data.tags["trial"]]
+        assert run.data.tags["state"] == trial["state"]
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "objective")]
+        assert sorted(steps) == [point["step"] for point in trial["checkpoints"]], "each checkpoint is logged once"
+
+
+def test_a_search_that_has_ended_says_so_and_a_name_in_use_is_refused(parts: Parts) -> None:
+    home, before = parts.last.home, (parts.last.folder / "result.json").read_bytes()
+    again = finish(start(home, "--resume", "runs/anna"), home)
+    assert again.code == 0
+    assert "has ended already: champion; ask for more with --trials" in again.output
+    refused = finish(start(home), home)
+    assert refused.code == 2
+    assert "give another --name, or go on with it: --resume" in refused.output
+    fewer = finish(start(home, "--resume", "runs/anna", "--trials", "2"), home)
+    assert (fewer.code, "has begun 3; ask for as many or more" in fewer.output) == (2, True)
+    assert (parts.last.folder / "result.json").read_bytes() == before
 
 
 def wait_for_a_checkpoint(process: subprocess.Popen[str], home: Path) -> None:
@@ -575,6 +665,24 @@ def wait_for_a_checkpoint(process: subprocess.Popen[str], home: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"no checkpoint was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")
+
+
+def is_training_worker(process: psutil.Process) -> bool:
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+
+
+def wait_for_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """All processes of a search, once its training workers are among them."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        children = psutil.Process(process.pid).children(recursive=True)
+        if any(map(is_training_worker, children)):
+            return children
+        time.sleep(0.1)
+    pytest.fail(f"no training worker was seen; the search said:\n{process.stdout.read() if process.stdout else ''}")
 
 
 def kill_a_worker(process: subprocess.Popen[str], home: Path) -> int:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from search.space import Choice, Dimension, FloatRange, IntRange, Space, Value, clip, extremes, largest
+from search.space import AnyDimension, Choice, Dimension, FloatRange, IntRange, Space, Value, clip, extremes, largest
 
-DIMENSION: TypeAdapter[FloatRange | IntRange | Choice] = TypeAdapter(Dimension)
+DIMENSION: TypeAdapter[AnyDimension] = TypeAdapter(Dimension)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.config import load_config
+from search.job import Report
+from search.record import TrialRecord
 from search.stopping import SparingAsha, scheduler
 
 Write = Callable[[dict[str, Any]], Path]
@@ -54,3 +56,20 @@ def test_without_room_for_a_rung_trials_run_to_their_ends(
 ) -> None:
     document["stopping"] = stopping
     assert isinstance(scheduler(load_config(write_config(document))), FIFOScheduler)
+
+
+def test_what_earlier_parts_of_a_search_have_scored_counts_at_every_rung(
+    document: dict[str, Any], write_config: Write, make_report: Callable[..., Report]
+) -> None:
+    document["stopping"] = {"grace_period": 50, "reduction_factor": 2}
+    records = [TrialRecord(id=f"{number:03d}", params={}, steps=150) for number in (1, 2)]
+    for record, value in zip(records, (0.5, 0.9), strict=True):
+        record.add(make_report(50, value))
+    asha = scheduler(load_config(write_config(document)), records)
+    assert isinstance(asha, SparingAsha)
+    asha.set_search_properties("objective", "max")
+    assert decide(asha, 3, 50, 0.6) == TrialScheduler.STOP, "the median of the others is 0.7"
+    assert decide(asha, 4, 50, 0.8) == TrialScheduler.CONTINUE
+    # Trial 1 goes on: what it had at step 50 was decided on then, and is not taken for its value at step 100.
+    assert decide(asha, 1, 100, 0.1) == TrialScheduler.CONTINUE, "the first at this rung"
+    assert decide(asha, 4, 100, 0.05) == TrialScheduler.STOP

@@ -20,6 +20,7 @@ from evaluation.hw10 import SEED, hw10_generation
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
 from search.config import SearchConfig
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
+from search.kept_training import SPENT_FILE
 from search.photo_split import read_split
 from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
@@ -27,6 +28,7 @@ from trainer.adapter_files import WEIGHTS_FILE
 from trainer.bucketed_cache import build_bucketed_cache
 from trainer.buckets import AspectBuckets
 from trainer.config import TrainingConfig
+from trainer.files import write_file
 from trainer.loop import TrainingJob
 from trainer.photos import load_photos, split_photos
 
@@ -61,7 +63,9 @@ def workbench(setup: WorkbenchSetup) -> Workbench:
     return Workbench(setup)
 
 
-def do(bench: Workbench, job: Job, go_on: Callable[[int], bool] = lambda step: True) -> list[Report]:
+def do(
+    bench: Workbench, job: Job, go_on: Callable[[int], bool] = lambda step: True, *, keeps_state: bool = False
+) -> list[Report]:
     reports: list[Report] = []
 
     def keep(report: Report | None) -> bool:
@@ -69,7 +73,7 @@ def do(bench: Workbench, job: Job, go_on: Callable[[int], bool] = lambda step: T
         reports.append(report)
         return True
 
-    bench.do(job, report=keep, go_on=go_on)
+    bench.do(job, report=keep, go_on=go_on, keeps_state=lambda: keeps_state)
     return reports
 
 
@@ -131,6 +135,46 @@ def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
     expected, found = (load_file(folder / "step-8" / WEIGHTS_FILE) for folder in (job.folder, again.folder))
     assert expected.keys() == found.keys()
     assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(workbench: Workbench, job: TrainJob) -> None:
+    steps: list[int] = []
+
+    def until(last: int) -> Callable[[int], bool]:
+        def go_on(step: int) -> bool:
+            steps.append(step)
+            return step < last
+
+        return go_on
+
+    assert [report.step for report in do(workbench, job, until(6), keeps_state=True)] == [4]
+    spent = json.loads((job.folder / STATE / SPENT_FILE).read_text("utf-8"))
+    assert spent["training_seconds"] > 0
+    write_file(job.folder / STATE / SPENT_FILE, lambda path: path.write_text('{"training_seconds": 100}'))
+    before, after = do(workbench, job, until(99))
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "no step twice"
+    assert (before.step, before.training_seconds < 100) == (4, True)
+    assert (after.step, after.training_seconds > 100) == (8, True)
+
+
+@pytest.mark.parametrize("damage", ["half an optimizer", "half a state", "an earlier report"])
+def test_a_damaged_state_costs_its_steps_and_no_more(
+    damage: str, workbench: Workbench, job: TrainJob, tmp_path: Path
+) -> None:
+    whole = do(workbench, replace(job, folder=tmp_path / "whole"))
+    do(workbench, job, lambda step: step < 6, keeps_state=True)
+    file = {
+        "half an optimizer": job.folder / STATE / "optimizer.safetensors",
+        "half a state": job.folder / STATE / "training_state.json",
+        "an earlier report": job.folder / "step-4" / "report.json",
+    }[damage]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    steps: list[int] = []
+    reports = do(workbench, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "from its beginning, once"
+    assert [report.metrics for report in reports] == [report.metrics for report in whole]
+    assert Report.find(job.folder / "step-4") == reports[0]
+    assert not (job.folder / STATE).exists()
 
 
 def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(

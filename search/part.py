@@ -1,0 +1,261 @@
+"""One part of a search: what one process does of it, in the order of the straight line."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from rich.console import Console
+
+from evaluation.scores import SECOND_LIKENESS
+from search.accountant import Accountant, Before
+from search.anchors import measure_anchors
+from search.budget import Rate
+from search.card import write_card
+from search.champion import export_champion
+from search.clock import TOTAL, Clock
+from search.config import SearchConfig
+from search.dispatch import Dispatch, JobFailedError
+from search.final import Final, NoCandidateError, run_final
+from search.images import IMAGES_FILE, write_images
+from search.job import STATE, JobState, Report
+from search.pool import Pool
+from search.progress import Progress
+from search.record import TrialRecord
+from search.report import write_report
+from search.result import CHAMPION, SearchResult, build_result
+from search.resume import INTERRUPTED as INTERRUPTED_STATUS
+from search.sampler import StudySampler
+from search.samples import write_samples
+from search.second_judging import SecondJudging
+from search.second_opinion import NoOpinion, SecondOpinion
+from search.stop import Stop
+from search.strengths import Sweep, sweep_strengths
+from search.study import run_study
+from search.summary import summary, tell
+from search.tracking import Tracker
+from search.trial import TrialSetup
+from search.trial_table import write_trials
+from search.watcher import Watcher
+from search.workbench_setup import WorkbenchSetup
+from trainer.files import written_folder
+from trainer.loadable import loadable
+
+SAVE_SECONDS = 20.0
+"""How long an interrupted search waits for seats to save what they train, and to end a scoring that is under way."""
+
+
+@dataclass
+class SearchPart:
+    """From the seats to the result; what earlier parts have measured is taken as it is."""
+
+    config: SearchConfig
+    workbench: WorkbenchSetup
+    folder: Path
+    tracker: Tracker
+    console: Console
+    clock: Clock
+    sampler: StudySampler
+    earlier: list[TrialRecord]
+    stop: Stop
+    address: str | None = None
+    base: Report | None = None
+    final: Final | None = None
+    opinion: SecondOpinion | NoOpinion | None = None
+    sweep: Sweep | None = None
+    watcher: Watcher | None = None
+    accountant: Accountant | None = None
+    status: str = ""
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return self.watcher.records if self.watcher else self.earlier
+
+    def run(self, seats: int) -> tuple[SearchResult, bool]:
+        """The result, and whether all seats have left."""
+        gpus = "GPU" in ray.cluster_resources()
+        with ExitStack() as stack:
+            with Pool(self.config.seats, self.workbench, self.folder / "ray", gpus=gpus, count=seats) as pool:
+                try:
+                    self._measure(pool.dispatch, seats)
+                except (JobFailedError, NoCandidateError) as error:
+                    self.status = str(error)
+                except KeyboardInterrupt:
+                    # What is under way is kept; the seats are given a moment for it.
+                    pool.dispatch.pause(self.stop.reason)
+                    pool.hurried = not pool.dispatch.rest(SAVE_SECONDS)
+                    self.status = INTERRUPTED_STATUS
+                # From here on a first signal changes nothing: all that is left is to write down what there is.
+                stack.enter_context(self.stop.heed())
+            return self._conclude(seats), pool.closed
+
+    def _measure(self, dispatch: Dispatch, seats: int) -> None:
+        config, clock = self.config, self.clock
+        self.console.print(f"starting {seats} seat(s)", highlight=False)
+        with clock.phase("start"):
+            self.base, anchors = measure_anchors(dispatch, self.folder, "validation")
+            began = time.monotonic()
+            second_judging = SecondJudging.begin(dispatch, config, self.base, self.folder)
+            judging = time.monotonic() - began if second_judging is not None else 0.0
+            # Where all that was measured before: trials that no seat could do would fail, and stay so in the journal.
+            dispatch.wait_for_seat()
+        self.tracker.metrics(self.base.metrics, prefix="base_")
+        self.tracker.picture(self.base.folder / "grid.png", "base")
+        trials = TrialSetup(config=config, dispatch=dispatch, anchors=anchors, folder=self.folder / "trials")
+        with Progress(config.trials, dispatch.steps, self.console) as progress, clock.phase("search"):
+            self.watcher = Watcher(trials, self.tracker, progress, self.sampler, clock, self.earlier)
+            self.accountant = Accountant(
+                config,
+                rate=Rate.of(config.seats, seats, config.budget, gpus="GPU" in ray.cluster_resources()),
+                seats=seats,
+                before=Before(base=self.base, judging=judging),
+                elapsed=lambda: clock.seconds()[TOTAL],
+                records=self.watcher.so_far,
+                steps=dispatch.steps,
+                request=self.stop.request,
+                say=lambda line: tell(self.console, line),
+            )
+            with self.accountant:
+                run_study(
+                    config,
+                    trials,
+                    self.watcher,
+                    self.sampler,
+                    self.stop,
+                    earlier=self.earlier,
+                    seats=seats,
+                    run_folder=self.folder,
+                )
+        if self.stop.interrupted:
+            raise KeyboardInterrupt
+        if self.stop.requested:
+            dispatch.rest(SAVE_SECONDS)
+            dispatch.unpause()
+        with clock.phase("final"):
+            self.final = run_final(dispatch, config, self.records, self.folder / "final", say=self.console.print)
+            if second_judging is not None:
+                self.opinion = second_judging.opinion(self.records, self.final)
+            self.sweep = sweep_strengths(dispatch, config, self.final, self.folder / "final" / "strengths")
+
+    def _conclude(self, seats: int) -> SearchResult:
+        config, folder, final, tracker = self.config, self.folder, self.final, self.tracker
+        interrupted = self.status == INTERRUPTED_STATUS
+        if interrupted:
+            final = None  # it may have been reached, but not all that belongs to it
+        cut_off = [record for record in self.records if record.state is JobState.RUNNING]
+        for record in cut_off:
+            step = record.reports[-1].step if record.reports else 0
+            record.reason = f"{self.stop.reason or self.status}; last scored at step {step}"
+            if not interrupted:
+                record.state = JobState.STOPPED
+                tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
+        if not interrupted:
+            _remove_leftovers(folder / "trials", folder / "final", kept=[record.id for record in cut_off])
+        model_uri = None
+        if final is not None:
+            self.status = CHAMPION
+            model_uri = self._crown(final)
+        images = () if self.base is None else (self._write_images(final),)
+        result = build_result(
+            config,
+            folder,
+            status=self.status,
+            base=self.base,
+            final=final,
+            opinion=self.opinion if final is not None else None,
+            records=self.records,
+            sweep=self.sweep if final is not None else None,
+            model_uri=model_uri,
+            seconds=self.clock.seconds(),
+            seats=seats,
+            mlflow=_mlflow(tracker),
+            budget=self.accountant.as_result(self.clock.seconds()[TOTAL]) if self.accountant else None,
+        )
+        self.clock.save()
+        files = (
+            result.write(),
+            write_report(result, self.workbench.split.reference),
+            write_trials(result.values["trials"], folder),
+            *images,
+        )
+        if interrupted:
+            tracker.interrupt(self.status, files)
+        else:
+            card = (folder / "champion" / "README.md",) if final else ()
+            tracker.finish(self.status, (*files, *card), failed=final is None)
+        for line in summary(result, final, self.address):
+            tell(self.console, line)
+        if self.accountant is not None:
+            tell(self.console, self.accountant.summary(self.clock.seconds()[TOTAL]))
+        return result
+
+    def _crown(self, final: Final) -> str | None:
+        """Write the champion's folder and register it; where it is registered, None if MLflow failed."""
+        config, folder, opinion = self.config, self.folder, self.opinion
+        with written_folder(folder / "champion") as temporary:
+            export_champion(final, temporary, config.name)
+            write_samples(final, temporary / "samples.png")
+        split = self.workbench.split
+        write_card(
+            config,
+            final,
+            folder / "champion",
+            photos=(len(split.training), len(split.reference)),
+            prompt=self.workbench.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
+            second_judge=opinion.line if opinion else "",
+        )
+        self.tracker.metrics(final.champion.final.metrics, prefix="champion_")
+        self.tracker.picture(folder / "champion" / "samples.png", "champion")
+        if isinstance(opinion, SecondOpinion):
+            _track(opinion, self.records, self.tracker)
+        return _register(config, final, folder, self.tracker)
+
+    def _write_images(self, final: Final | None) -> Path:
+        assert self.base is not None, "without it nothing was scored"
+        return write_images(
+            self.folder / IMAGES_FILE,
+            base=self.base,
+            records=self.records,
+            final=final,
+            sweep=self.sweep if final is not None else None,
+            prompt_sets=self.workbench.prompt_sets,
+            other_sets=self.workbench.other_sets,
+        )
+
+
+def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:
+    """What stopped or killed trainings keep to go on from, but for the trials that were only cut off."""
+    for folder in folders:
+        for leftover in (*folder.glob(f"*/{STATE}"), *folder.glob("*/*.tmp")):
+            if leftover.parent.name in kept:
+                continue
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
+    champion = final.champion
+    metadata = {
+        "trial": champion.record.id,
+        "step": str(champion.candidate.step),
+        "trigger": config.photos.trigger,
+        **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
+    }
+    return tracker.champion(config.name, folder / "champion", loadable(config.model), metadata)
+
+
+def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:
+    """The second judge's likeness with each trial's run, its agreement with the search's."""
+    for record in records:
+        if record.best is not None and record.id in opinion.trials:
+            tracker.trial_metrics(record.id, {SECOND_LIKENESS: opinion.trials[record.id]}, record.best.step)
+    tracker.metrics(opinion.as_metrics())
+
+
+def _mlflow(tracker: Tracker) -> dict[str, str]:
+    values = {"tracking_uri": tracker.shown_uri, "experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+    return {**values, "failure": tracker.failure} if tracker.failure else values

@@ -1,0 +1,134 @@
+"""The run folder: made new or taken up again, held by one process at a time, cleared of what a kill left half done."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from search.config import ConfigurationError, SearchConfig, dump_config
+from search.inputs import read_inputs, write_inputs
+from search.journal import mend_journal
+from trainer.files import write_file
+
+CONFIGURATION_FILE = "search.yaml"
+JOURNAL_FILE = "journal.log"
+LOCK_FILE = "search.lock"
+
+
+class RunFolder:
+    """A run folder that this process holds until it leaves the `with` block, or dies.
+
+    Attributes:
+        path: The folder.
+        is_new: Whether this process has made it.
+    """
+
+    def __init__(self, path: Path, descriptor: int, *, is_new: bool) -> None:
+        self.path = path
+        self.is_new = is_new
+        self._descriptor = descriptor
+
+    @classmethod
+    def make(cls, config: SearchConfig) -> RunFolder:
+        """A folder that did not exist: no run is ever overwritten.
+
+        Raises:
+            ConfigurationError: the run's name is in use.
+        """
+        config.runs.mkdir(parents=True, exist_ok=True)
+        path = config.runs / config.name
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise ConfigurationError(
+                f"the run {path} exists already; give another --name, or go on with it: --resume {path}"
+            ) from None
+        return cls(path, _lock(path), is_new=True)
+
+    @classmethod
+    def take_up(cls, path: Path) -> RunFolder:
+        """A folder that an earlier process has left, cleared of what it has left half done.
+
+        Raises:
+            ConfigurationError: another process is at it.
+            JournalError: the journal is damaged in the middle.
+        """
+        folder = cls(path, _lock(path), is_new=False)
+        try:
+            _put_back(path)
+            mend_journal(folder.journal)
+        except BaseException:
+            folder.__exit__(None, None, None)
+            raise
+        # Ray's own snapshots, which nothing here reads: a kill may have left them in any shape.
+        shutil.rmtree(path / "ray", ignore_errors=True)
+        return folder
+
+    @property
+    def journal(self) -> Path:
+        return self.path / JOURNAL_FILE
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """What the search was begun with, by name; empty if that was not written down."""
+        return read_inputs(self.path)
+
+    def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
+        """Write down what is searched, with what."""
+        write_inputs(self.path, inputs)
+        write_file(self.path / CONFIGURATION_FILE, lambda path: path.write_text(dump_config(config), "utf-8"))
+
+    def discard(self) -> None:
+        """Remove a folder that this process has made and in which nothing has been done."""
+        if self.is_new:
+            shutil.rmtree(self.path)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def _lock(path: Path) -> int:
+    """A lock that ends with this process, however that ends; the file itself says nothing.
+
+    Raises:
+        ConfigurationError: another process holds it.
+    """
+    # Python closes it in processes that are started: none of Ray's outlives us with our lock.
+    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"another process is searching in {path}; wait for its end, or interrupt it with Ctrl-C"
+        ) from None
+    return descriptor
+
+
+def _put_back(path: Path) -> None:
+    """Finish what `trainer.files` was doing when it was killed: a folder is the old or the new one, never neither."""
+    for kept in (path, *_folders(path / "trials"), path / "final", *_folders(path / "final"), path / "second-judge"):
+        for replaced in kept.glob("*.old"):
+            original = replaced.with_name(replaced.name.split(".")[0])
+            if original.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(original)
+        for temporary in kept.glob("*.tmp"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink()
+
+
+def _folders(path: Path) -> list[Path]:
+    return [folder for folder in path.glob("*") if folder.is_dir() and not folder.name.endswith((".tmp", ".old"))]

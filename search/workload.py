@@ -1,0 +1,133 @@
+"""What a search has to do, in numbers: trials, steps, checkpoints and images, as its configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from search.config import SearchConfig
+from search.forecast import Rungs
+from search.front import Candidate, own_entrant
+from search.front import entrants as choose_entrants
+from search.job import JobState
+from search.prompts import other_sets, prompt_sets
+from search.record import TrialRecord
+from search.space import Choice, IntRange, largest
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The work of a search."""
+
+    config: SearchConfig
+    images: int
+    """Of one scored checkpoint."""
+    final_images: int
+    """Of one adapter in the final."""
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> Workload:
+        """What a configuration asks for.
+
+        Raises:
+            ConfigurationError: the prompts cannot be used.
+        """
+        person = prompt_sets(config)
+        others = other_sets(config, person)
+        counts = {name: len(list(prompts.pairs())) for name, prompts in person.items()}
+        for name, prompts in others.items():
+            counts[name] += len(list(prompts.pairs()))
+        return cls(config, counts["validation"], counts["final"])
+
+    @property
+    def trials(self) -> int:
+        return self.config.trials
+
+    @property
+    def spared(self) -> int:
+        """How many of the first trials are never stopped."""
+        return len(self.config.first_trials)
+
+    @cached_property
+    def planned_steps(self) -> tuple[int, ...]:
+        """Lengths that a trial may have, each as likely as the others before anything is learnt."""
+        match self.config.space.get("steps"):
+            case IntRange(low=low, high=high, step=step):
+                return tuple(range(low, high + 1, step))
+            case Choice(values=values):
+                return tuple(int(value) for value in values)
+            case _:
+                return (self.config.training.steps,)
+
+    @property
+    def mean_steps(self) -> float:
+        return fmean(self.planned_steps)
+
+    def first_steps(self, number: int) -> int | None:
+        """The length of a first trial that the configuration gives; None where it is drawn."""
+        if number >= self.spared:
+            return None
+        settings = self.config.settings(self.config.nearest_draw(self.config.first_trials[number]))
+        if "steps" in self.config.space and "steps" not in settings:
+            return None
+        return self.config.training_config(settings, seed=0).steps
+
+    def checkpoints(self, steps: int) -> tuple[int, ...]:
+        """Steps at which a trial of that length is scored."""
+        every = self.config.evaluation.every
+        return (*range(every, steps, every), steps)
+
+    def rungs(self, records: Sequence[TrialRecord] = ()) -> Rungs:
+        """Where trials are stopped early, and what became of these there."""
+        stopping = self.config.stopping
+        steps = []
+        longest = largest(self.config.space["steps"]) if "steps" in self.config.space else self.config.training.steps
+        rung: float = stopping.grace_period
+        while stopping.enabled and rung < longest:
+            steps.append(rung)
+            rung *= stopping.reduction_factor
+        return Rungs(
+            steps=tuple(steps),
+            # Few trials are dominated by most others in two values at once: the rule would stop too many.
+            reduction_factor=1 if self.config.evaluation.objective.mode == "pareto" else stopping.reduction_factor,
+            seen={rung: self._seen(rung, records) for rung in steps},
+        )
+
+    def coming(self, begun: int, rungs: Rungs) -> list[tuple[float, float]]:
+        """Expected steps and checkpoints of each trial that has not begun.
+
+        Args:
+            begun: Trials that have, in the order of their numbers.
+            rungs: Where they may be stopped.
+        """
+        drawn = [rungs.expected(self.checkpoints(steps)) for steps in self.planned_steps]
+        mean = (fmean(steps for steps, _ in drawn), fmean(scored for _, scored in drawn))
+        given = [self.first_steps(number) for number in range(begun, self.trials)]
+        return [mean if steps is None else Rungs(seen={}).expected(self.checkpoints(steps)) for steps in given]
+
+    def entrants(self, records: Sequence[TrialRecord]) -> list[Candidate]:
+        """Who would be in the final if the search ended now, the first trial among them."""
+        rule = self.config.evaluation.objective
+        chosen = choose_entrants(records, rule, self.config.final.candidates)
+        first = own_entrant(records[0], rule) if records else None
+        if first is not None and all(record is not records[0] for record, _ in chosen):
+            chosen.append((records[0], first))
+        return chosen
+
+    def entrant_count(self) -> int:
+        """How many will be in the final of a whole search, at most: the best and the first trial."""
+        return min(self.config.final.candidates + 1, self.trials)
+
+    def _seen(self, rung: float, records: Sequence[TrialRecord]) -> tuple[int, int]:
+        compared = went_on = 0
+        for record in records:
+            at = next((report.step for report in record.reports if report.step >= rung), None)
+            if at is None or at >= record.steps or int(record.id) < self.spared:
+                continue
+            last = record.reports[-1].step
+            if last > at or record.state is JobState.STOPPED:
+                compared += 1
+                went_on += last > at
+        return compared, went_on

@@ -1,0 +1,54 @@
+"""The forecast's arithmetic, worked by hand."""
+
+import pytest
+
+from search.forecast import Forecast, Rungs, final_seconds, makespan
+
+
+@pytest.mark.parametrize(
+    ("pieces", "seats", "busy", "seconds"),
+    [
+        ([], 2, [], 0.0),
+        ([3.0, 3.0, 3.0], 1, [], 9.0),
+        ([3.0, 3.0, 3.0], 2, [], 6.0),
+        ([5.0, 1.0, 1.0, 1.0], 2, [], 5.0),
+        ([1.0, 1.0, 5.0], 2, [], 6.0),
+        ([4.0], 2, [10.0, 1.0], 10.0),
+        ([4.0], 2, [3.0, 7.0, 5.0], 11.0),
+    ],
+)
+def test_pieces_are_taken_up_in_turn_by_the_seat_that_is_free_first(
+    pieces: list[float], seats: int, busy: list[float], seconds: float
+) -> None:
+    assert makespan(pieces, seats, busy) == seconds
+
+
+def test_the_final_measures_scores_and_trains_again() -> None:
+    # Anchors 7; two scorings of 2 on two seats; then 10+2 and 20+2, each twice: 12, 12, 22, 22.
+    seconds = final_seconds(trainings=[10.0, 20.0], entrants=2, retrain=2, scoring=2.0, anchors=7.0, seats=2)
+    assert seconds == 7 + 2 + 12 + 22
+
+
+def test_the_share_that_goes_on_is_the_rules_then_what_was_seen() -> None:
+    assert Rungs(steps=(100,), seen={}).survival(100) == 0.5, "one value: the second lies above it or not"
+    three_of_six = Rungs(steps=(100,), reduction_factor=3, seen={100: (6, 3)})
+    rule = (6 - 2 / 3 * 5) / 7
+    assert three_of_six.survival(100) == pytest.approx((3 * rule + 3) / 9)
+    assert Rungs(steps=(100,), reduction_factor=3, seen={100: (3000, 1000)}).survival(100) == pytest.approx(
+        1 / 3, abs=1e-3
+    )
+
+
+def test_expected_steps_of_a_trial() -> None:
+    rungs = Rungs(steps=(100, 300), reduction_factor=3, seen={})  # half go on at each
+    assert rungs.expected((100, 200, 300, 400)) == (100 + 0.5 * 200 + 0.25 * 100, 1 + 0.5 + 0.5 + 0.25)
+    assert rungs.expected((100,)) == (100, 1), "where it ends anyway it is not stopped"
+    assert rungs.expected((150, 300)) == (150 + 0.5 * 150, 1.5), "it is compared at its first checkpoint beyond"
+    assert rungs.expected((100, 200, 300, 400), done=150) == (50 + 100 + 0.5 * 100, 1 + 1 + 0.5), "it has gone on"
+    assert rungs.expected((100, 200), done=50) == (50 + 0.5 * 100, 1.5)
+    assert rungs.expected((100, 200), done=200) == (0, 0)
+    assert Rungs(seen={}).expected((100, 200)) == (200, 2)
+
+
+def test_a_forecast_is_the_sum_of_its_parts() -> None:
+    assert Forecast(search_end=100.0, final=50.0, closing=15.0).total == 165.0
