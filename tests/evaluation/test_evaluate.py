@@ -13,6 +13,7 @@ from evaluation.config import GenerationConfig, PromptSet
 from evaluation.evaluate import Evaluator, Measurement, know_person
 from evaluation.faces import FaceModel, distances
 from evaluation.hw10 import hw10_scores
+from evaluation.image_batch import ImageBatch
 from evaluation.memorisation import copy_distance
 from evaluation.person import Person, mean_pairwise_distance
 from evaluation.pictures import picture_distances, thumbnails
@@ -137,7 +138,7 @@ class FixedImages:
         self.asked: list[tuple[list[str], list[int]]] = []
 
     def __call__(
-        self, pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig
+        self, pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig, batch: ImageBatch
     ) -> list[Image.Image]:
         self.asked.append((list(prompts), list(seeds)))
         return self.images
@@ -216,7 +217,7 @@ def test_an_untuned_model_whose_others_have_no_face_measures_no_leakage(
 ) -> None:
     blank = Image.new("RGB", (64, 64), "gray")
 
-    def draw(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], config: GenerationConfig) -> Any:
+    def draw(pipeline: Any, prompts: Sequence[str], *rest: Any) -> Any:
         return [blank, blank] if prompts[0] == OTHERS.prompts[0] else photos_of_woman
 
     monkeypatch.setattr(evaluate, "generate_images", draw)

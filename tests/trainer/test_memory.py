@@ -375,7 +375,7 @@ def test_two_workers_agree_when_memory_runs_out_in_one_of_them(
     command = [sys.executable, str(Path(__file__).with_name("memory_worker.py")), str(tmp_path)]
     workers = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
     try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
