@@ -133,7 +133,10 @@ class PlainTraining(Training):
         if self._config.trains_text_encoder:
             parts["text_encoder"] = self._text_encoder
         return {
-            part: {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(module).items()}
+            part: {
+                name: weight.detach().clone()
+                for name, weight in get_peft_model_state_dict(module, save_embedding_layers=False).items()
+            }
             for part, module in parts.items()
         }
 
