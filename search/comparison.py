@@ -17,7 +17,7 @@ from evaluation.uncertainty import Interval, Values, image_values, paired_differ
 from search.candidates import RunFolderError, read_config
 from search.config import SearchConfig
 from search.images import BASE, IMAGES_FILE
-from search.job import Report
+from search.job import Report, finalist_folder
 from search.report import read_result
 
 NEUTRAL = ("name", "runs", "tracking", "seats")
@@ -102,7 +102,7 @@ class ComparedRun:
         """
         assert self.champion is not None
         trial, step = self.champion["trial"], self.champion["step"]
-        folders = [self.folder / "final" / trial] + [
+        folders = [self.folder / "final" / finalist_folder(trial, step)] + [
             self.folder / "final" / f"{trial}-seed-{again['seed']}" / f"step-{step}"
             for again in self.champion["retrained"]
             if again["metrics"]

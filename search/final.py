@@ -18,7 +18,7 @@ from search.decision import Decision, Entrant, decide, decide_by_front
 from search.dispatch import Dispatch
 from search.front import Candidate, own_entrant
 from search.front import entrants as choose_entrants
-from search.job import Job, JobState, JobStatus, Report, ScoreJob, TrainJob
+from search.job import Job, JobState, JobStatus, Report, ScoreJob, TrainJob, finalist_folder
 from search.record import TrialRecord
 
 RETRAINING_SEED_STRIDE = 1_000_000
@@ -186,7 +186,7 @@ def _score(
     scoring = [
         ScoreJob(
             id=f"final-{record.id}",
-            folder=folder / f"{record.id}-step-{candidate.step}",
+            folder=folder / finalist_folder(record.id, candidate.step),
             adapter=candidate.folder,
             prompt_set="final",
             anchors=anchors,

@@ -16,7 +16,7 @@ from evaluation.grid import grid_images
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow, image_fidelity, image_likeness
 from search.album import Album, Strip
 from search.images import BASE, IMAGES_FILE
-from search.job import Report
+from search.job import Report, finalist_folder
 
 FULL_COLUMNS = 48
 """Most pictures of a checkpoint in a whole grid."""
@@ -220,7 +220,7 @@ class Gallery:
         if candidate == BASE:
             return self._folder / ("base-validation" if prompt_set == "validation" else "final/base-final")
         if prompt_set == "final":
-            return self._folder / "final" / candidate
+            return self._folder / "final" / finalist_folder(candidate, step)
         return self._folder / "trials" / candidate / f"step-{step}"
 
 

@@ -23,6 +23,11 @@ PromptSetName: TypeAlias = Literal["validation", "final"]
 """`validation` steers the search; `final` only confirms its outcome."""
 
 
+def finalist_folder(trial: str, step: int) -> str:
+    """Name of the folder in `final/` that holds a finalist's own checkpoint as the final scored it."""
+    return f"{trial}-step-{step}"
+
+
 class JobState(StrEnum):
     """Where a job stands. The last four are final."""
 

@@ -60,7 +60,7 @@ def objective(folder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     run = ComparedRun.read(folder)
     champion = run.values["champion"]
     trial, step = champion["trial"], champion["step"]
-    paths = [folder / "final" / trial, *folder.glob(f"final/{trial}-seed-*/step-{step}")]
+    paths = [folder / "final" / f"{trial}-step-{step}", *folder.glob(f"final/{trial}-seed-*/step-{step}")]
     anchors = Anchors.from_metrics(run.values["base"]["final"])
     tables = []
     for path in paths:

@@ -109,7 +109,9 @@ def test_a_picture_tells_its_scores(browser: Chrome, report: Path) -> None:
     picture = browser.find_element(By.CSS_SELECTOR, "#pictures .champion [aria-label]")
     ActionChains(browser).scroll_to_element(picture).move_to_element(picture).perform()
     champion = read_result(report.parent).values["champion"]
-    rows = json.loads((report.parent / "final" / champion["trial"] / "report.json").read_text("utf-8"))["rows"]
+    rows = json.loads(
+        (report.parent / "final" / f"{champion['trial']}-step-{champion['step']}" / "report.json").read_text("utf-8")
+    )["rows"]
     likeness, fidelity = (0.9 - rows[0]["face_distance"]) / 0.5, rows[0]["clip_score"] / 25.0
     text = told(browser)
     assert text.startswith("likeness ")
