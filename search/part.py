@@ -188,10 +188,10 @@ class SearchPart:
         else:
             card = (folder / "champion" / "README.md",) if final else ()
             tracker.finish(self.status, (*files, *card), failed=final is None)
-        for line in summary(result, final, self.address):
-            tell(self.console, line)
         if self.accountant is not None:
             tell(self.console, self.accountant.summary(self.clock.seconds()[TOTAL]))
+        for line in summary(result, final, self.address):
+            tell(self.console, line)
         return result
 
     def _crown(self, final: Final) -> str | None:
