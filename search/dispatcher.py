@@ -95,6 +95,10 @@ class Dispatcher:
         """How many optimizer steps every job has done, scored or not."""
         return {job_id: record.step for job_id, record in self._records.items()}
 
+    async def serving(self) -> frozenset[str]:
+        """Seats whose worker is alive, as far as is known: neither waiting for a node nor starting nor lost."""
+        return frozenset(seat for seat, token in self._tokens.items() if token)
+
     async def stop(self, job_id: str, reason: str) -> None:
         """End a job that has not ended; its seat learns of it at its next step. Unknown jobs are no matter."""
         async with self._changed:

@@ -1,6 +1,7 @@
 """The pool of seats: starts one Ray Train run a seat beside the dispatcher, and starts again what dies.
 
-Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies.
+Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies. A seat for which there is
+no room yet waits: its request is what an autoscaler starts a node for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import logging
 import os
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_CONTROLLER_RESTARTS = 5
+
+LEAVE_SECONDS = 1.0
+"""Between two looks at whether a seat that should leave is still alive."""
 
 
 class _LossCallback(UserCallback):
@@ -65,7 +68,9 @@ class Pool:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._lost = 0
-        self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix="seat")
+        # Daemons: a seat that waits for its node could not be joined.
+        names = [f"seat-{index}" for index in range(count)]
+        self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
         self.dispatch = Dispatch.start(config.tries)
 
     def __enter__(self) -> Pool:
@@ -73,8 +78,8 @@ class Pool:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # On a busy machine the imports of several workers take longer than Ray Train's minute.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
-        for index in range(self.count):
-            self._threads.submit(self._keep, f"seat-{index}")
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -82,7 +87,12 @@ class Pool:
     ) -> None:
         self._closing.set()
         self.dispatch.close()
-        self._threads.shutdown(wait=True)
+        # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: it has
+        # nothing to lose, and ends with the driver's connection to Ray.
+        while left := {thread.name for thread in self._threads if thread.is_alive()} & self.dispatch.serving():
+            for thread in self._threads:
+                if thread.name in left:
+                    thread.join(LEAVE_SECONDS)
 
     def _keep(self, name: str) -> None:
         """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
@@ -90,7 +100,7 @@ class Pool:
             reason = self._serve(name)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-        if not reason:
+        if not reason or self._closing.is_set():
             return
         logger.error("%s is given up: %s", name, reason)
         self.dispatch.seat_lost(name, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def main(
     except ConfigurationError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
+    if address is None:
+        # All that this machine's own Ray listens on stays on it. Ray reads this when it is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     # Only now what takes seconds to import: a misspelt key is answered at once.
     from search.session import InputError, run_search
 

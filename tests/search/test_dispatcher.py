@@ -177,3 +177,17 @@ def test_close_ends_every_long_poll() -> None:
             await waiting
 
     run(test)
+
+
+def test_a_seat_serves_from_its_start_to_its_loss() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        assert await dispatcher.serving() == frozenset()
+        await dispatcher.seat_started("near", "one")
+        await dispatcher.seat_started("far", "two")
+        assert await dispatcher.serving() == {"near", "far"}
+        await dispatcher.seat_lost("far", "its node was taken away")
+        assert await dispatcher.serving() == {"near"}
+        await dispatcher.seat_started("far", "three")
+        assert await dispatcher.serving() == {"near", "far"}
+
+    run(test)
