@@ -57,7 +57,7 @@ class PhotosConfig(_Section):
 
     folder: Path
     """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
-    trigger: str = "sks"
+    trigger: str = Field(default="sks", pattern=r"^[^\x00-\x20\x7f\"\\`{}<>|][^\x00-\x1f\x7f\"\\`{}<>|]{0,99}$")
     """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
@@ -191,7 +191,7 @@ class TrackingConfig(_Section):
 class SearchConfig(_Section):
     """Everything that a search needs to know."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     """Name of the run folder, of the MLflow parent run and of the registered model."""
     model: str
     """Base model: a folder in diffusers layout or a hub name."""
