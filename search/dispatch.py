@@ -80,12 +80,20 @@ class Dispatch:
         seats: frozenset[str] = _get(self.handle.serving.remote())
         return seats
 
+    def controllers(self) -> dict[str, Any]:
+        handles: dict[str, Any] = _get(self.handle.controllers.remote())
+        return handles
+
     def stop(self, job_id: str, reason: str) -> None:
         """Does not wait: a trial that is being stopped has no time."""
         self.handle.stop.remote(job_id, reason)
 
     def close(self) -> None:
         _get(self.handle.close.remote())
+
+    def seat_controller(self, seat: str, controller: Any) -> None:
+        """Does not wait: it is called from Ray Train's own loop."""
+        self.handle.seat_controller.remote(seat, controller)
 
     def seat_started(self, seat: str, token: str) -> None:
         _get(self.handle.seat_started.remote(seat, token))

@@ -15,10 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import ray
 import ray.train
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from search.config import SeatsConfig
 from search.dispatch import Dispatch
@@ -48,6 +50,17 @@ class _LossCallback(UserCallback):
         self._dispatch.seat_lost(self._seat, f"worker {rank}: {text[0]}")
 
 
+class _Introduction(ControllerCallback):
+    """Tells the dispatcher which actor a seat's Ray Train controller is: `fit()` keeps it to itself."""
+
+    def __init__(self, seat: str, dispatch: Dispatch) -> None:
+        self._seat = seat
+        self._dispatch = dispatch
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        self._dispatch.seat_controller(self._seat, ray.get_runtime_context().current_actor)
+
+
 class Pool:
     """Seats and their dispatcher, alive while the `with` block runs.
 
@@ -68,7 +81,7 @@ class Pool:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._lost = 0
-        # Daemons: a seat that waits for its node could not be joined.
+        # Daemons: a driver that fails must not be kept by a seat that waits for its node.
         names = [f"seat-{index}" for index in range(count)]
         self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
         self.dispatch = Dispatch.start(config.tries)
@@ -87,12 +100,14 @@ class Pool:
     ) -> None:
         self._closing.set()
         self.dispatch.close()
-        # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: it has
-        # nothing to lose, and ends with the driver's connection to Ray.
-        while left := {thread.name for thread in self._threads if thread.is_alive()} & self.dispatch.serving():
-            for thread in self._threads:
-                if thread.name in left:
-                    thread.join(LEAVE_SECONDS)
+        # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: Ray
+        # Train would have it wait without end, and it has nothing to lose.
+        while alive := [thread for thread in self._threads if thread.is_alive()]:
+            serving, controllers = self.dispatch.serving(), self.dispatch.controllers()
+            for thread in alive:
+                if thread.name not in serving and thread.name in controllers:
+                    ray.kill(controllers[thread.name])
+            alive[0].join(LEAVE_SECONDS)
 
     def _keep(self, name: str) -> None:
         """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
@@ -113,6 +128,8 @@ class Pool:
     def _serve(self, name: str) -> str:
         """Run one seat until the pool closes; why it cannot be kept, or an empty text."""
         for _ in range(MAX_CONTROLLER_RESTARTS):
+            if self._closing.is_set():
+                return ""
             try:
                 self._trainer(name).fit()
                 return ""  # The seat's worker left of its own accord: the dispatcher was closed or knows why.
@@ -137,6 +154,9 @@ class Pool:
                 name=f"{name}-{uuid.uuid4().hex[:8]}",
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_LossCallback(name, self.dispatch)],  # type: ignore[list-item] # Ray annotates V1's callbacks
+                callbacks=[  # type: ignore[arg-type] # Ray annotates V1's callbacks
+                    _LossCallback(name, self.dispatch),
+                    _Introduction(name, self.dispatch),
+                ],
             ),
         )

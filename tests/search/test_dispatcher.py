@@ -189,5 +189,8 @@ def test_a_seat_serves_from_its_start_to_its_loss() -> None:
         assert await dispatcher.serving() == {"near"}
         await dispatcher.seat_started("far", "three")
         assert await dispatcher.serving() == {"near", "far"}
+        await dispatcher.seat_controller("far", "first")
+        await dispatcher.seat_controller("far", "second")
+        assert await dispatcher.controllers() == {"far": "second"}
 
     run(test)

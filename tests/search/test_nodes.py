@@ -1,7 +1,9 @@
 """A search on several nodes, behind a token: it begins with the first seat, others join, a node is taken away."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "demo"
 TOKEN = "c1u5ter-t0ken-that-n0b0dy-may-write-d0wn"
 SECRET = "a-pa55word-in-the-environment"
+HOSTILE = """<script>alert(1)</script> ").images[0]; print(open("/etc/passwd").read()) # ../../x `id`"""
 TRIALS = 5
 LIMIT = 300.0
 """Seconds for a search and everything in it on a machine with much else to do."""
@@ -83,8 +86,8 @@ class Outcome:
 def configuration(home: Path) -> Path:
     """The demo's search, cut down to seconds."""
     photo = "a photo of {trigger} man"
-    (home / "validation.txt").write_text(f"{photo}, happy\n{photo}\n")
-    (home / "final.txt").write_text(f"{photo}, sad\n{photo}, smug\n")
+    (home / "validation.txt").write_text(f"{photo}, happy {HOSTILE}\n{photo}\n")
+    (home / "final.txt").write_text(f"{photo}, sad {HOSTILE}\n{photo}, smug\n")
     content = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
     content |= {"name": "anna", "model": str(DEMO / "base"), "trials": TRIALS, "first_trials": []}
     content["photos"]["folder"] = str(DEMO / "photos")
@@ -224,6 +227,22 @@ def test_everything_that_listens_does_so_on_loopback_only(outcome: Outcome) -> N
 
 def test_rays_jobs_are_for_those_who_have_the_token(outcome: Outcome) -> None:
     assert outcome.answers == {"no token": 401, "a wrong token": 403}
+
+
+def test_a_prompts_text_is_only_text(outcome: Outcome) -> None:
+    run = outcome.home / "runs" / "anna"
+    assert "<script>" not in (run / "report.html").read_text("utf-8")
+    card = (run / "champion" / "README.md").read_text("utf-8")
+    outside, code, _ = re.split(r"```(?:python)?\n", card)
+    assert "<script>" not in outside
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert [ast.unparse(call.func) for call in calls] == [
+        "DiffusionPipeline.from_pretrained",
+        "pipeline.load_lora_weights",
+        "pipeline",
+    ]
+    assert [ast.literal_eval(argument) for argument in calls[-1].args] == [f"a photo of sks man, sad {HOSTILE}"]
+    assert {path.name for path in (run / "trials").iterdir()} == {f"{number:03d}" for number in range(TRIALS)}
 
 
 def test_neither_token_nor_environment_is_written_down(outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -524,9 +525,12 @@ def front_of(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: one[name] for name in names} for one in sorted(unbeaten, key=lambda each: each["likeness"])]
 
 
-def test_ctrl_c_ends_the_search_and_all_its_processes(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_search_and_all_its_processes(
+    tmp_path: Path, beyond_loopback: Callable[[int], list[str]]
+) -> None:
     process = start(tmp_path)
     wait_for_a_checkpoint(process, tmp_path)
+    assert beyond_loopback(process.pid) == [], "what a search starts listens to this machine only"
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(signal.SIGINT)
