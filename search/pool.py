@@ -19,6 +19,7 @@ import ray
 import ray.train
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
@@ -59,6 +60,14 @@ class _Introduction(ControllerCallback):
 
     def after_controller_start(self, train_run_context: Any) -> None:
         self._dispatch.seat_controller(self._seat, ray.get_runtime_context().current_actor)
+
+
+class _AloneConfig(TorchConfig):
+    """For a seat of one worker: no process group, whose rendezvous would listen to all machines and ask no token."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend
 
 
 class Pool:
@@ -144,9 +153,10 @@ class Pool:
         config = self._config
         resources = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self._gpus else {"CPU": float(config.threads)}
         setup = SeatSetup(name=name, dispatch=self.dispatch, workbench=self._workbench)
+        callbacks: list[Any] = [_LossCallback(name, self.dispatch), _Introduction(name, self.dispatch)]
         return TorchTrainer(
             partial(serve, setup),
-            torch_config=TorchConfig(backend="nccl" if self._gpus else "gloo"),
+            torch_config=_AloneConfig() if config.workers == 1 else TorchConfig("nccl" if self._gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=config.workers, use_gpu=self._gpus, resources_per_worker=resources
             ),
@@ -154,9 +164,6 @@ class Pool:
                 name=f"{name}-{uuid.uuid4().hex[:8]}",
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[  # type: ignore[arg-type] # Ray annotates V1's callbacks
-                    _LossCallback(name, self.dispatch),
-                    _Introduction(name, self.dispatch),
-                ],
+                callbacks=callbacks,
             ),
         )

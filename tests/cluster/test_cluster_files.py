@@ -12,7 +12,10 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-from ray.core.generated.autoscaler_pb2 import GangResourceRequest, ResourceRequest
+from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined] # made when it is imported
+    GangResourceRequest,
+    ResourceRequest,
+)
 
 from search.config import SearchConfig
 

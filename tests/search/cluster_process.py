@@ -16,18 +16,18 @@ LOOPBACK = "127.0.0.1"
 
 
 def main() -> None:
-    head = {
-        "num_cpus": 0,
-        "node_ip_address": LOOPBACK,
-        "include_dashboard": True,
-        "dashboard_host": LOOPBACK,
-        "dashboard_port": 0,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes: list[Node | None] = []
+    cluster = Cluster()
+    head = cluster.add_node(
+        num_cpus=0,
+        node_ip_address=LOOPBACK,
+        include_dashboard=True,
+        dashboard_host=LOOPBACK,
+        dashboard_port=0,
+    )
+    nodes: list[Node] = []
     raylets: list[int | None] = []
     try:
-        tell(cluster, raylets)
+        tell(cluster, head, raylets)
         for line in sys.stdin:
             command, _, number = line.strip().partition(" ")
             if command == "add":
@@ -35,18 +35,18 @@ def main() -> None:
                 nodes.append(node)
                 raylets.append(node.all_processes[PROCESS_TYPE_RAYLET][0].process.pid)
             else:
-                cluster.remove_node(nodes[int(number)], allow_graceful=False)
+                cluster.remove_node(nodes[int(number)], allow_graceful=False)  # at once, as a node is taken away
                 raylets[int(number)] = None
-            tell(cluster, raylets)
+            tell(cluster, head, raylets)
     finally:
         cluster.shutdown()
 
 
-def tell(cluster: Cluster, raylets: list[int | None]) -> None:
+def tell(cluster: Cluster, head: Node, raylets: list[int | None]) -> None:
     state = {
         "address": cluster.address,
         "dashboard": cluster.webui_url,
-        "logs": cluster.head_node.get_logs_dir_path(),
+        "logs": head.get_logs_dir_path(),
         "raylets": raylets,
     }
     print(json.dumps(state), flush=True)
