@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from string import Template
 
@@ -52,7 +53,7 @@ from diffusers import DiffusionPipeline
 
 pipeline = DiffusionPipeline.from_pretrained("$loadable", dtype=torch.float32)
 pipeline.load_lora_weights("$folder")
-image = pipeline("$prompt").images[0]
+image = pipeline($prompt).images[0]
 ```
 
 ComfyUI and A1111: put `$kohya` into their folder of LoRAs.
@@ -142,7 +143,7 @@ def write_card(
         second_judge=f"{second_judge[:1].upper()}{second_judge[1:]}." if second_judge else "",
         files="\n".join(files),
         folder=folder,
-        prompt=prompt,
+        prompt=json.dumps(prompt, ensure_ascii=False),  # one string literal, whatever it holds
         kohya=f"{config.name}.safetensors",
         trial=champion.record.id,
         step=champion.candidate.step,

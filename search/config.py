@@ -62,7 +62,7 @@ class PhotosConfig(_Section):
 
     folder: Path
     """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
-    trigger: str = "sks"
+    trigger: str = Field(default="sks", pattern=r"^[^\x00-\x20\x7f\"\\`{}<>|][^\x00-\x1f\x7f\"\\`{}<>|]{0,99}$")
     """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
@@ -177,11 +177,22 @@ class StoppingConfig(_Section):
     reduction_factor: float = Field(default=3, gt=1)
 
 
+class ComingNodesConfig(_Section):
+    """Nodes that an autoscaler may start. Ray does not tell a search of them."""
+
+    nodes: int = Field(ge=1)
+    """How many at most, beside those that are there when the search starts."""
+    cpus: float = Field(gt=0)
+    """CPU cores that Ray offers on each."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs on each."""
+
+
 class SeatsConfig(_Section):
     """Warm trainers: each holds the base model and trains one trial after the other."""
 
     count: int | None = Field(default=None, ge=1)
-    """Seats. Default: one a GPU of the cluster, or one a CPU core where there is no GPU."""
+    """Seats. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no GPU."""
     workers: int = Field(default=1, ge=1)
     """Training processes a seat (data parallel)."""
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
@@ -190,6 +201,9 @@ class SeatsConfig(_Section):
     """CPU threads a worker computes with, and CPU cores it reserves on a cluster without GPUs."""
     tries: int = Field(default=3, ge=1)
     """How often a job may lose its worker before the trial has failed."""
+    coming: ComingNodesConfig | None = None
+    """Nodes that seats may wait for: the search begins with the first seat, the others join as their nodes come.
+    Default: none, seats that do not fit at once are refused."""
 
 
 class TrackingConfig(_Section):
@@ -203,7 +217,7 @@ class TrackingConfig(_Section):
 class SearchConfig(_Section):
     """Everything that a search needs to know."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     """Name of the run folder, of the MLflow parent run and of the registered model."""
     model: str
     """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.dispatcher import ClosedError, Dispatcher, UnknownJobError
 from search.job import Job, JobState, JobStatus, Report
@@ -33,7 +34,9 @@ class Dispatch:
         """Start the actor. It outlives the death of its process: Ray starts it again and repeats calls under way."""
         # Every seat and trial holds a long call open; the limit only guards against a runaway.
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher)
-        return cls(actor.options(max_concurrency=10_000).remote(tries))
+        # Beside the driver: other nodes may be taken away at any time.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return cls(actor.options(max_concurrency=10_000, scheduling_strategy=here).remote(tries))
 
     def submit(self, job: Job) -> None:
         _get(self.handle.submit.remote(job))
@@ -73,6 +76,14 @@ class Dispatch:
         steps: dict[str, int] = _get(self.handle.steps.remote())
         return steps
 
+    def serving(self) -> frozenset[str]:
+        seats: frozenset[str] = _get(self.handle.serving.remote())
+        return seats
+
+    def controllers(self) -> dict[str, Any]:
+        handles: dict[str, Any] = _get(self.handle.controllers.remote())
+        return handles
+
     def stop(self, job_id: str, reason: str) -> None:
         """Does not wait: a trial that is being stopped has no time."""
         self.handle.stop.remote(job_id, reason)
@@ -101,6 +112,10 @@ class Dispatch:
 
     def close(self) -> None:
         _get(self.handle.close.remote())
+
+    def seat_controller(self, seat: str, controller: Any) -> None:
+        """Does not wait: it is called from Ray Train's own loop."""
+        self.handle.seat_controller.remote(seat, controller)
 
     def seat_started(self, seat: str, token: str) -> None:
         _get(self.handle.seat_started.remote(seat, token))

@@ -63,6 +63,7 @@ class Dispatcher:
         self._queue: deque[str] = deque()
         self._tokens: dict[str, str] = {}
         self._false_starts: dict[str, int] = {}
+        self._controllers: dict[str, object] = {}
         self._closed = False
         self._broken = ""
         self._paused = ""
@@ -99,6 +100,14 @@ class Dispatcher:
     async def steps(self) -> dict[str, int]:
         """How many optimizer steps every job has done, scored or not."""
         return {job_id: record.step for job_id, record in self._records.items()}
+
+    async def serving(self) -> frozenset[str]:
+        """Seats whose worker is alive, as far as is known: neither waiting for a node nor starting nor lost."""
+        return frozenset(seat for seat, token in self._tokens.items() if token)
+
+    async def controllers(self) -> dict[str, object]:
+        """What runs each seat, by the seat's name, for whoever has to end it; see `seat_controller`."""
+        return dict(self._controllers)
 
     async def stop(self, job_id: str, reason: str) -> None:
         """End a job that has not ended; its seat learns of it at its next step. Unknown jobs are no matter."""
@@ -143,6 +152,10 @@ class Dispatcher:
             self._changed.notify_all()
 
     # What seats call
+
+    async def seat_controller(self, seat: str, controller: object) -> None:
+        """What runs a seat now; it takes the place of the former."""
+        self._controllers[seat] = controller
 
     async def seat_started(self, seat: str, token: str) -> None:
         """A seat's worker begins a new life; a job that its former life held is queued again."""

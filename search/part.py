@@ -16,6 +16,7 @@ from evaluation.scores import SECOND_LIKENESS
 from search.accountant import Accountant, Before
 from search.anchors import measure_anchors
 from search.budget import Rate
+from search.capacity import Capacity
 from search.card import write_card
 from search.champion import export_champion
 from search.clock import TOTAL, Clock
@@ -76,9 +77,13 @@ class SearchPart:
     def records(self) -> list[TrialRecord]:
         return self.watcher.records if self.watcher else self.earlier
 
+    @property
+    def _gpus(self) -> bool:
+        return Capacity.of(ray.nodes(), self.config.seats).gpus
+
     def run(self, seats: int) -> tuple[SearchResult, bool]:
         """The result, and whether all seats have left."""
-        gpus = "GPU" in ray.cluster_resources()
+        gpus = self._gpus
         with ExitStack() as stack:
             with Pool(self.config.seats, self.workbench, self.folder / "ray", gpus=gpus, count=seats) as pool:
                 try:
@@ -111,7 +116,7 @@ class SearchPart:
             self.watcher = Watcher(trials, self.tracker, progress, self.sampler, clock, self.earlier)
             self.accountant = Accountant(
                 config,
-                rate=Rate.of(config.seats, seats, config.budget, gpus="GPU" in ray.cluster_resources()),
+                rate=Rate.of(config.seats, seats, config.budget, gpus=self._gpus),
                 seats=seats,
                 before=Before(base=self.base, judging=judging),
                 elapsed=lambda: clock.seconds()[TOTAL],

@@ -1,24 +1,29 @@
 """The pool of seats: starts one Ray Train run a seat beside the dispatcher, and starts again what dies.
 
-Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies.
+Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies. A seat for which there is
+no room yet waits: its request is what an autoscaler starts a node for.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
+import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import ray
 import ray.train
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from search.config import SeatsConfig
 from search.dispatch import Dispatch
@@ -33,6 +38,8 @@ MAX_CONTROLLER_RESTARTS = 5
 
 HURRIED_SECONDS = 5.0
 """How long a pool in a hurry waits for its seats, which may be in the middle of scoring."""
+LEAVE_SECONDS = 1.0
+"""Between two looks at whether a seat that should leave is still alive."""
 
 
 class _LossCallback(UserCallback):
@@ -46,6 +53,25 @@ class _LossCallback(UserCallback):
         rank, error = next(iter(worker_exceptions.items()), (0, None))
         text = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         self._dispatch.seat_lost(self._seat, f"worker {rank}: {text[0]}")
+
+
+class _Introduction(ControllerCallback):
+    """Tells the dispatcher which actor a seat's Ray Train controller is: `fit()` keeps it to itself."""
+
+    def __init__(self, seat: str, dispatch: Dispatch) -> None:
+        self._seat = seat
+        self._dispatch = dispatch
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        self._dispatch.seat_controller(self._seat, ray.get_runtime_context().current_actor)
+
+
+class _AloneConfig(TorchConfig):
+    """For a seat of one worker: no process group, whose rendezvous would listen to all machines and ask no token."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend
 
 
 class Pool:
@@ -69,11 +95,12 @@ class Pool:
         """Set it to leave the `with` block without waiting long; seats may then still be there."""
         self.closed = False
         """Whether all seats have left."""
-        self._seats: list[Future[None]] = []
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._lost = 0
-        self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix="seat")
+        # Daemons: a driver that fails must not be kept by a seat that waits for its node.
+        names = [f"seat-{index}" for index in range(count)]
+        self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
         self.dispatch = Dispatch.start(config.tries)
 
     def __enter__(self) -> Pool:
@@ -81,8 +108,8 @@ class Pool:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # On a busy machine the imports of several workers take longer than Ray Train's minute.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
-        for index in range(self.count):
-            self._seats.append(self._threads.submit(self._keep, f"seat-{index}"))
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -90,9 +117,16 @@ class Pool:
     ) -> None:
         self._closing.set()
         self.dispatch.close()
-        _, left = wait(self._seats, timeout=HURRIED_SECONDS if self.hurried else None)
-        self.closed = not left
-        self._threads.shutdown(wait=self.closed)
+        deadline = time.monotonic() + HURRIED_SECONDS if self.hurried else math.inf
+        # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: Ray
+        # Train would have it wait without end, and it has nothing to lose.
+        while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
+            serving, controllers = self.dispatch.serving(), self.dispatch.controllers()
+            for thread in alive:
+                if thread.name not in serving and thread.name in controllers:
+                    ray.kill(controllers[thread.name])
+            alive[0].join(LEAVE_SECONDS)
+        self.closed = not alive
 
     def _keep(self, name: str) -> None:
         """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
@@ -113,6 +147,8 @@ class Pool:
     def _serve(self, name: str) -> str:
         """Run one seat until the pool closes; why it cannot be kept, or an empty text."""
         for _ in range(MAX_CONTROLLER_RESTARTS):
+            if self._closing.is_set():
+                return ""
             try:
                 self._trainer(name).fit()
                 return ""  # The seat's worker left of its own accord: the dispatcher was closed or knows why.
@@ -127,9 +163,10 @@ class Pool:
         config = self._config
         resources = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self._gpus else {"CPU": float(config.threads)}
         setup = SeatSetup(name=name, dispatch=self.dispatch, workbench=self._workbench)
+        callbacks: list[Any] = [_LossCallback(name, self.dispatch), _Introduction(name, self.dispatch)]
         return TorchTrainer(
             partial(serve, setup),
-            torch_config=TorchConfig(backend="nccl" if self._gpus else "gloo"),
+            torch_config=_AloneConfig() if config.workers == 1 else TorchConfig("nccl" if self._gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=config.workers, use_gpu=self._gpus, resources_per_worker=resources
             ),
@@ -137,6 +174,6 @@ class Pool:
                 name=f"{name}-{uuid.uuid4().hex[:8]}",
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_LossCallback(name, self.dispatch)],  # type: ignore[list-item] # Ray annotates V1's callbacks
+                callbacks=callbacks,
             ),
         )

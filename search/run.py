@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,6 +108,9 @@ def main(
     if dry_run:
         _show_plan(checked, added)
         return
+    if address is None:
+        # All that this machine's own Ray listens on stays on it. Ray reads this when it is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         # Only now what takes seconds to import: a misspelt key is answered at once.
         from search.session import InputError, SearchInterrupted, run_search

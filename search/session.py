@@ -13,6 +13,7 @@ import ray
 from rich.console import Console
 
 from search.bookkeeper import TrackingError
+from search.capacity import Capacity, CapacityError
 from search.clock import Clock
 from search.config import ConfigurationError, SearchConfig
 from search.inputs import changed_inputs, inputs_of
@@ -204,20 +205,12 @@ def _seats(config: SearchConfig) -> int:
     """How many seats there will be.
 
     Raises:
-        InputError: the cluster cannot hold them; they would be waited for without end.
+        InputError: the cluster can never hold them; they would be waited for without end.
     """
-    cluster = ray.cluster_resources()
-    worker = {"GPU": config.seats.gpus_per_worker, "CPU": 1.0} if "GPU" in cluster else {"CPU": config.seats.threads}
-    fitting = min(int(cluster.get(kind, 0) / (share * config.seats.workers)) for kind, share in worker.items())
-    count = config.seats.count or max(1, fitting)
-    if count > fitting:
-        needs = " and ".join(f"{share * config.seats.workers * count:g} {kind}s" for kind, share in worker.items())
-        has = " and ".join(f"{cluster.get(kind, 0):g} {kind}s" for kind in worker)
-        raise InputError(
-            f"{count} seat(s) of {config.seats.workers} worker(s) need {needs}, but Ray has {has}; "
-            "lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker"
-        )
-    return count
+    try:
+        return Capacity.of(ray.nodes(), config.seats).seats(config.seats)
+    except CapacityError as error:
+        raise InputError(str(error)) from error
 
 
 def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Configurations and reports to test the search with."""
 
+import ipaddress
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -80,3 +82,24 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
         return Report(step=step, metrics=metrics, rows=(), folder=tmp_path / f"step-{step}", unfit=unfit)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def beyond_loopback() -> Callable[[int], list[str]]:
+    """Finds the sockets on which a process and its children listen to other machines: `command address port`."""
+
+    def find(pid: int) -> list[str]:
+        process = psutil.Process(pid)
+        found = []
+        for each in (process, *process.children(recursive=True)):
+            try:
+                sockets = [(each.name(), socket) for socket in each.net_connections("inet")]
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            for name, socket in sockets:
+                address = ipaddress.ip_address(socket.laddr.ip.removeprefix("::ffff:"))
+                if socket.status == psutil.CONN_LISTEN and not address.is_loopback:
+                    found.append(f"{name} {address} {socket.laddr.port}")
+        return found
+
+    return find

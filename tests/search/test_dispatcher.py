@@ -256,3 +256,20 @@ def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None
         assert await dispatcher.seats_up(10) == (0, "seat one could not start: no memory")
 
     run(test)
+
+
+def test_a_seat_serves_from_its_start_to_its_loss() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        assert await dispatcher.serving() == frozenset()
+        await dispatcher.seat_started("near", "one")
+        await dispatcher.seat_started("far", "two")
+        assert await dispatcher.serving() == {"near", "far"}
+        await dispatcher.seat_lost("far", "its node was taken away")
+        assert await dispatcher.serving() == {"near"}
+        await dispatcher.seat_started("far", "three")
+        assert await dispatcher.serving() == {"near", "far"}
+        await dispatcher.seat_controller("far", "first")
+        await dispatcher.seat_controller("far", "second")
+        assert await dispatcher.controllers() == {"far": "second"}
+
+    run(test)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -546,6 +547,8 @@ class Parts:
     first_result: dict[str, Any]
     first_page: str
     """Its report."""
+    listening: list[str]
+    """Where the first part listened to other machines."""
     orphans: list[psutil.Process]
     """Processes that were left after the first two parts."""
     second: Run
@@ -553,10 +556,11 @@ class Parts:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[int], list[str]]) -> Parts:
     home = tmp_path_factory.mktemp("parts")
     process = start(home)
     wait_for_a_checkpoint(process, home)
+    listening = beyond_loopback(process.pid)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(signal.SIGTERM)
@@ -579,7 +583,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     for state in first.folder.glob("trials/*/state/optimizer.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
     last = finish(start(home, "--resume", "runs/anna"), home)
-    return Parts(first, first_result, first_page, alive + left, second, last)
+    return Parts(first, first_result, first_page, listening, alive + left, second, last)
 
 
 def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) -> None:
@@ -594,6 +598,10 @@ def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) ->
     assert running
     assert all(trial["reason"].startswith("interrupted by SIGTERM; last scored at step ") for trial in running)
     assert "There is no champion: interrupted." in parts.first_page
+
+
+def test_a_search_listens_to_this_machine_only(parts: Parts) -> None:
+    assert parts.listening == []
 
 
 def test_no_process_outlives_an_interrupted_search(parts: Parts) -> None:
