@@ -579,7 +579,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
     # What a kill may leave behind.
     with (first.folder / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code":7,"worker_id":"')
-    (first.folder / "trials" / "000" / "step-40.0123.tmp").mkdir()
+    (first.folder / "trials" / "000" / "step-40.0123.tmp").mkdir(parents=True)
     for state in first.folder.glob("trials/*/state/optimizer.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
     last = finish(start(home, "--resume", "runs/anna"), home)
