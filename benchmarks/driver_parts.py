@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -13,16 +14,22 @@ from ray.tune.execution.tune_controller import TuneController
 
 import search.pool
 from benchmarks.growth import Sample
-from benchmarks.nested_clocks import NestedClocks
+from benchmarks.nested_clocks import NestedClocks, PartTime
 from benchmarks.simulated_seat import serve_simulated
 from search.bookkeeper import Bookkeeper
+from search.champion import export_champion
 from search.dispatch import Dispatch
 from search.dispatcher import Dispatcher
+from search.images import write_images
 from search.ledger import Ledger
 from search.machine import MachineMetrics
 from search.progress import Progress
+from search.report import write_report
+from search.result import SearchResult, build_result
 from search.sampler import StudySampler
 from search.stopping import SparingAsha
+from search.tracking import Tracker
+from search.trial_table import write_trials
 from search.watcher import Watcher
 
 REST = "Tune's loop, the rest"
@@ -45,6 +52,22 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
 )
 """Functions by their part; what one calls of the others counts for the other."""
 
+CONCLUDING: tuple[tuple[Any, str, str], ...] = (
+    (SearchResult, "write", "result.json"),
+    (Tracker, "champion", "MLflow takes the champion, and what it has not heard yet"),
+    (Tracker, "__exit__", "MLflow takes the rest"),
+)
+"""Functions of classes that end a search."""
+
+CONCLUDING_FUNCTIONS: tuple[tuple[Callable[..., Any], str], ...] = (
+    (build_result, "gathering the result"),
+    (write_images, "images.parquet"),
+    (write_report, "report.html"),
+    (write_trials, "table of the trials"),
+    (export_champion, "champion's files"),
+)
+"""Functions of modules that do."""
+
 
 class DriverParts:
     """Looks at the driver of the search that this process runs next, whose seats are simulated from now on.
@@ -64,6 +87,10 @@ class DriverParts:
         for owner, functions, part in WATCHED:
             for function in functions:
                 self._clocks.watch(owner, function, part)
+        for owner, name, part in CONCLUDING:
+            self._clocks.watch(owner, name, part)
+        for concluding, part in CONCLUDING_FUNCTIONS:
+            self._watch_everywhere(concluding, part)
         # Around the clocks, so that a look counts for nobody but Tune's loop.
         completed = Watcher.on_trial_complete
 
@@ -74,6 +101,18 @@ class DriverParts:
                 self.samples.append(self._look())
 
         setattr(Watcher, "on_trial_complete", on_trial_complete)  # noqa: B010 - its type says less
+
+    def _watch_everywhere(self, function: Callable[..., Any], part: str) -> None:
+        """Watch a function under its name in every module of the search that has imported it."""
+        for name, module in list(sys.modules.items()):
+            if name.startswith("search.") and vars(module).get(function.__name__) is function:
+                self._clocks.watch(module, function.__name__, part)
+
+    def conclusion(self) -> dict[str, PartTime]:
+        """What has been done once, at the end of the search, by part."""
+        names = [*(part for _, _, part in CONCLUDING), *(part for _, part in CONCLUDING_FUNCTIONS)]
+        measured = self._clocks.read()
+        return {name: measured[name] for name in names}
 
     def _look(self) -> Sample:
         times = self._process.cpu_times()

@@ -73,10 +73,12 @@ def measure(marks: Sequence[int], folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     if not result.has_champion:
         raise RuntimeError(f"the simulated search has no champion: {result.values['status']}")
-    samples = parts.samples
+    samples, conclusion = parts.samples, parts.conclusion()
     grown = windows(samples)
     files = _files(result, read_split(config.photos, config.evaluation.faces, find_faces=False).reference, marks)
     _show(samples, grown, files)
+    for name, taken in conclusion.items():
+        typer.echo(f"at the end, {name}: {taken.wall:.1f} s, of which {taken.cpu:.1f} at work")
     phases: dict[str, float] = result.values["seconds"]
     typer.echo(
         f"the search took {seconds:.0f} s: start {phases['start']:.0f}, trials {phases['search']:.0f}, "
@@ -90,6 +92,7 @@ def measure(marks: Sequence[int], folder: Path) -> dict[str, Any]:
         "states": _count([trial["state"] for trial in result.values["trials"]]),
         "seconds": phases,
         "windows": [asdict(window) for window in grown],
+        "conclusion": {name: asdict(taken) for name, taken in conclusion.items()},
         "files": files,
     }
 

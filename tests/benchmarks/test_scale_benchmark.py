@@ -162,6 +162,7 @@ def test_quick_run_searches_and_accounts_for_the_drivers_time(tmp_path: Path) ->
     whole = sum(window["cpu"] for window in outcome["windows"])
     known = sum(sum(window["parts"].values()) for window in outcome["windows"])
     assert 0.2 * whole < known < whole + 0.05, "parts lie within the process"
+    assert all(taken["calls"] == 1 for taken in outcome["conclusion"].values())
     assert [row["trials"] for row in outcome["files"]] == [3, 6, 9]
     sizes = [row["result_bytes"] for row in outcome["files"]]
     assert sizes == sorted(set(sizes))
