@@ -1,0 +1,146 @@
+"""A recording: what real trials of a search came to at every checkpoint, small enough to be kept beside the code.
+
+`python -m benchmarks.recording RUN FILE` makes one of a run folder, also of a run that goes on still. It should be of
+random configurations, none stopped, each with many checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import optuna
+import typer
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from evaluation.scores import OBJECTIVE, SEARCH_VALUE
+from search.job import Report
+from search.space import Value
+from search.trial import trial_id
+from trainer.files import write_file
+
+RECORDING = Path(__file__).with_name("recorded_trials.json")
+
+DIGITS = 6
+"""Significant digits of recorded numbers; measuring again differs far earlier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One scored checkpoint."""
+
+    step: int
+    objective: float
+    search_value: float
+    training_seconds: float
+    """Since the checkpoint before, by the wall's clock."""
+    scoring_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """One trial that ran to its end."""
+
+    id: str
+    params: Mapping[str, Value]
+    checkpoints: tuple[Checkpoint, ...]
+    """By ascending step; the last is that of the whole training."""
+
+    @property
+    def steps(self) -> int:
+        return self.checkpoints[-1].step
+
+
+def record(run: Path) -> tuple[RecordedTrial, ...]:
+    """The trials of a run folder that have run to their ends.
+
+    Raises:
+        ValueError: there is no journal, or no such trial.
+    """
+    journal = run / "journal.log"
+    if not journal.is_file():
+        raise ValueError(f"{run} is no run folder: it holds no journal.log")
+    study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(journal))))
+    trials = [_trial(run, trial.number, trial.params) for trial in study.get_trials(states=[TrialState.COMPLETE])]
+    if not trials:
+        raise ValueError(f"no trial of {run} has run to its end yet")
+    return tuple(trials)
+
+
+def _trial(run: Path, number: int, params: Mapping[str, Value]) -> RecordedTrial:
+    reports = sorted(
+        (Report.read(file.parent) for file in (run / "trials" / trial_id(number)).glob("step-*/report.json")),
+        key=lambda report: report.step,
+    )
+    return RecordedTrial(
+        id=trial_id(number),
+        params={name: _rounded(value) for name, value in params.items()},
+        checkpoints=tuple(
+            Checkpoint(
+                step=report.step,
+                objective=_rounded(report.metrics[OBJECTIVE]),
+                search_value=_rounded(report.metrics[SEARCH_VALUE]),
+                training_seconds=_rounded(report.training_seconds),
+                scoring_seconds=_rounded(report.scoring_seconds),
+            )
+            for report in reports
+        ),
+    )
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def write_recording(trials: tuple[RecordedTrial, ...], file: Path) -> None:
+    """Write trials as JSON, a trial a line."""
+    lines = ",\n".join(json.dumps(asdict(trial), allow_nan=False, separators=(",", ":")) for trial in trials)
+    write_file(file, lambda path: path.write_text(f"[\n{lines}\n]\n", "utf-8"))
+
+
+def read_recording(file: Path) -> tuple[RecordedTrial, ...]:
+    """Read what `write_recording` wrote.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged.
+    """
+    try:
+        values = json.loads(file.read_text("utf-8"))
+        return tuple(
+            RecordedTrial(
+                id=trial["id"],
+                params=trial["params"],
+                checkpoints=tuple(Checkpoint(**checkpoint) for checkpoint in trial["checkpoints"]),
+            )
+            for trial in values
+        )
+    except FileNotFoundError:
+        raise ValueError(
+            f"there is no recording {file}; make one with python -m benchmarks.recording RUN FILE"
+        ) from None
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the recording {file} is damaged ({error}); make it again") from error
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    file: Annotated[Path, typer.Argument(help="File to write.")] = RECORDING,
+) -> None:
+    """Record the trials of a run that have run to their ends."""
+    try:
+        trials = record(run)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    write_recording(trials, file)
+    checkpoints = sum(len(trial.checkpoints) for trial in trials)
+    typer.echo(f"{len(trials)} trials with {checkpoints} checkpoints, {file.stat().st_size / 1024:.0f} KiB: {file}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
