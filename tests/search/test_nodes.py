@@ -221,6 +221,26 @@ def test_the_search_does_not_wait_for_the_seat_whose_node_never_comes(outcome: O
     assert outcome.result["cost"]["seats"] == 3
 
 
+def test_what_the_cluster_can_never_give_is_refused_and_named(
+    outcome: Outcome, cluster: TestCluster, environment: dict[str, str]
+) -> None:
+    """One node is left, and two more may come."""
+    options = ("--address", cluster.state["address"], "--set", "seats.count=4", "--name", "greedy")
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", "search.yaml", *options],
+        cwd=outcome.home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "4 seat(s) of 1 worker(s) need 4 CPUs" in done.stderr
+    assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 seat(s)" in done.stderr
+    assert not (outcome.home / "runs" / "greedy" / "trials").exists()
+
+
 def test_everything_that_listens_does_so_on_loopback_only(outcome: Outcome) -> None:
     assert outcome.doors == []
 
