@@ -16,8 +16,7 @@ import logging
 import math
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -26,15 +25,13 @@ from typing import Annotated, Any
 import numpy as np
 import optuna
 import typer
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 
 from benchmarks.outcome import conclude, cores, print_table
 from benchmarks.recording import RECORDING, read_recording
 from benchmarks.surrogate import Surrogate
 from benchmarks.virtual_search import Course, VirtualSearch
 from search.config import SearchConfig, load_config
-from search.sampler import STARTUP_TRIALS
+from search.sampler_config import SamplerName
 
 DEMO = Path(__file__).parents[1] / "demo" / "search.yaml"
 
@@ -54,30 +51,19 @@ LEVEL = 0.95
 class Method:
     """A way to search."""
 
-    sampler: Callable[[int], BaseSampler] | None
-    """Optuna's sampler for a seed; None: the search's own."""
+    sampler: SamplerName
     asha: bool
-
-
-def _gaussian_process(seed: int) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
-
-
-def _random(seed: int) -> BaseSampler:
-    return RandomSampler(seed=seed)
 
 
 RANDOM, OURS = "random", "TPE, ASHA"
 
 METHODS: Mapping[str, Method] = {
-    RANDOM: Method(sampler=_random, asha=False),
-    "random, ASHA": Method(sampler=_random, asha=True),
-    "TPE": Method(sampler=None, asha=False),
-    OURS: Method(sampler=None, asha=True),
-    "GP": Method(sampler=_gaussian_process, asha=False),
-    "GP, ASHA": Method(sampler=_gaussian_process, asha=True),
+    RANDOM: Method(sampler="random", asha=False),
+    "random, ASHA": Method(sampler="random", asha=True),
+    "TPE": Method(sampler="tpe", asha=False),
+    OURS: Method(sampler="tpe", asha=True),
+    "GP": Method(sampler="gp", asha=False),
+    "GP, ASHA": Method(sampler="gp", asha=True),
 }
 """By name; `OURS` is what a search does by default."""
 
@@ -160,7 +146,7 @@ def run_methods(surrogate: Surrogate, *, seeds: int, trials: int) -> dict[str, l
                 journal = Path(folder) / f"{seed}-{place}"
                 journal.mkdir()
                 limit = trials if budget is None else MOST_TRIALS
-                search = VirtualSearch(_config(demo, method, limit), surrogate, seed, journal, method.sampler)
+                search = VirtualSearch(_config(demo, method, limit), surrogate, seed, journal)
                 courses[name].append(search.run(budget))
                 if budget is None:
                     budget = courses[name][-1].cost
@@ -169,7 +155,8 @@ def run_methods(surrogate: Surrogate, *, seeds: int, trials: int) -> dict[str, l
 
 def _config(demo: SearchConfig, method: Method, trials: int) -> SearchConfig:
     stopping = demo.stopping.model_copy(update={"enabled": method.asha})
-    return demo.model_copy(update={"stopping": stopping, "trials": trials})
+    sampler = demo.sampler.model_copy(update={"name": method.sampler})
+    return demo.model_copy(update={"stopping": stopping, "sampler": sampler, "trials": trials})
 
 
 def compare(courses: Sequence[Course], random: Sequence[Course], target: float) -> Comparison:

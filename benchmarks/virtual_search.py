@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from optuna.samplers import BaseSampler
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.surrogate import Surrogate
@@ -89,14 +87,12 @@ class VirtualSearch:
         seed: Of the sampler and of the noise; trial N has the same noise in every search of the same seed that tries
             the same configuration.
         journal: Folder for the sampler's journal.
-        sampler: Takes the place of the search's own, given the seed; None leaves that.
     """
 
     config: SearchConfig
     surrogate: Surrogate
     seed: int
     journal: Path
-    sampler: Callable[[int], BaseSampler] | None = None
     _spent: float = 0.0
     _queue: deque[_Running] = field(default_factory=deque)
 
@@ -104,8 +100,6 @@ class VirtualSearch:
         """Search until all trials have ended, or until so many seconds are spent."""
         config = self.config.model_copy(update={"seed": self.seed})
         proposer, stopper = make_sampler(config, self.journal), scheduler(config)
-        if self.sampler is not None:
-            proposer.study.sampler = self.sampler(self.seed)
         stopper.set_search_properties(SEARCH_VALUE, "max")
         moments: list[Moment] = []
         events: list[tuple[float, int, _Running]] = []

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.recording import Checkpoint, RecordedTrial, read_recording, record, write_recording
-from benchmarks.search_cost import DEMO, METHODS, Comparison, compare
+from benchmarks.search_cost import DEMO, Comparison, compare
 from benchmarks.surrogate import Costs, Surrogate
 from benchmarks.virtual_search import Course, Moment, VirtualSearch
 from search.config import SearchConfig, load_config
@@ -111,12 +111,17 @@ def test_early_stopping_on_the_virtual_clock(config: SearchConfig, tmp_path: Pat
 
 
 def test_full_budgets_and_a_limit_of_cost(config: SearchConfig, tmp_path: Path) -> None:
-    full = config.model_copy(update={"stopping": config.stopping.model_copy(update={"enabled": False})})
+    full = config.model_copy(
+        update={
+            "stopping": config.stopping.model_copy(update={"enabled": False}),
+            "sampler": config.sampler.model_copy(update={"name": "random"}),
+        }
+    )
     for name in ("whole", "limited"):
         (tmp_path / name).mkdir()
-    course = virtual(full, tmp_path / "whole", sampler=METHODS["random"].sampler).run()
+    course = virtual(full, tmp_path / "whole").run()
     assert (course.cost, course.trials, course.stopped, course.value) == (4 * 330, 4, 0, 3)
-    limited = virtual(full, tmp_path / "limited", sampler=METHODS["random"].sampler).run(budget=400)
+    limited = virtual(full, tmp_path / "limited").run(budget=400)
     assert [moment.cost for moment in limited.moments] == [110, 220, 330, 440]
     assert limited.trials == 2
 
