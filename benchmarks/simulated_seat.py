@@ -9,7 +9,7 @@ import io
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,8 +53,8 @@ class SimulatedWorkbench:
         self._adapter = _adapter(setup.model)
         self._sheets: dict[tuple[int, int], bytes] = {}
 
-    def do(self, job: Job, *, report: Send, go_on: GoOn) -> None:
-        """Do one job, or leave it when `report` or `go_on` answers False."""
+    def do(self, job: Job, *, report: Send, go_on: GoOn, keeps_state: Callable[[], bool]) -> None:
+        """Do one job, or leave it when `report` or `go_on` answers False; there is no state of a training to keep."""
         match job:
             case TrainJob():
                 self._train(job, report, go_on)

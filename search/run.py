@@ -108,8 +108,10 @@ def main(
     if dry_run:
         _show_plan(checked, added)
         return
+    # Both are read by Ray when it is imported. It warns of more workers than cores, which thin trials are bound to be.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "PYTHON worker processes have been started")
     if address is None:
-        # All that this machine's own Ray listens on stays on it. Ray reads this when it is imported.
+        # All that this machine's own Ray listens on stays on it.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         # Only now what takes seconds to import: a misspelt key is answered at once.
