@@ -28,7 +28,7 @@ class WarmTraining(Training):
         super().__init__()
         set_threads(threads)
         loop = importlib.import_module("trainer.loop")
-        for function in ("draw_step", "shown_rows"):
+        for function in ("draw_passes", "shown"):
             self.clocks.watch(loop, function, DATA)
         self._work = work
         self._base = load_base_model(work.model, device="cpu")
