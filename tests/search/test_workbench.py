@@ -252,7 +252,7 @@ def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
         assert len(drawn[strength].rows) == 1
         assert drawn[strength].other_rows == ()
         # Other batches round otherwise; CLIP scores go up to 100.
-        assert drawn[strength].rows[0] == pytest.approx(whole.rows[0], abs=1e-4, rel=1e-4)
+        assert drawn[strength].rows[0] == pytest.approx(whole.rows[0], abs=5e-4)
     distances = [drawn[strength].rows[0]["picture_distance"] for strength in (0.0, 0.5, 1.0)]
     assert len(set(distances)) == 3
 
