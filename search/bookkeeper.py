@@ -142,7 +142,11 @@ class Bookkeeper:
         """
         if self._client is None:
             self._connect()
-        self._tell(entry)
+        try:
+            self._tell(entry)
+        except Exception:
+            self._doubtful = True  # a server that hung may have done it before nobody listened any more
+            raise
         self._doubtful = False
         self._move_on()
 

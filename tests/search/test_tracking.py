@@ -209,6 +209,28 @@ def test_what_mlflow_refuses_is_left_out_named_and_told_later(
     assert sync(folder).stdout.startswith("told 0 records")
 
 
+def test_a_run_whose_creation_was_not_heard_of_is_not_created_twice(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a server that hangs: it does what it was asked after the client has given up."""
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.0,))
+    create = MlflowClient.create_run
+    unheard = ["anna", "trial-000"]
+
+    def slow(client: MlflowClient, *arguments: object, run_name: str, **options: object) -> Run:
+        run = create(client, *arguments, run_name=run_name, **options)  # type: ignore[arg-type]
+        if run_name in unheard:
+            unheard.remove(run_name)
+            raise TimeoutError("no answer")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", slow)
+    with Tracker(None, "people", tmp_path) as tracker:
+        two_trials(tracker, folder)
+    assert unheard == []
+    check(MlflowClient(tracker.shown_uri))
+
+
 def test_one_process_at_a_time_tells_of_a_run(folder: Path, tmp_path: Path) -> None:
     with Tracker(None, "people", tmp_path) as tracker:
         tracker.start(folder, {}, [])
