@@ -217,8 +217,8 @@ def test_a_run_whose_creation_was_not_heard_of_is_not_created_twice(
     create = MlflowClient.create_run
     unheard = ["anna", "trial-000"]
 
-    def slow(client: MlflowClient, *arguments: object, run_name: str, **options: object) -> Run:
-        run = create(client, *arguments, run_name=run_name, **options)  # type: ignore[arg-type]
+    def slow(client: MlflowClient, experiment: str, *, start_time: int, run_name: str, tags: dict[str, str]) -> Run:
+        run = create(client, experiment, start_time=start_time, tags=tags, run_name=run_name)
         if run_name in unheard:
             unheard.remove(run_name)
             raise TimeoutError("no answer")
