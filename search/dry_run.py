@@ -45,8 +45,8 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         lines.append(f"preset {config.preset}: " + ", ".join(f"{key}={_short(at)}" for key, at in flat(added).items()))
     lines += [
         f"space: {', '.join(config.space)}",
-        f"trials: {config.trials} by {config.sampler.name}, at most {sum(most):,} steps, about {steps:,.0f} as trials "
-        f"are stopped early, {checkpoints:,.0f} checkpoints",
+        f"trials: {config.trials} by {config.sampler.name}, at most {sum(most):,} steps, about {steps:,.0f} "
+        f"expected, {checkpoints:,.0f} checkpoints",
         f"final: {finalists} candidates, each trained again {retrain} times, about {final_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]

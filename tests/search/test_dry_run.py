@@ -41,7 +41,7 @@ def test_the_plan_without_experience(config: SearchConfig) -> None:
         "photos: 4 to train on, 2 to compare with",
         "preset quick: trials=4, final.retrain=1",
         "space: alpha, learning_rate, rank, steps",
-        "trials: 4 by tpe, at most 600 steps, about 450 as trials are stopped early, 9 checkpoints",
+        "trials: 4 by tpe, at most 600 steps, about 450 expected, 9 checkpoints",
         "final: 2 candidates, each trained again 1 times, about 200 steps",
         "images: about 50",
         "time, cost and disk: unknown, for no earlier run in this folder has used this model at this size; the search "
