@@ -33,6 +33,7 @@ from evaluation.config import PromptSet
 from search.config import load_config
 from search.prompts import read_prompts
 from search.workbench_setup import WorkbenchSetup
+from trainer.heap import heap_environment
 from trainer.photos import load_photos, split_photos
 
 HOMEWORK_BATCH = 1
@@ -152,7 +153,9 @@ def _measure(setup: WorkbenchSetup, rounds: int, count: int, batch: int, folder:
     with ExitStack() as stack:
         typer.echo(f"starting {cores()} process(es)")
         began = time.perf_counter()
-        ours = [stack.enter_context(Held(1, WarmEvaluation, setup)) for _ in range(cores())]
+        ours = [
+            stack.enter_context(Held(1, WarmEvaluation, setup, environment=heap_environment())) for _ in range(cores())
+        ]
         for process in ours:
             process.wait()
         start = time.perf_counter() - began

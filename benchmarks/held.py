@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
@@ -17,14 +18,18 @@ class Held:
         threads: CPU threads of the libraries that read OMP_NUM_THREADS.
         make: Makes the object in the new process; a class, or another function at the head of a module.
         arguments: Of `make`; they are pickled.
+        environment: Environment variables of the new process besides.
     """
 
-    def __init__(self, threads: int, make: Callable[..., Any], *arguments: Any) -> None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # read once, by the process that is started below
+    def __init__(
+        self, threads: int, make: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._executor = ProcessPoolExecutor(
             1, mp_context=get_context("spawn"), initializer=_make, initargs=(make, *arguments)
         )
-        self._started = self._executor.submit(_nothing)
+        # Read once, by the process that is started with the first task.
+        with _environment({"OMP_NUM_THREADS": str(threads), **(environment or {})}):
+            self._started = self._executor.submit(_nothing)
 
     def __enter__(self) -> Held:
         return self
@@ -45,6 +50,20 @@ class Held:
     def call(self, method: str, *arguments: Any) -> Future[Any]:
         """Call a method of the object, after those that were called before."""
         return self._executor.submit(_call, method, *arguments)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 _object: Any = None

@@ -31,6 +31,7 @@ from benchmarks.short_trials import DEMO
 from benchmarks.training_run import Run, Work
 from benchmarks.warm_training import WarmTraining
 from search.config import load_config
+from trainer.heap import heap_environment
 from trainer.photos import load_photos, split_photos
 
 GOALS = {"one_job": 1.3, "machine": 2.0}
@@ -155,12 +156,16 @@ def training_work(steps: int, *, text_encoder: bool) -> Work:
     return Work(model=search.model, split=split, config=config)
 
 
+def _our_process(work: Work, cache: Path) -> Held:
+    return Held(1, WarmTraining, work, 1, cache, environment=heap_environment())
+
+
 def _measure(work: Work, rounds: int, folder: Path) -> Measured:
     ours, plain, warm, our_machine, plain_machine = [], [], [], [], []
     for seed in range(rounds):
         typer.echo(f"round {seed + 1} of {rounds}: one job on one thread")
         began = time.perf_counter()
-        with Held(1, WarmTraining, work, 1, folder / f"cache-{seed}") as our:
+        with _our_process(work, folder / f"cache-{seed}") as our:
             our.call("start", seed).result()
             cold = time.perf_counter() - began
             run = our.call("run").result()
@@ -177,10 +182,7 @@ def _measure(work: Work, rounds: int, folder: Path) -> Measured:
             warm.append(our.call("start", seed).result())
             typer.echo(f"round {seed + 1} of {rounds}: the machine")
             with ExitStack() as stack:
-                others = [
-                    stack.enter_context(Held(1, WarmTraining, work, 1, folder / f"cache-{seed}"))
-                    for _ in range(cores() - 1)
-                ]
+                others = [stack.enter_context(_our_process(work, folder / f"cache-{seed}")) for _ in range(cores() - 1)]
                 our_machine.append(_machine_rate([our, *others], seed))
         with Held(cores(), PlainTraining, work, cores()) as their:
             plain_machine.append(_machine_rate([their], seed))

@@ -28,6 +28,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 from search.config import SeatsConfig
 from search.dispatch import Dispatch
 from search.seat import SeatSetup, serve
+from trainer.heap import heap_environment
 
 if TYPE_CHECKING:
     from search.workbench_setup import WorkbenchSetup
@@ -175,5 +176,6 @@ class Pool:
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=-1),
                 callbacks=callbacks,
+                worker_runtime_env={"env_vars": heap_environment()},  # type: ignore[call-arg]  # mypy sees Train V1's
             ),
         )

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -82,6 +83,14 @@ def test_a_held_object_lives_in_a_process_of_its_own() -> None:
         assert [held.call("pop").result() for _ in range(4)] == [4, 3, 2, 1]
         with pytest.raises(IndexError, match="pop from empty list"):
             held.call("pop").result()
+
+
+def test_a_held_object_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("HELD", raising=False)
+    with Held(3, import_module, "os", environment={"HELD": "yes"}) as held:
+        assert [held.call("getenv", name).result() for name in ("OMP_NUM_THREADS", "HELD")] == ["3", "yes"]
+    assert (os.environ["OMP_NUM_THREADS"], os.environ.get("HELD")) == ("7", None)
 
 
 def test_quick_run_scores_alike_on_both_sides_and_ends_with_its_outcome(tmp_path: Path) -> None:

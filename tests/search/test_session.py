@@ -32,6 +32,7 @@ from safetensors import safe_open
 
 from evaluation.config import ObjectiveConfig
 from evaluation.front import Point, choose
+from trainer.heap import heap_environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "demo"
@@ -541,7 +542,7 @@ def front_of(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Parts:
-    """A search in three parts: ended by SIGTERM, by Ctrl-C twice, and by itself."""
+    """A search in four parts: ended by SIGTERM, by Ctrl-C twice, by SIGKILL, and by itself."""
 
     first: Run
     first_result: dict[str, Any]
@@ -550,7 +551,9 @@ class Parts:
     listening: list[str]
     """Where the first part listened to other machines."""
     orphans: list[psutil.Process]
-    """Processes that were left after the first two parts."""
+    """Processes that were left after all parts but the last."""
+    heaps: set[str | None]
+    """What the training workers' C library was told of its heap."""
     second: Run
     last: Run
 
@@ -576,6 +579,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
     second = finish(process, home)
     _, left = psutil.wait_procs(children, timeout=30)
 
+    process = start(home, "--resume", "runs/anna")
+    children = wait_for_workers(process)
+    heaps = {child.environ().get("GLIBC_TUNABLES") for child in children if is_training_worker(child)}
+    process.kill()
+    finish(process, home)
+    _, leaderless = psutil.wait_procs(children, timeout=45)
+
     # What a kill may leave behind.
     with (first.folder / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code":7,"worker_id":"')
@@ -583,7 +593,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
     for state in first.folder.glob("trials/*/state/optimizer.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
     last = finish(start(home, "--resume", "runs/anna"), home)
-    return Parts(first, first_result, first_page, listening, alive + left, second, last)
+    return Parts(first, first_result, first_page, listening, alive + left + leaderless, heaps, second, last)
 
 
 def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) -> None:
@@ -607,6 +617,10 @@ def test_a_search_listens_to_this_machine_only(parts: Parts) -> None:
 def test_no_process_outlives_an_interrupted_search(parts: Parts) -> None:
     assert parts.second.code == 130, parts.second.output
     assert parts.orphans == []
+
+
+def test_training_workers_keep_the_memory_that_they_have_freed(parts: Parts) -> None:
+    assert parts.heaps == {heap_environment()["GLIBC_TUNABLES"]}
 
 
 def test_a_resumed_search_ends_as_an_unbroken_one_would(parts: Parts) -> None:
