@@ -1,7 +1,8 @@
 """A recording: what real trials of a search came to at every checkpoint, small enough to be kept beside the code.
 
 `python -m benchmarks.recording RUN FILE` makes one of a run folder, also of a run that goes on still. It should be of
-random configurations, none stopped, each with many checkpoints.
+random configurations, none stopped, each with many checkpoints. What a checkpoint took is recorded in the processor's
+seconds, so that the machine may do other work meanwhile; where a GPU does the work, they say little.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ class Checkpoint:
     objective: float
     search_value: float
     training_seconds: float
-    """Since the checkpoint before, by the wall's clock."""
+    """Since the checkpoint before, in the processor's seconds of the seat's leading process: other work on the machine
+    lengthens the wall's seconds, and hardly these."""
     scoring_seconds: float
+    """In the processor's seconds, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def record(run: Path) -> tuple[RecordedTrial, ...]:
     """The trials of a run folder that have run to their ends.
 
     Raises:
-        ValueError: there is no journal, or no such trial.
+        ValueError: there is no journal, or no such trial, or the processor's seconds of one were not measured.
     """
     journal = run / "journal.log"
     if not journal.is_file():
@@ -80,16 +83,23 @@ def _trial(run: Path, number: int, params: Mapping[str, Value]) -> RecordedTrial
     return RecordedTrial(
         id=trial_id(number),
         params={name: _rounded(value) for name, value in params.items()},
-        checkpoints=tuple(
-            Checkpoint(
-                step=report.step,
-                objective=_rounded(report.metrics[OBJECTIVE]),
-                search_value=_rounded(report.metrics[SEARCH_VALUE]),
-                training_seconds=_rounded(report.training_seconds),
-                scoring_seconds=_rounded(report.scoring_seconds),
-            )
-            for report in reports
-        ),
+        checkpoints=tuple(_checkpoint(report) for report in reports),
+    )
+
+
+def _checkpoint(report: Report) -> Checkpoint:
+    training, scoring = report.training_cpu_seconds, report.scoring_cpu_seconds
+    if training is None or scoring is None:
+        raise ValueError(
+            f"{report.folder} does not say what it took of the processor, as of an earlier version; "
+            "record a run that this version has made from its beginning"
+        )
+    return Checkpoint(
+        step=report.step,
+        objective=_rounded(report.metrics[OBJECTIVE]),
+        search_value=_rounded(report.metrics[SEARCH_VALUE]),
+        training_seconds=_rounded(training),
+        scoring_seconds=_rounded(scoring),
     )
 
 

@@ -5,9 +5,10 @@ surrogate fitted to recorded real trials of the demo's space (`benchmarks.record
 scoring. What counts is what the pick is truly worth, which is the surrogate's mean, while the search sees noise.
 
 The target is the mean, over the seeds, of what random search with full budgets has picked after all of its trials. Each
-method may spend in each seed what random search spends there in all, in trials of its own number. Cost is seconds of
-training and scoring of all seats until the pick is first worth the target. Where random search does not come so far,
-its whole cost counts, which is too little and speaks for it; where a method does not, its cost counts as infinite.
+method may spend in each seed what random search spends there in all, in trials of its own number. Cost is the
+processor's seconds of training and scoring of all seats until the pick is first worth the target. Where random search
+does not come so far, its whole cost counts, which is too little and speaks for it; where a method does not, its cost
+counts as infinite.
 """
 
 from __future__ import annotations

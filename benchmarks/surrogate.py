@@ -51,7 +51,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds that training and scoring take: medians of the recording, by what is adapted."""
+    """The processor's seconds that training and scoring take: medians of the recording, by what is adapted."""
 
     step: Mapping[str, float]
     """Of an optimizer step, by `targets`."""
@@ -60,7 +60,7 @@ class Costs:
 
     @classmethod
     def of(cls, trials: Sequence[RecordedTrial]) -> Costs:
-        """Medians, since other work on the recording machine makes single figures worthless."""
+        """Medians, since other work on the recording machine, which shares its caches, lengthens single figures."""
         step: dict[str, list[float]] = {}
         scoring: dict[str, list[float]] = {}
         for trial in trials:

@@ -35,7 +35,7 @@ class Moment:
     """The search after a checkpoint was scored."""
 
     cost: float
-    """Seconds that all seats together have spent on training and scoring."""
+    """The processor's seconds that all seats together have spent on training and scoring."""
     value: float
     """What the search would pick now is truly worth: the surrogate's mean, not the score by which it was picked."""
 
@@ -73,7 +73,7 @@ class _Running:
     seen: list[float]
     true: list[float]
     pieces: list[float]
-    """Seconds of training and scoring up to each checkpoint, since the one before."""
+    """The processor's seconds of training and scoring up to each checkpoint, since the one before."""
     done: int = 0
 
 

@@ -111,8 +111,12 @@ class Report:
     remarks: tuple[str, ...] = ()
     """What a user should know of how it was made, such as that memory ran out and less was done at a time."""
     training_seconds: float = 0.0
-    """Seconds of training since the report before."""
+    """Seconds of training since the report before, by the wall's clock."""
     scoring_seconds: float = 0.0
+    training_cpu_seconds: float | None = None
+    """The same in the processor's seconds of the seat's process, in all its threads; of several workers a seat, those
+    of the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
+    scoring_cpu_seconds: float | None = None
 
     def write(self, folder: Path) -> None:
         """Write `report.json` into a folder, which may still have a temporary name."""
@@ -121,6 +125,8 @@ class Report:
             "metrics": dict(self.metrics),
             "training_seconds": self.training_seconds,
             "scoring_seconds": self.scoring_seconds,
+            "training_cpu_seconds": self.training_cpu_seconds,
+            "scoring_cpu_seconds": self.scoring_cpu_seconds,
             "unfit": list(self.unfit),
             "remarks": list(self.remarks),
             "rows": list(self.rows),

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from search.effort import NO_EFFORT, Effort
 from search.job import STATE, Report, TrainJob
 from trainer.files import write_file
 from trainer.loop import TrainingJob
@@ -15,16 +16,16 @@ from trainer.loop import TrainingJob
 logger = logging.getLogger(__name__)
 
 SPENT_FILE = "spent.json"
-"""File in the state's folder: seconds of training since the checkpoint before, so that none is lost to the account."""
+"""File in the state's folder: the effort of training since the checkpoint before, lest it be lost to the account."""
 
 
-def keep_training(job: TrainJob, training: TrainingJob, seconds: float, *, leads: bool) -> None:
+def keep_training(job: TrainJob, training: TrainingJob, spent: Effort, *, leads: bool) -> None:
     """Save the state of a training.
 
     Args:
         job: What is trained.
         training: As far as it has come.
-        seconds: Of training since the last scored checkpoint.
+        spent: On training since the last scored checkpoint.
         leads: Whether this worker writes the files of its seat.
 
     Raises:
@@ -32,12 +33,12 @@ def keep_training(job: TrainJob, training: TrainingJob, seconds: float, *, leads
     """
     training.save(job.folder / STATE)
     if leads:
-        text = json.dumps({"training_seconds": seconds})
+        text = json.dumps({"training_seconds": spent.seconds, "training_cpu_seconds": spent.cpu_seconds})
         write_file(job.folder / STATE / SPENT_FILE, lambda path: path.write_text(text, "utf-8"))
 
 
-def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> tuple[TrainingJob, float]:
-    """The training as an earlier life has left it, and the seconds it had trained since its last checkpoint.
+def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> tuple[TrainingJob, Effort]:
+    """The training as an earlier life has left it, and what it had spent since its last checkpoint.
 
     Begins anew where the state is damaged or another job's, or where a checkpoint of before can no longer be reported;
     checkpoints that can be read are not scored again.
@@ -49,7 +50,7 @@ def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> tuple[TrainingJo
     training = begin()
     state = job.folder / STATE
     if not state.exists():
-        return training, 0.0
+        return training, NO_EFFORT
     try:
         training.restore(state)
         for step in job.score_at:
@@ -59,13 +60,15 @@ def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> tuple[TrainingJo
         logger.warning("job %s begins anew: %s", job.id, error)
         training.close()
         shutil.rmtree(state, ignore_errors=True)
-        return begin(), 0.0
+        return begin(), NO_EFFORT
     return training, _spent(state / SPENT_FILE)
 
 
-def _spent(path: Path) -> float:
-    """Seconds; 0 where a kill came before the file was written."""
+def _spent(path: Path) -> Effort:
+    """None where a kill came before the file was written."""
     try:
-        return float(json.loads(path.read_text("utf-8"))["training_seconds"])
+        values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
-        return 0.0
+        return NO_EFFORT
+    # Earlier versions did not measure the processor's seconds.
+    return Effort(seconds=values["training_seconds"], cpu_seconds=values.get("training_cpu_seconds"))

@@ -10,6 +10,9 @@ from evaluation.scores import OBJECTIVE, SEARCH_VALUE
 from search.job import JobState, Report
 from search.space import Value
 
+EFFORTS = ("training_seconds", "scoring_seconds", "training_cpu_seconds", "scoring_cpu_seconds")
+"""Fields of a report that add up over a trial."""
+
 
 @dataclass(kw_only=True)
 class TrialRecord:
@@ -71,7 +74,16 @@ class TrialRecord:
             "remarks": list(self.remarks),
             "checkpoints": [{"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports],
             "seconds": round(self.seconds, 3),
+            **self._efforts(),
         }
+
+    def _efforts(self) -> dict[str, float | None]:
+        """What its scored checkpoints took; None where there is none, or one of them was not measured so."""
+        efforts = {}
+        for name in EFFORTS:
+            parts = [getattr(report, name) for report in self.reports]
+            efforts[name] = None if not parts or None in parts else round(sum(parts), 3)
+        return efforts
 
 
 def _best(reports: Sequence[Report]) -> Report | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.record import EFFORTS
 from trainer.files import write_file
 
 TRIALS_FILE = "trials.csv"
@@ -29,7 +30,7 @@ def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
-            table.writerow(["trial", "state", *params, "best_step", *metrics, "seconds", "reason"])
+            table.writerow(["trial", "state", *params, "best_step", *metrics, "seconds", *EFFORTS, "reason"])
             for trial in trials:
                 table.writerow(
                     [
@@ -39,6 +40,7 @@ def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
                         "" if trial["best_step"] is None else trial["best_step"],
                         *(trial["metrics"].get(name, "") for name in metrics),
                         trial["seconds"],
+                        *("" if trial[name] is None else trial[name] for name in EFFORTS),
                         trial["reason"],
                     ]
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -20,6 +19,7 @@ from evaluation.faces import FaceModel
 from evaluation.grid import image_grid
 from evaluation.image_batch import CudaMemory, ImageBatch
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
+from search.effort import NO_EFFORT, Effort, Stopwatch
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
 from search.kept_training import keep_training, take_up
 from search.second_judge import SecondJudge
@@ -140,20 +140,19 @@ class Workbench:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
                     return
-            began = time.monotonic() - spent
+            watch = Stopwatch(spent)
             while True:
                 step = training.step_count
                 if step in job.score_at:
-                    training_seconds = time.monotonic() - began
-                    if not send(self._checkpoint(job, training, batch, training_seconds)):
+                    if not send(self._checkpoint(job, training, batch, watch.read())):
                         return
-                    began = time.monotonic()
+                    watch = Stopwatch()
                 if step == job.score_at[-1]:
                     break
                 training.step()
                 if not go_on(training.step_count):
                     if keeps_state():
-                        keep_training(job, training, time.monotonic() - began, leads=self._scores)
+                        keep_training(job, training, watch.read(), leads=self._scores)
                     return
         finally:
             training.close()
@@ -163,15 +162,13 @@ class Workbench:
         """What an earlier life of this job has reported already."""
         return Report.read(job.folder / f"step-{step}") if self._scores else None
 
-    def _checkpoint(
-        self, job: TrainJob, training: TrainingJob, batch: ImageBatch, training_seconds: float
-    ) -> Report | None:
+    def _checkpoint(self, job: TrainJob, training: TrainingJob, batch: ImageBatch, spent: Effort) -> Report | None:
         """Save first, then score: a worker lost while scoring costs no training."""
         folder = job.folder / f"step-{training.step_count}"
         if self._scores and (known := Report.find(folder)) is not None:
             return known
-        keep_training(job, training, training_seconds, leads=self._scores)
-        began = time.monotonic()
+        keep_training(job, training, spent, leads=self._scores)
+        watch = Stopwatch()
         with training.evaluation_mode():
             validation_loss = training.validation_loss(self._reference_cache)
             if not self._scores:
@@ -192,8 +189,8 @@ class Workbench:
                 folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
                 remarks=(*training.remarks, *batch.remarks),
-                training_seconds=training_seconds,
-                scoring_seconds=time.monotonic() - began,
+                training_effort=spent,
+                scoring_effort=watch.read(),
             )
             self._write(report, evaluation, temporary)
         return report
@@ -201,7 +198,7 @@ class Workbench:
     def _score(self, job: ScoreJob) -> Report | None:
         if not self._scores:
             return None
-        began, batch = time.monotonic(), self._image_batch()
+        watch, batch = Stopwatch(), self._image_batch()
         evaluator = self._evaluators[job.prompt_set]
         if job.prompts is not None:
             evaluator = evaluator.of_first(job.prompts)
@@ -211,15 +208,15 @@ class Workbench:
             evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
         finally:
             adapter.detach()
-        return self._finished(evaluation, job.folder, began, batch)
+        return self._finished(evaluation, job.folder, watch, batch)
 
     def _anchor(self, job: AnchorJob) -> Report | None:
         if not self._scores:
             return None
-        began, batch = time.monotonic(), self._image_batch()
+        watch, batch = Stopwatch(), self._image_batch()
         baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person, batch)
         anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
-        report = self._finished(baseline, job.folder, began, batch, extra=anchors)
+        report = self._finished(baseline, job.folder, watch, batch, extra=anchors)
         text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
         write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
         return report
@@ -233,7 +230,7 @@ class Workbench:
         self,
         evaluation: Evaluation,
         folder: Path,
-        began: float,
+        watch: Stopwatch,
         batch: ImageBatch,
         extra: Mapping[str, float] | None = None,
     ) -> Report:
@@ -244,7 +241,7 @@ class Workbench:
                 folder=folder,
                 extra=extra or {},
                 remarks=tuple(batch.remarks),
-                scoring_seconds=time.monotonic() - began,
+                scoring_effort=watch.read(),
             )
             self._write(report, evaluation, temporary)
         return report
@@ -257,8 +254,8 @@ class Workbench:
         folder: Path,
         extra: Mapping[str, float],
         remarks: tuple[str, ...],
-        training_seconds: float = 0.0,
-        scoring_seconds: float,
+        training_effort: Effort = NO_EFFORT,
+        scoring_effort: Effort,
     ) -> Report:
         metrics = evaluation.metrics()
         appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
@@ -280,8 +277,10 @@ class Workbench:
             unfit=appraisal.unfit,
             remarks=remarks,
             folder=folder,
-            training_seconds=training_seconds,
-            scoring_seconds=scoring_seconds,
+            training_seconds=training_effort.seconds,
+            scoring_seconds=scoring_effort.seconds,
+            training_cpu_seconds=training_effort.cpu_seconds,
+            scoring_cpu_seconds=scoring_effort.cpu_seconds,
         )
 
     def _write(self, report: Report, evaluation: Evaluation, folder: Path) -> None:

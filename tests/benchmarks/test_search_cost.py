@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -197,8 +198,10 @@ def test_recording_keeps_the_trials_that_have_run_to_their_ends(tmp_path: Path) 
                 metrics={"objective": number + step / 1000, "search_value": number + step / 1000 - 1},
                 rows=(),
                 folder=folder,
-                training_seconds=step / 10,
-                scoring_seconds=1.23456789,
+                training_seconds=99.0,
+                scoring_seconds=99.0,
+                training_cpu_seconds=step / 10,
+                scoring_cpu_seconds=1.23456789,
             ).write(folder)
         if state == "COMPLETE":
             study.tell(trial, 1.0)
@@ -212,6 +215,11 @@ def test_recording_keeps_the_trials_that_have_run_to_their_ends(tmp_path: Path) 
     )
     write_recording(recorded, tmp_path / "file.json")
     assert read_recording(tmp_path / "file.json") == recorded
+
+    last = run / "trials" / "003" / "step-100"
+    replace(Report.read(last), scoring_cpu_seconds=None).write(last)
+    with pytest.raises(ValueError, match=r"003/step-100 does not say what it took of the processor.*; record a run"):
+        record(run)
 
 
 def test_recordings_that_cannot_be_read(tmp_path: Path) -> None:

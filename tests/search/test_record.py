@@ -1,7 +1,11 @@
 """Records: the best checkpoint of a trial, and the order of trials."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+from search.effort import Effort, Stopwatch
 from search.job import JobState, Report
 from search.record import TrialRecord, ranked
 
@@ -64,7 +68,47 @@ def test_a_failed_trial_is_a_state_with_a_reason_never_a_number() -> None:
         "remarks": [],
         "checkpoints": [],
         "seconds": 0.0,
+        "training_seconds": None,
+        "scoring_seconds": None,
+        "training_cpu_seconds": None,
+        "scoring_cpu_seconds": None,
     }
+
+
+def test_the_efforts_of_checkpoints_add_up_where_all_were_measured(make_report: Make) -> None:
+    first, second = (
+        replace(
+            make_report(step, 0.5),
+            training_seconds=8.0,
+            scoring_seconds=4.0,
+            training_cpu_seconds=2.25,
+            scoring_cpu_seconds=scoring,
+        )
+        for step, scoring in ((50, 1.5), (100, None))
+    )
+    result = record("0", first, second).as_result()
+    assert (result["training_seconds"], result["scoring_seconds"]) == (16.0, 8.0)
+    assert (result["training_cpu_seconds"], result["scoring_cpu_seconds"]) == (4.5, None)
+
+
+def test_a_report_is_read_as_it_was_written_and_one_of_before_without_processor_seconds(
+    make_report: Make, tmp_path: Path
+) -> None:
+    report = replace(make_report(50, 0.5), folder=tmp_path, training_cpu_seconds=2.25, scoring_cpu_seconds=1.5)
+    report.write(tmp_path)
+    assert Report.read(tmp_path) == report
+    values = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    del values["training_cpu_seconds"], values["scoring_cpu_seconds"]
+    (tmp_path / "report.json").write_text(json.dumps(values), "utf-8")
+    assert Report.read(tmp_path) == replace(report, training_cpu_seconds=None, scoring_cpu_seconds=None)
+
+
+def test_a_stopwatch_adds_what_went_before_and_does_not_guess_what_was_not_measured() -> None:
+    wall, cpu = iter([100.0, 103.0, 110.0]), iter([7.0, 8.5, 9.0])
+    watch = Stopwatch(Effort(seconds=10.0, cpu_seconds=2.0), wall=lambda: next(wall), cpu=lambda: next(cpu))
+    assert watch.read() == Effort(seconds=13.0, cpu_seconds=3.5)
+    assert watch.read() == Effort(seconds=20.0, cpu_seconds=4.0)
+    assert Stopwatch(Effort(seconds=10.0, cpu_seconds=None)).read().cpu_seconds is None
 
 
 def test_a_duplicate_shows_the_figures_of_the_first_and_sends_nobody_to_the_final(make_report: Make) -> None:

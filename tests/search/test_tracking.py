@@ -344,14 +344,19 @@ def test_the_table_of_trials(tmp_path: Path) -> None:
         {
             **{"id": "000", "state": "finished", "params": {"rank": 8}, "best_step": 50},
             **{"metrics": {"objective": 0.5}, "seconds": 1.5, "reason": ""},
+            **{"training_seconds": 0.75, "scoring_seconds": 0.5, "training_cpu_seconds": 0.625},
+            **{"scoring_cpu_seconds": 0.25},
         },
         {
             **{"id": "001", "state": "failed", "params": {"rank": 4, "loss": "huber"}, "best_step": None},
             **{"metrics": {}, "seconds": 0.5, "reason": 'it said "no", twice'},
+            **{"training_seconds": None, "scoring_seconds": None, "training_cpu_seconds": None},
+            **{"scoring_cpu_seconds": None},
         },
     ]
     assert write_trials(trials, tmp_path).read_text("utf-8").splitlines() == [
-        "trial,state,rank,loss,best_step,objective,seconds,reason",
-        "000,finished,8,,50,0.5,1.5,",
-        '001,failed,4,huber,,,0.5,"it said ""no"", twice"',
+        "trial,state,rank,loss,best_step,objective,seconds,"
+        "training_seconds,scoring_seconds,training_cpu_seconds,scoring_cpu_seconds,reason",
+        "000,finished,8,,50,0.5,1.5,0.75,0.5,0.625,0.25,",
+        '001,failed,4,huber,,,0.5,,,,,"it said ""no"", twice"',
     ]

@@ -150,11 +150,18 @@ def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(workbench:
     assert [report.step for report in do(workbench, job, until(6), keeps_state=True)] == [4]
     spent = json.loads((job.folder / STATE / SPENT_FILE).read_text("utf-8"))
     assert spent["training_seconds"] > 0
-    write_file(job.folder / STATE / SPENT_FILE, lambda path: path.write_text('{"training_seconds": 100}'))
+    assert spent["training_cpu_seconds"] > 0
+    text = '{"training_seconds": 100, "training_cpu_seconds": 200}'
+    write_file(job.folder / STATE / SPENT_FILE, lambda path: path.write_text(text))
     before, after = do(workbench, job, until(99))
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "no step twice"
     assert (before.step, before.training_seconds < 100) == (4, True)
     assert (after.step, after.training_seconds > 100) == (8, True)
+    assert before.training_cpu_seconds is not None
+    assert after.training_cpu_seconds is not None
+    assert after.scoring_cpu_seconds is not None
+    assert before.training_cpu_seconds < 200 < after.training_cpu_seconds
+    assert after.scoring_cpu_seconds > 0
 
 
 @pytest.mark.parametrize("damage", ["half an optimizer", "half a state", "an earlier report"])
