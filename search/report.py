@@ -31,6 +31,7 @@ from evaluation.scores import (
     Anchors,
 )
 from search.album import SIDE, Album
+from search.budget_account import Account
 from search.candidates import REFERENCE_PHOTOS, RunFolderError, read_config
 from search.config import ConfigurationError, SearchConfig
 from search.figures import (
@@ -126,6 +127,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         states=Counter(trial["state"] for trial in values["trials"]),
         stopped=[trial for trial in values["trials"] if trial["state"] != "finished"],
         importance=importance(values["trials"], config.space),
+        account=Account.of(config.budget, values["cost"]["budget"]),
         **_pictures(result, photos),
         **_figures(result, config),
     )
