@@ -141,6 +141,7 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
         "report.html",
         "images.parquet",
         "champion",
+        "plots",
         "trials",
     }
     assert {path.name for path in (run.folder / "champion").iterdir()} == {
