@@ -23,6 +23,7 @@ from search.dispatcher import Dispatcher
 from search.images import write_images
 from search.ledger import Ledger
 from search.machine import MachineMetrics
+from search.plots import write_plots
 from search.progress import Progress
 from search.report import write_report
 from search.result import SearchResult, build_result
@@ -63,6 +64,7 @@ CONCLUDING_FUNCTIONS: tuple[tuple[Callable[..., Any], str], ...] = (
     (build_result, "gathering the result"),
     (write_images, "images.parquet"),
     (write_report, "report.html"),
+    (write_plots, "plots"),
     (write_trials, "table of the trials"),
     (export_champion, "champion's files"),
 )

@@ -16,7 +16,7 @@ from typing import Any
 from search.budget import Rate, first_limit
 from search.config import SearchConfig
 from search.duration import duration
-from search.forecast import Forecast, Pace, Rungs, final_seconds, makespan
+from search.forecast import Forecast, Pace, final_seconds, makespan
 from search.job import JobState, Report
 from search.record import TrialRecord
 from search.workload import Workload
@@ -119,14 +119,15 @@ class Accountant:
         step = fmean(pace.step for pace in paces.values())
         image = fmean(pace.image for pace in paces.values())
         rungs = self._work.rungs(records)
-        none = Rungs(seen={})
         steps_now = self._steps()
         running = []
         for record in records:
             if record.state not in OVER:
                 done = max(steps_now.get(record.id, 0), record.reports[-1].step if record.reports else 0)
                 spared = int(record.id) < self._work.spared
-                left = (none if spared else rungs).expected(self._work.checkpoints(record.steps), done)
+                checkpoints = self._work.checkpoints(record.steps)
+                left = rungs.expected(checkpoints, done, spared=spared)
+                rungs = rungs.after([checkpoints], done, spared=spared)
                 own = paces.get(record.id, Pace(step=step, image=image))
                 running.append(left[0] * own.step + left[1] * image * self._work.images)
         coming = [

@@ -21,7 +21,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
-import mlflow.diffusers
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -31,6 +30,7 @@ from PIL import Image
 
 from search.config import without_password
 from search.ledger import Entry
+from search.registry import register_champion
 from trainer.files import write_file
 
 STATE_FILE = "mlflow-state.json"
@@ -268,41 +268,9 @@ class Bookkeeper:
         self._end(self._run(entry), entry)
 
     def _tell_champion(self, entry: Entry) -> None:
-        """Log the winner with `mlflow.diffusers`, register it and give it the alias `champion`."""
         self.model_uri = ""
-        values, client = entry.values, self._mlflow
-        tags = {key: values["metadata"][key] for key in ("trial", "step")}
-        run_id, name = self._run(entry), values["name"]
-        known = [
-            version
-            for version in client.search_model_versions(f"run_id = '{run_id}'")
-            if version.name == name and version.tags == tags
-        ]
-        # One that is known was registered just before the search was killed.
-        version = known[0].version if known else self._register(run_id, name, tags, values)
-        client.set_registered_model_alias(name, "champion", str(version))
-        self.model_uri = f"models:/{name}/{version}"
+        self.model_uri = register_champion(self._mlflow, self._run(entry), self._folder, entry.values)
         self._save()
-
-    def _register(self, run_id: str, name: str, tags: Mapping[str, str], values: Mapping[str, Any]) -> Any:
-        client = self._mlflow
-        # start_run says that the run has finished or failed when it is left; that is not for it to say.
-        status = client.get_run(run_id).info.status
-        try:
-            with mlflow.start_run(run_id=run_id):
-                info = mlflow.diffusers.log_model(
-                    str(self._folder / values["adapter"]),
-                    values["base_model"],
-                    name="champion",
-                    metadata=values["metadata"],
-                )
-        finally:
-            client.update_run(run_id, status=status)
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        return client.create_model_version(
-            name, source=info.model_uri, run_id=run_id, model_id=info.model_id, tags=dict(tags)
-        ).version
 
     def _files(self, entry: Entry, files: Sequence[str]) -> None:
         for file in files:

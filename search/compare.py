@@ -127,8 +127,12 @@ def _figures(run: ComparedRun) -> Iterator[tuple[str, str]]:
         yield "against its first trial", str(champion["against_first_trial"]["verdict"])
     yield "trials", ", ".join(f"{count} {state}" for state, count in run.states.items()) or "none"
     yield "minutes", f"{run.values['seconds']['total'] / 60:.1f}"
-    for name, value in run.values["cost"].items():
+    cost = dict(run.values["cost"])
+    budget = cost.pop("budget", None)
+    for name, value in cost.items():
         yield name.replace("_", " "), _text(value)
+    if budget is not None:
+        yield budget["unit"], _text(budget["hours"])
 
 
 def _with_interval(final: Mapping[str, Any], name: str) -> str:

@@ -19,7 +19,10 @@ Curve = Mapping[int, float]
 Tone = Literal["plain", "good", "middling", "poor", "champion", "second"]
 
 ROW_HEIGHT = 34
-"""Of an interval in `interval_figure`."""
+"""Of a row in `interval_figure` and `importance_figure`."""
+
+NAMES_WIDTH = 190
+"""Room for the names of settings beside an axis."""
 
 
 def front_figure(trials: Sequence[Trial], front: Sequence[Mapping[str, Any]], champion: str | None) -> Figure | None:
@@ -145,6 +148,35 @@ def parallel_figure(trials: Sequence[Trial], space: Space, champion: str | None,
         )
     marks.sort(key=lambda mark: mark.tone == "champion")
     return Figure(title="What was searched and what came of it", marks=tuple(marks), rules=plot.rules())
+
+
+def importance_figure(shares: Mapping[str, float]) -> Figure | None:
+    """How much each setting mattered, a bar each.
+
+    Args:
+        shares: Of 1, by setting, the greatest first (`search.importance`).
+
+    Returns:
+        None where nothing is known.
+    """
+    if not shares:
+        return None
+    plot = Plot(
+        horizontal=Axis(title="share", lower=0.0, upper=1.0),
+        vertical=ChoiceAxis(title="", choices=tuple(reversed(list(shares)))),
+        left=NAMES_WIDTH,
+        height=80 + ROW_HEIGHT * len(shares),
+    )
+    marks = [
+        Mark(
+            label=f"{name}: {_number(share)}",
+            line=(plot.at(0.0, name), plot.at(share, name)),
+            dots=(plot.at(share, name),),
+            tone="second",
+        )
+        for name, share in shares.items()
+    ]
+    return Figure(title="Which settings mattered", marks=tuple(marks), rules=plot.rules(), height=plot.height)
 
 
 def interval_figure(finalists: Sequence[Mapping[str, Any]], champion: str | None) -> Figure | None:

@@ -25,6 +25,7 @@ from search.dispatch import Dispatch, JobFailedError
 from search.final import Final, NoCandidateError, run_final
 from search.images import IMAGES_FILE, write_images
 from search.job import STATE, JobState, Report
+from search.plots import PLOTS_FOLDER, write_plots
 from search.pool import Pool
 from search.progress import Progress
 from search.record import TrialRecord
@@ -188,6 +189,8 @@ class SearchPart:
             write_trials(result.values["trials"], folder),
             *images,
         )
+        for plot in write_plots(result):
+            tracker.picture(plot, PLOTS_FOLDER)
         if interrupted:
             tracker.interrupt(self.status, files)
         else:

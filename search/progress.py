@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -96,14 +97,18 @@ class Progress:
         self._line(f"trial {record.id}  {record.state}{note}")
 
     def done_share(self) -> float:
-        """Share of the planned work that is done, [0, 1]; a stopped trial counts as done."""
+        """Share of the planned work that is done, [0, 1]; a stopped trial counts as done.
+
+        Counted anew at each call from the trials as they are, by a sum that is rounded once: nothing adds up over
+        calls. It falls where a trial lost its worker and goes on from its last checkpoint.
+        """
         with self._lock:
             shares = [
                 1.0 if _over(record) else min(self._steps.get(record.id, 0) / record.steps, 1.0)
                 for record in self._records.values()
                 if record.state is not JobState.DUPLICATE
             ]
-        return min(sum(shares) / self._trials, 1.0)
+        return min(math.fsum(shares) / self._trials, 1.0)
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import typer
 from PIL import Image
 
-from evaluation.objective import objective_floor
 from evaluation.scores import (
     FACELESS_RATE,
     FIDELITY,
@@ -27,31 +25,24 @@ from evaluation.scores import (
     MEMORISATION,
     METRICS,
     OBJECTIVE,
-    VALIDATION_LOSS,
     Anchors,
 )
 from search.album import SIDE, Album
+from search.budget_account import Account
 from search.candidates import REFERENCE_PHOTOS, RunFolderError, read_config
 from search.config import ConfigurationError, SearchConfig
-from search.figures import (
-    Curve,
-    curve_figure,
-    front_figure,
-    interval_figure,
-    parallel_figure,
-    strength_figure,
-)
+from search.curves import CURVES
+from search.figures import interval_figure, strength_figure
 from search.gallery import Gallery, Grid
 from search.importance import importance
-from search.job import Report
+from search.page import page_environment
 from search.photo_split import read_split
+from search.plots import FRONT, PARALLEL, draw_plots
 from search.result import SearchResult
 from trainer.files import write_file
 from trainer.photos import CaptionedPhoto, PhotoFolderError, open_photo
 
 SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
-
-CURVES = (OBJECTIVE, LIKENESS, FIDELITY, VALIDATION_LOSS)
 
 WHOLE_GRIDS = 4
 """Finalists of which every checkpoint is shown, the champion first."""
@@ -108,13 +99,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
     """
     config = read_config(result.folder)
     values = result.values
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("search"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment()
     environment.filters |= {"number": _number, "measure": _measure, "interval": _interval}
     page = environment.get_template("report.html").render(
         g={"nonce": secrets.token_urlsafe(16)},
@@ -126,6 +111,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         states=Counter(trial["state"] for trial in values["trials"]),
         stopped=[trial for trial in values["trials"] if trial["state"] != "finished"],
         importance=importance(values["trials"], config.space),
+        account=Account.of(config.budget, values["cost"]["budget"]),
         **_pictures(result, photos),
         **_figures(result, config),
     )
@@ -178,38 +164,17 @@ def _opened(photos: Sequence[CaptionedPhoto]) -> list[Image.Image]:
 
 def _figures(result: SearchResult, config: SearchConfig) -> dict[str, Any]:
     values = result.values
-    trials = values["trials"]
-    champion = values["champion"]["trial"] if values["champion"] else None
-    floor = objective_floor(config.evaluation.objective)
-    curves = _curves(result.folder, trials)
+    plots = draw_plots(result, config)
     strengths = values.get("strengths") or {"points": []}
     return {
-        "front_figure": front_figure(trials, values["front"], champion),
-        "curve_figures": [
-            figure
-            for name in CURVES
-            if (figure := curve_figure(name, trials, curves[name], champion, floor=floor)) is not None
-        ],
-        "parallel_figure": parallel_figure(trials, config.space, champion, floor=floor),
-        "interval_figure": interval_figure(values["finalists"], champion),
+        "front_figure": plots.get(FRONT),
+        "curve_figures": [plots[name] for name in CURVES if name in plots],
+        "parallel_figure": plots.get(PARALLEL),
+        "interval_figure": interval_figure(
+            values["finalists"], values["champion"]["trial"] if values["champion"] else None
+        ),
         "strength_figure": strength_figure(strengths["points"]),
     }
-
-
-def _curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve]]:
-    """Metric name to trial to metric by step. Where a report is gone, the result still has its objective."""
-    curves: dict[str, dict[str, dict[int, float]]] = {name: {} for name in CURVES}
-    for trial in trials:
-        for checkpoint in trial["checkpoints"]:
-            step = checkpoint["step"]
-            try:
-                metrics = Report.read(folder / "trials" / trial["id"] / f"step-{step}").metrics
-            except (OSError, ValueError, KeyError):
-                metrics = {OBJECTIVE: checkpoint["objective"]}
-            for name in CURVES:
-                if name in metrics:
-                    curves[name].setdefault(trial["id"], {})[step] = metrics[name]
-    return {name: dict(by_trial) for name, by_trial in curves.items()}
 
 
 def _params(trials: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -93,6 +93,9 @@ class Workload:
             # Few trials are dominated by most others in two values at once: the rule would stop too many.
             reduction_factor=1 if self.config.evaluation.objective.mode == "pareto" else stopping.reduction_factor,
             seen={rung: self._seen(rung, records) for rung in steps},
+            values={
+                rung: sum(any(report.step >= rung for report in record.reports) for record in records) for rung in steps
+            },
         )
 
     def coming(self, begun: int, rungs: Rungs) -> list[tuple[float, float]]:
@@ -102,10 +105,14 @@ class Workload:
             begun: Trials that have, in the order of their numbers.
             rungs: Where they may be stopped.
         """
-        drawn = [rungs.expected(self.checkpoints(steps)) for steps in self.planned_steps]
-        mean = (fmean(steps for steps, _ in drawn), fmean(scored for _, scored in drawn))
-        given = [self.first_steps(number) for number in range(begun, self.trials)]
-        return [mean if steps is None else Rungs(seen={}).expected(self.checkpoints(steps)) for steps in given]
+        coming = []
+        for number in range(begun, self.trials):
+            given, spared = self.first_steps(number), number < self.spared
+            lengths = [self.checkpoints(steps) for steps in (self.planned_steps if given is None else (given,))]
+            expected = [rungs.expected(checkpoints, spared=spared) for checkpoints in lengths]
+            coming.append((fmean(steps for steps, _ in expected), fmean(scored for _, scored in expected)))
+            rungs = rungs.after(lengths, spared=spared)
+        return coming
 
     def entrants(self, records: Sequence[TrialRecord]) -> list[Candidate]:
         """Who would be in the final if the search ended now, the first trial among them."""

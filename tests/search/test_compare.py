@@ -189,6 +189,19 @@ def test_the_tables_show_both_runs(runs: tuple[Path, Path]) -> None:
     assert text.splitlines()[-1].startswith("good is better; objective of good less poor: 0.")
 
 
+def test_of_a_budget_the_hours_are_shown(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    shutil.copytree(runs[1], told)
+    budget = {"hours": 0.125, "unit": "seat hours", "seconds": 225.0, "forecast": None}
+    settle(told, lambda content: content["cost"].update(budget=budget), "result.json")
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as captured:
+        print_comparison(compare(runs[0], told), console)
+    lines = [line for line in captured.get().splitlines() if "seat hours" in line]
+    assert [cell.strip() for line in lines for cell in line.split("│")[1:-1]] == ["seat hours", "-", "0.125"]
+    assert "budget" not in captured.get()
+
+
 def test_a_folder_that_is_no_run_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     code, output = invoke(runs[0], tmp_path)
     assert code == 2

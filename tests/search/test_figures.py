@@ -4,7 +4,14 @@ import pytest
 
 from search.axis import Axis, ChoiceAxis, Tick
 from search.figure import Figure, Mark, ParallelPlot, Plot
-from search.figures import curve_figure, front_figure, interval_figure, parallel_figure, strength_figure
+from search.figures import (
+    curve_figure,
+    front_figure,
+    importance_figure,
+    interval_figure,
+    parallel_figure,
+    strength_figure,
+)
 from search.space import Choice, FloatRange, Space
 
 
@@ -127,3 +134,12 @@ def test_intervals_and_strengths() -> None:
     assert fidelity.label == "fidelity: 1 at 0, 0.95 at 0.5, 0.9 at 1"
     assert [point[0] for point in likeness.line] == sorted(point[0] for point in likeness.line)
     assert strength_figure([]) is None
+
+
+def test_a_bar_is_as_long_as_its_share() -> None:
+    figure = importance_figure({"learning_rate": 0.75, "rank": 0.25})
+    first, second = marks(figure)
+    assert (first.label, second.label) == ("learning_rate: 0.75", "rank: 0.25")
+    assert (first.line, first.dots) == (((190.0, 42.0), (569.5, 42.0)), ((569.5, 42.0),)), "three quarters of 506"
+    assert second.line == ((190.0, 78.0), (316.5, 78.0))
+    assert importance_figure({}) is None

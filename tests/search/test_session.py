@@ -142,6 +142,7 @@ def test_the_run_folder_holds_what_is_promised(run: Run) -> None:
         "report.html",
         "images.parquet",
         "champion",
+        "plots",
         "trials",
     }
     assert {path.name for path in (run.folder / "champion").iterdir()} == {
@@ -232,7 +233,14 @@ def test_the_results_shape_is_stable(run: Run) -> None:
         "remarks",
         "checkpoints",
         "seconds",
+        "training_seconds",
+        "scoring_seconds",
+        "training_cpu_seconds",
+        "scoring_cpu_seconds",
     }
+    for trial in result["trials"]:
+        assert min(trial["training_cpu_seconds"], trial["scoring_cpu_seconds"]) > 0
+        assert trial["training_seconds"] + trial["scoring_seconds"] <= trial["seconds"]
     assert set(result["champion"]["params"]) == {"learning_rate", "rank", "alpha", "targets", "steps"}
     assert set(result["cost"]["budget"]) == {"seconds", "hours", "price", "unit", "limit", "cut_off", "forecast"}
     assert result["cost"]["budget"]["unit"] == "seat hours"
@@ -387,6 +395,10 @@ def test_mlflow_keeps_a_parent_and_a_child_for_each_trial(run: Run) -> None:
     client, known = run.client, run.result["mlflow"]
     parent = client.get_run(known["run_id"])
     assert (parent.info.status, parent.data.tags["state"]) == ("FINISHED", "champion")
+    plots = ("likeness-fidelity", "parallel-coordinates", "objective", "likeness", "fidelity", "validation_loss")
+    assert {file.path for file in client.list_artifacts(known["run_id"], "plots")} == {
+        f"plots/{name}.svg" for name in plots
+    }, "three trials are too few to tell the importance of settings"
     children = client.search_runs(
         [known["experiment_id"]], f"tags.`mlflow.parentRunId` = '{known['run_id']}'", order_by=["tags.trial"]
     )
