@@ -1,8 +1,9 @@
 """A surrogate: a model of recorded trials that stands in for training and scoring when searches are compared.
 
-A Gaussian process over the settings and the share of the training that is done. Search values span from about 0.5 to
--60, where no image shows a face, and the differences that decide lie near the top; so it models the inverse
-hyperbolic sine of ten times the value, which is nearly logarithmic for the hopeless.
+A Gaussian process over the settings and the share of the training that is done. It is a smooth function of these, what
+the checkpoints of one training have in common beyond it (the luck of its seed), and what each has for itself; without the
+second part it would take luck for the effect of settings. Search values span from about 0.5 to -60, where no image shows
+a face, and the differences that decide lie near the top; so below 0 it models their logarithm.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ LEAST_TRIALS = 12
 NEIGHBOURS = 0.25
 """Share of the recorded trials, those with the likeliest final values, of which a simulated trial draws its noise."""
 
-SQUEEZE = 10.0
+SQUEEZE = 0.05
+"""Search values far below minus this count as their logarithm."""
+
+LEAST_LENGTH = 0.3
+"""Over which the smooth function may change, in units of `_features`; a third of a doubling of the steps, say."""
+
+APART = 0.01
+"""Two trainings whose settings differ by more have no luck in common."""
 
 Array = NDArray[np.float64]
 
@@ -90,8 +98,7 @@ class Surrogate:
         self.costs = Costs.of(trials)
         self._trials = tuple(trials)
         features, values, owners = _table(self._trials)
-        kernel = ConstantKernel(1.0) * RBF(np.full(features.shape[1], 1.0), (0.1, 50.0)) + WhiteKernel(0.05)
-        self._model = _fitted(GaussianProcessRegressor(kernel, normalize_y=True, random_state=0), features, values)
+        self._model = _fitted(features, values)
         held_out = self._held_out(features, values, owners)
         last = np.array([np.flatnonzero(owners == owner)[-1] for owner in range(len(self._trials))])
         true, foretold = unsqueezed(values[last]), unsqueezed(held_out[last])
@@ -135,20 +142,22 @@ class Surrogate:
 
 def squeezed(values: Array) -> Array:
     """Search values on the scale of the model."""
-    return np.arcsinh(SQUEEZE * values)
+    return np.where(values < 0, -SQUEEZE * np.log1p(-np.minimum(values, 0) / SQUEEZE), values)
 
 
 def unsqueezed(values: Array) -> Array:
     """Back from the scale of the model."""
-    return np.sinh(values) / SQUEEZE
+    return np.where(values < 0, -SQUEEZE * np.expm1(-np.minimum(values, 0) / SQUEEZE), values)
 
 
 def _features(params: Mapping[str, Value], step: int) -> list[float]:
     planned = int(params["steps"])
+    rate, rank, alpha = (float(params[name]) for name in ("learning_rate", "rank", "alpha"))
     return [
-        2 * math.log10(float(params["learning_rate"])),
-        math.log2(float(params["rank"])) / 2,
-        math.log2(float(params["alpha"])) / 2,
+        2 * math.log10(rate * alpha / rank),  # by which a step changes the model
+        2 * math.log10(rate),
+        math.log2(rank) / 2,
+        math.log2(alpha) / 2,
         0.0 if params["targets"] == "attention" else 1.0,
         2 * math.log10(planned),
         step / planned,
@@ -166,7 +175,13 @@ def _table(trials: Sequence[RecordedTrial]) -> tuple[Array, Array, NDArray[np.in
     return np.array(features), squeezed(np.array(values)), np.array(owners)
 
 
-def _fitted(model: GaussianProcessRegressor, features: Array, values: Array) -> GaussianProcessRegressor:
+def _fitted(features: Array, values: Array) -> GaussianProcessRegressor:
+    settings = features.shape[1] - 1
+    smooth = ConstantKernel(1.0) * RBF(np.full(settings + 1, 2.0), (LEAST_LENGTH, 50.0))
+    luck = ConstantKernel(0.1) * RBF(np.array([APART] * settings + [0.5]), "fixed")
+    model = GaussianProcessRegressor(
+        smooth + luck + WhiteKernel(0.01, (1e-6, 1.0)), normalize_y=True, random_state=0, n_restarts_optimizer=3
+    )
     with warnings.catch_warnings():
         # A setting without effect drives its length scale to the bound, which is an answer.
         warnings.simplefilter("ignore", ConvergenceWarning)
