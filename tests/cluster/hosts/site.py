@@ -14,7 +14,7 @@ from tests.cluster.hosts.machine import USER_ID, Machine
 REPOSITORY = Path(__file__).resolve().parents[3]
 DEMO = REPOSITORY / "demo"
 CLUSTER = "cluster-local.yaml"
-TRIALS = 12
+TRIALS = 16
 STEPS = (20, 40, 60)
 """At which a trial has a checkpoint; the last is its end."""
 
