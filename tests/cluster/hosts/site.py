@@ -116,7 +116,8 @@ def programs(machine: Machine) -> set[str]:
     found = set()
     for process in machine.processes():
         try:
-            found.add(process.name())
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.name())
         except psutil.NoSuchProcess:
             continue
     return found
