@@ -67,7 +67,7 @@ class Machine:
     ) -> None:
         """
         Args:
-            name: Its host name.
+            name: Its host name, 15 letters at most.
             address: In the network 192.0.2.0/24, which is for documentation and leads nowhere else.
             group: The number of the group in which its user writes files.
             folder: Empty; its root is mounted there, unseen from outside.
@@ -95,7 +95,6 @@ class Machine:
         }
         self._process: subprocess.Popen[str] | None = None
         self._init_id = 0
-        self._cables = 0
 
     def start(self) -> None:
         """Returns when its first process is about to run; the network comes with `plug`.
@@ -135,10 +134,8 @@ class Machine:
 
     def plug(self, switch: Machine) -> None:
         """Give it its address, on a cable to the machine that `make_switch` was called for."""
-        self._cables += 1
-        port = f"{self.name[:10]}-{self._cables}"
-        switch.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(self._init_id))
-        switch.ip("link", "set", port, "master", "switch", "up")
+        switch.ip("link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", str(self._init_id))
+        switch.ip("link", "set", self.name, "master", "switch", "up")
         self._up("eth0")
         self.ip("route", "add", "default", "via", switch.address)
 
@@ -236,13 +233,18 @@ def own_listeners() -> set[Listener]:
     """What this process and its children, those outside of all machines, let others connect to."""
     network = _namespace(os.getpid(), "net")
     found = set()
-    for process in psutil.Process().children(recursive=True):
-        if _namespace(process.pid, "net") == network:
-            found |= {
-                Listener(process=process.name(), address=socket.laddr.ip, port=socket.laddr.port)
-                for socket in process.net_connections("tcp")
-                if socket.status == psutil.CONN_LISTEN
-            }
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        if _namespace(process.pid, "net") != network:
+            continue
+        try:
+            name, sockets = process.name(), process.net_connections("tcp")
+        except psutil.NoSuchProcess:
+            continue
+        found |= {
+            Listener(process=name, address=socket.laddr.ip, port=socket.laddr.port)
+            for socket in sockets
+            if socket.status == psutil.CONN_LISTEN
+        }
     return found
 
 

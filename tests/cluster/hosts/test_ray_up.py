@@ -137,7 +137,7 @@ def happen(site: Site, evidence: Evidence, seen: Seen) -> None:
 
         def interrupted() -> dict[str, int]:
             """Trials that are not over, with the step of a checkpoint from the victim that has been reported."""
-            said = log.read_text("utf-8")
+            said = log.read_text("utf-8", "replace")
             return {
                 trial: max(steps)
                 for trial, steps in site.checkpoints().items()
