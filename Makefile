@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test clean
+.PHONY: demo test test-cluster clean
 
 demo: .venv/installed
 	$(BIN)/python -m search.run
@@ -14,6 +14,11 @@ test: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# `ray up` on three machines made of namespaces. Only root may make them.
+test-cluster: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,cluster]'
+	$(BIN)/python -m pytest -m hosts tests/cluster/hosts
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'

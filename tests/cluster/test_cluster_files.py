@@ -3,6 +3,7 @@
 import configparser
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,12 @@ def test_dashboard_and_mlflow_listen_on_loopback_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_ray_reports_no_usage(name: str) -> None:
+    head = shlex.split(starts(name)["head_start_ray_commands"])
+    assert head.index("--head") < head.index("--disable-usage-stats")
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_no_secret_is_in_the_file(name: str) -> None:
     text = (REPOSITORY / name).read_text("utf-8")
     assert not re.search(r"(?i)(password|secret|token|key_id)\s*[:=]\s*['\"]?[A-Za-z0-9+/]{8,}", text)
@@ -155,6 +162,28 @@ def test_own_machines_are_brought_up_by_the_autoscaler_that_can() -> None:
     config = prepared("cluster-local.yaml")
     (node,) = config["available_node_types"].values()
     assert (node["min_workers"], node["max_workers"]) == (2, 2), "all of them, at once"
+
+
+def test_ray_down_finds_ray_on_own_machines_by_its_name(tmp_path: Path) -> None:
+    """Ray's `ray down` runs `ray stop` in a login shell of the head, whatever `head_start_ray_commands` say."""
+    program = tmp_path / "likeness" / ".venv" / "bin" / "ray"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (line,) = (each for each in read("cluster-local.yaml")["setup_commands"] if "export PATH=" in each)
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    for _ in range(2):
+        subprocess.run(["bash", "-c", line], env=environment, check=True)
+    assert (tmp_path / ".profile").read_text("utf-8") == 'export PATH="$HOME/likeness/.venv/bin:$PATH"\n'
+    found = subprocess.run(
+        ["bash", "--login", "-c", "command -v ray"], env=environment, check=True, capture_output=True, text=True
+    )
+    assert found.stdout == f"{program}\n"
+
+
+def test_own_machines_may_lack_systemd() -> None:
+    for line in read("cluster-local.yaml")["head_setup_commands"]:
+        assert line.startswith("test ! -d /run/systemd/system || ")
 
 
 @pytest.mark.parametrize("name", FILES)
