@@ -21,7 +21,7 @@ from evaluation.grid import image_grid
 from evaluation.image_batch import CudaMemory, ImageBatch
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
-from search.kept_training import keep_training, take_up
+from search.kept_training import Keeper, TakenUp, take_up
 from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
@@ -132,20 +132,20 @@ class Workbench:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training, spent = take_up(
+        taken = take_up(
             job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
         )
-        batch = self._image_batch()
+        training, keeper, batch = taken.training, Keeper(job, leads=self._scores), self._image_batch()
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
                     return
-            began = time.monotonic() - spent
+            began = time.monotonic() - taken.spent
             while True:
                 step = training.step_count
                 if step in job.score_at:
                     training_seconds = time.monotonic() - began
-                    if not send(self._checkpoint(job, training, batch, training_seconds)):
+                    if not send(self._checkpoint(job, taken, keeper, batch, training_seconds)):
                         return
                     began = time.monotonic()
                 if step == job.score_at[-1]:
@@ -153,8 +153,10 @@ class Workbench:
                 training.step()
                 if not go_on(training.step_count):
                     if keeps_state():
-                        keep_training(job, training, time.monotonic() - began, leads=self._scores)
+                        keeper.keep(training, time.monotonic() - began)
                     return
+                if training.step_count not in job.score_at:
+                    keeper.keep_if_due(training, time.monotonic() - began)
         finally:
             training.close()
         shutil.rmtree(job.folder / STATE, ignore_errors=True)
@@ -164,13 +166,14 @@ class Workbench:
         return Report.read(job.folder / f"step-{step}") if self._scores else None
 
     def _checkpoint(
-        self, job: TrainJob, training: TrainingJob, batch: ImageBatch, training_seconds: float
+        self, job: TrainJob, taken: TakenUp, keeper: Keeper, batch: ImageBatch, training_seconds: float
     ) -> Report | None:
         """Save first, then score: a worker lost while scoring costs no training."""
+        training = taken.training
         folder = job.folder / f"step-{training.step_count}"
         if self._scores and (known := Report.find(folder)) is not None:
             return known
-        keep_training(job, training, training_seconds, leads=self._scores)
+        keeper.keep(training, training_seconds)
         began = time.monotonic()
         with training.evaluation_mode():
             validation_loss = training.validation_loss(self._reference_cache)
@@ -191,7 +194,7 @@ class Workbench:
                 step=training.step_count,
                 folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
-                remarks=(*training.remarks, *batch.remarks),
+                remarks=(*taken.remarks, *training.remarks, *batch.remarks),
                 training_seconds=training_seconds,
                 scoring_seconds=time.monotonic() - began,
             )
