@@ -59,7 +59,9 @@ class _LossCallback(UserCallback):
 def in_short(error: Exception | None) -> str:
     """The last line of an error, which after a traceback names it; of a dead process no more than that it has died."""
     lines = str(error).strip().splitlines()
-    if error is None or not lines:
+    if error is None:
+        return "it died without an error"
+    if not lines:
         return type(error).__name__
     return lines[-1].partition(". Worker exit type")[0]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from search.pool import in_short
 from tests.search.broken_host import CONTROL
 from tests.search.fault_drill import NODES, SCORE_AT, STRIKE_AT
 from trainer.adapter_files import WEIGHTS_FILE
@@ -87,6 +88,30 @@ def test_a_dead_controller_is_a_lost_worker_with_a_reason(seen: dict[str, Any]) 
 def test_a_waiting_seat_is_ended_though_the_dispatcher_has_just_forgotten_it(seen: dict[str, Any]) -> None:
     """The dispatcher is killed as the pool closes: whom it has to end and that it is closed it is told once more."""
     assert seen["closed"] is True
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (
+            RuntimeError(
+                "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+                "Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file. ..."
+            ),
+            "The actor is dead because its worker process has died",
+        ),
+        (
+            RuntimeError(
+                "ray::train()\n  File ...\nStorageError: state could not be written: No space left; make room\n"
+            ),
+            "StorageError: state could not be written: No space left; make room",
+        ),
+        (RuntimeError(), "RuntimeError"),
+        (None, "it died without an error"),
+    ],
+)
+def test_how_a_worker_was_lost_is_told_in_a_line(error: Exception | None, short: str) -> None:
+    assert in_short(error) == short
 
 
 def test_all_cpus_are_free_in_the_end(seen: dict[str, Any]) -> None:
