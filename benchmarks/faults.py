@@ -31,13 +31,13 @@ def main(
     trials: Annotated[int, typer.Option(min=2, help="Trials of each search.")] = 12,
     kills: Annotated[int, typer.Option(min=1, help="Workers that are killed.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the moments and of the choice of workers.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="Three short trials, one kill.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Four short trials, one kill.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="File that gets the last line, too.")] = None,
 ) -> None:
     """Compare a search whose workers are killed with an undisturbed one."""
     steps = (100, 300)
     if quick:
-        trials, kills, steps = 3, 1, (50, 150)
+        trials, kills, steps = 4, 1, (50, 100)
     randomness = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, redirect_stdout(sys.stderr):
         home = Path(folder)

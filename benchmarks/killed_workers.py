@@ -160,7 +160,7 @@ def is_scored(trial: Path, every: int) -> bool:
 
 
 def _strike(process: subprocess.Popen[bytes], folder: Path, every: int, randomness: random.Random) -> bool:
-    """Kill a training worker if all of them are awake and none scores; whether it was done."""
+    """Kill a training worker if all of them are awake and train; whether it was done."""
     workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _trains(child)]
     if not workers or any(time.time() - worker.create_time() < AWAKE_SECONDS for worker in workers):
         return False
