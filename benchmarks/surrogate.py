@@ -1,9 +1,9 @@
 """A surrogate: a model of recorded trials that stands in for training and scoring when searches are compared.
 
-A Gaussian process over the settings and the share of the training that is done. It is a smooth function of these, what
-the checkpoints of one training have in common beyond it (the luck of its seed), and what each has for itself; without the
-second part it would take luck for the effect of settings. Search values span from about 0.5 to -60, where no image shows
-a face, and the differences that decide lie near the top; so below 0 it models their logarithm.
+A Gaussian process over the settings and the share of the training that is done: a smooth function of these, what the
+checkpoints of one training have in common beyond it (the luck of its seed), and what each has for itself. Without the
+second part luck would be taken for the effect of settings. Search values span from about 0.5 to -60, where no image
+shows a face, and the differences that decide lie near the top; so below 0 it models their logarithm.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class _Record:
     reason: str = ""
     reports: list[Report] = field(default_factory=list)
     step: int = 0
-    losses: int = 0
+    losses: list[str] = field(default_factory=list)
+    """How each worker of the job was lost, in words."""
     seat: str = ""
     token: str = ""
     pausing: str = ""
@@ -43,7 +44,7 @@ class _Record:
             reason=self.reason,
             reports=tuple(self.reports),
             step=self.step,
-            losses=self.losses,
+            losses=tuple(self.losses),
         )
 
 
@@ -250,14 +251,18 @@ class Dispatcher:
             self._changed.notify_all()
 
     async def stop_requested(self, job_id: str, token: str) -> bool:
-        """Returns when the seat should leave the job: True if it should save the job's state before."""
+        """Returns when the seat should leave the job: True if it should save the job's state before.
+
+        A job that is unknown, or waits for a seat, was this seat's before the dispatcher was restarted, and goes on.
+        """
 
         def unwanted() -> bool:
             record = self._held(job_id, token)
             return self._closed or record is None or bool(record.pausing)
 
         await self._wait(unwanted, None)
-        return self._held(job_id, token) is not None
+        record = self._records.get(job_id)
+        return record is None or record.state is JobState.QUEUED or self._held(job_id, token) is not None
 
     def _record(self, job_id: str) -> _Record:
         try:
@@ -284,13 +289,15 @@ class Dispatcher:
         for record in self._records.values():
             if record.state is not JobState.RUNNING or record.seat != seat:
                 continue
-            record.losses += 1
+            record.losses.append(f"lost its worker after step {record.step}: {reason}")
             record.seat = record.token = ""
             if record.pausing:
                 record.state, record.reason = JobState.STOPPED, record.pausing
-            elif record.losses >= self._tries:
+            elif len(record.losses) >= self._tries:
                 record.state = JobState.FAILED
-                record.reason = f"lost its worker {record.losses} times, at last after step {record.step}: {reason}"
+                record.reason = (
+                    f"lost its worker {len(record.losses)} times, at last after step {record.step}: {reason}"
+                )
             else:
                 record.state = JobState.QUEUED
                 self._queue.appendleft(record.job.id)

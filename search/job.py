@@ -162,8 +162,8 @@ class JobStatus:
     reports: tuple[Report, ...] = field(default=())
     step: int = 0
     """Optimizer steps done, scored or not."""
-    losses: int = 0
-    """How often the job has lost its worker."""
+    losses: tuple[str, ...] = ()
+    """How the job has lost its workers, in words, one each time."""
 
     @property
     def ended(self) -> bool:

@@ -239,7 +239,7 @@ class SearchPart:
 def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:
     """What stopped or killed trainings keep to go on from, but for the trials that were only cut off."""
     for folder in folders:
-        for leftover in (*folder.glob(f"*/{STATE}"), *folder.glob("*/*.tmp")):
+        for leftover in (*folder.glob(f"*/{STATE}"), *folder.glob("*/*.tmp"), *folder.glob("*/*.old")):
             if leftover.parent.name in kept:
                 continue
             shutil.rmtree(leftover, ignore_errors=True)

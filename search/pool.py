@@ -39,6 +39,8 @@ MAX_CONTROLLER_RESTARTS = 5
 
 HURRIED_SECONDS = 5.0
 """How long a pool in a hurry waits for its seats, which may be in the middle of scoring."""
+INTRODUCTION_SECONDS = 5.0
+"""Between two times that a seat's controller makes itself known."""
 LEAVE_SECONDS = 1.0
 """Between two looks at whether a seat that should leave is still alive."""
 
@@ -52,19 +54,39 @@ class _LossCallback(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank, error = next(iter(worker_exceptions.items()), (0, None))
-        text = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        self._dispatch.seat_lost(self._seat, f"worker {rank}: {text[0]}")
+        self._dispatch.seat_lost(self._seat, f"worker {rank}: {in_short(error)}")
+
+
+def in_short(error: Exception | None) -> str:
+    """The last line of an error, which after a traceback names it; of a dead process no more than that it has died."""
+    lines = str(error).strip().splitlines()
+    if error is None:
+        return "it died without an error"
+    if not lines:
+        return type(error).__name__
+    return lines[-1].partition(". Worker exit type")[0]
 
 
 class _Introduction(ControllerCallback):
-    """Tells the dispatcher which actor a seat's Ray Train controller is: `fit()` keeps it to itself."""
+    """Tells the dispatcher which actor a seat's Ray Train controller is: `fit()` keeps it to itself.
+
+    Again and again, for a dispatcher that was started anew has forgotten it, and nobody else may come by for hours: the
+    seat may be waiting for its node.
+    """
 
     def __init__(self, seat: str, dispatch: Dispatch) -> None:
         self._seat = seat
         self._dispatch = dispatch
 
     def after_controller_start(self, train_run_context: Any) -> None:
-        self._dispatch.seat_controller(self._seat, ray.get_runtime_context().current_actor)
+        controller = ray.get_runtime_context().current_actor
+        self._dispatch.seat_controller(self._seat, controller)
+        threading.Thread(target=self._repeat, args=(controller,), name="introduction", daemon=True).start()
+
+    def _repeat(self, controller: Any) -> None:
+        while True:
+            time.sleep(INTRODUCTION_SECONDS)
+            self._dispatch.seat_controller(self._seat, controller)
 
 
 class _AloneConfig(TorchConfig):
@@ -117,11 +139,11 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        self.dispatch.close()
         deadline = time.monotonic() + HURRIED_SECONDS if self.hurried else math.inf
         # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: Ray
         # Train would have it wait without end, and it has nothing to lose.
         while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
+            self.dispatch.close()  # each time, for a dispatcher that was started anew has not heard of it
             serving, controllers = self.dispatch.serving(), self.dispatch.controllers()
             for thread in alive:
                 if thread.name not in serving and thread.name in controllers:

@@ -86,15 +86,13 @@ class Progress:
                 self._best = (record, report)
         unfit = f"  unfit: {'; '.join(report.unfit)}" if report.unfit else ""
         self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}{unfit}")
-        for remark in report.remarks:
-            if (record.id, remark) not in self._remarks:
-                self._remarks.add((record.id, remark))
-                self._say(f"trial {record.id}  {remark}")
+        self._remark(record, report.remarks)
 
     def ended(self, record: TrialRecord) -> None:
         """A trial has ended, one way or another."""
         note = f": {record.reason}" if record.reason else ""
         self._line(f"trial {record.id}  {record.state}{note}")
+        self._remark(record, record.remarks)
 
     def done_share(self) -> float:
         """Share of the planned work that is done, [0, 1]; a stopped trial counts as done.
@@ -109,6 +107,13 @@ class Progress:
                 if record.state is not JobState.DUPLICATE
             ]
         return min(math.fsum(shares) / self._trials, 1.0)
+
+    def _remark(self, record: TrialRecord, remarks: Sequence[str]) -> None:
+        """Each remark once a trial."""
+        for remark in remarks:
+            if (record.id, remark) not in self._remarks:
+                self._remarks.add((record.id, remark))
+                self._say(f"trial {record.id}  {remark}")
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:

@@ -76,6 +76,7 @@ def _record(
     note: Mapping[str, Any] = sampler.notes.get(end_note(name), {})
     spent = sum(report.training_seconds + report.scoring_seconds for report in record.reports)
     record.seconds = float(note.get("seconds", spent))
+    record.losses = [str(loss) for loss in note.get("losses", ())]
     if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.reports:
         record.state, record.reason = JobState.FAILED, f"its checkpoints in {folder} are gone or damaged"
     elif record.state is JobState.STOPPED:

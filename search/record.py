@@ -27,6 +27,8 @@ class TrialRecord:
     reason: str = ""
     """Why it failed or was stopped, in words."""
     reports: list[Report] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    """How it has lost its workers, in words, one each time; it went on from its last state."""
     same_as: str = ""
     """Of a duplicate: the trial whose result stands for it."""
     seconds: float = 0.0
@@ -50,8 +52,8 @@ class TrialRecord:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Of all its reports, each once, in the order in which they came up."""
-        return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
+        """Of all its reports, each once, in the order in which they came up; then how it has lost its workers."""
+        return tuple(dict.fromkeys([*(remark for report in self.reports for remark in report.remarks), *self.losses]))
 
     def add(self, report: Report) -> bool:
         """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""

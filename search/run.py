@@ -125,6 +125,8 @@ def main(
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     except SearchInterrupted as error:
+        if error.reason:
+            typer.secho(error.reason, err=True)
         typer.secho(how_to_go_on(error.folder, address), err=True)
         raise typer.Exit(INTERRUPTED) from None
     except KeyboardInterrupt:

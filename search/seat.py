@@ -115,6 +115,7 @@ class _Service:
     def run(self, workbench: Workbench) -> None:
         from trainer.loop import TrainingDiverged
         from trainer.memory import OutOfMemory, is_out_of_memory
+        from trainer.storage import StorageError
 
         failure = ""
         try:
@@ -122,9 +123,10 @@ class _Service:
         except (TrainingDiverged, OutOfMemory) as error:
             # Every worker of the seat computes the same loss and knows of the others' memory: all leave the job here.
             failure = f"{type(error).__name__}: {error}"
-        except (ValueError, RuntimeError, MemoryError) as error:
-            # Only the leading worker generates and judges: the others would wait for it. Ray Train starts all again.
-            told = isinstance(error, ValueError) or is_out_of_memory(error)
+        except (ValueError, RuntimeError, MemoryError, StorageError) as error:
+            # Only the leading worker generates, judges and writes: the others would wait for it. Ray Train starts all
+            # again.
+            told = isinstance(error, ValueError | StorageError) or is_out_of_memory(error)
             if not told or ray.train.get_context().get_world_size() > 1:
                 raise
             failure = f"{type(error).__name__}: {error}"

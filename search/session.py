@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from search.bookkeeper import TrackingError
 from search.capacity import Capacity, CapacityError
 from search.clock import Clock
 from search.config import ConfigurationError, SearchConfig
+from search.head_watch import OTHERS_PATIENCE, OWN_PATIENCE, HeadWatch
 from search.inputs import changed_inputs, inputs_of
 from search.interrupt import INTERRUPTED, Interrupts, SteadyConsole, end_now
 from search.job import JobState
@@ -24,7 +25,7 @@ from search.photo_split import read_split
 from search.prompts import other_sets, prompt_sets
 from search.recollection import recollect
 from search.result import SearchResult
-from search.resume import Continuation, ended_result, forget_final, unsettle
+from search.resume import Continuation, ended_result, forget_final, how_to_go_on, unsettle
 from search.run_folder import RunFolder
 from search.sampler import StudySampler
 from search.stop import Stop
@@ -36,6 +37,7 @@ from search.workbench_setup import WorkbenchSetup
 from trainer.buckets import bucket_warnings
 from trainer.class_photos import load_class_photos
 from trainer.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
+from trainer.storage import StorageError, storage_told
 
 
 class InputError(ValueError):
@@ -43,11 +45,13 @@ class InputError(ValueError):
 
 
 class SearchInterrupted(KeyboardInterrupt):
-    """The search was interrupted before it could write a result; `folder` is the run's."""
+    """The search was interrupted before it could write a result; `folder` is the run's, `reason` what a signal did not
+    say."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reason: str = "") -> None:
         super().__init__(str(folder))
         self.folder = folder
+        self.reason = reason
 
 
 def run_search(
@@ -67,7 +71,8 @@ def run_search(
 
     Raises:
         InputError: photos, prompts, MLflow or the run's name cannot be used.
-        SearchInterrupted: a signal came where there was nothing to write a result of yet.
+        SearchInterrupted: a signal came where there was nothing to write a result of yet, or the run folder's storage
+            gave out.
     """
     console = console or SteadyConsole()
     clock = Clock()
@@ -117,7 +122,7 @@ def run_search(
             if config.photos.prior is not None:
                 tell(console, f"class images: {config.photos.prior.source}")
             stop = Stop()
-            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts):
+            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_told(run.path):
                 count = _seats(config)
                 records = recollect(sampler, config, run.path / "trials")
                 tracker.start(
@@ -144,6 +149,8 @@ def run_search(
             raise
         except KeyboardInterrupt:
             raise SearchInterrupted(run.path) from None
+        except StorageError as error:
+            raise SearchInterrupted(run.path, str(error)) from error
 
 
 def _open_journal(
@@ -185,7 +192,7 @@ def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) ->
 
 
 @contextmanager
-def _ray(address: str | None, interrupts: Interrupts) -> Iterator[None]:
+def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
@@ -198,8 +205,17 @@ def _ray(address: str | None, interrupts: Interrupts) -> Iterator[None]:
             logging_level=logging.ERROR,
             include_dashboard=False if address is None else None,
         )
+
+    def lost(told: str) -> None:
+        # The main thread may be in a call that never returns, and Ray's other processes end when they please.
+        with suppress(OSError):
+            os.write(2, f"\n{told}\n{how_to_go_on(folder, address)}\n".encode())
+        end_now(INTERRUPTED)
+
+    patience = OWN_PATIENCE if address is None else OTHERS_PATIENCE
     try:
-        yield
+        with HeadWatch(ray.get_runtime_context().gcs_address, patience, lost):
+            yield
     finally:
         ray.shutdown()
 

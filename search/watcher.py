@@ -116,6 +116,7 @@ class Watcher(tune.Callback):
         """A trial has run to its end, was stopped, or its job has failed."""
         record = self._records[trial_id(trial.config["number"])]
         status = self._status(record.id)
+        record.losses += status.losses if status is not None else ()
         if status is not None and status.state is JobState.FAILED:
             self._end(record, JobState.FAILED, status.reason)
         elif not record.reports:
@@ -134,7 +135,8 @@ class Watcher(tune.Callback):
     def _end(self, record: TrialRecord, state: JobState, reason: str) -> None:
         record.state, record.reason = state, reason
         record.seconds += time.monotonic() - self._began[record.id]
-        self._sampler.note(end_note(record.id), {"reason": reason, "seconds": record.seconds})
+        note = {"reason": reason, "seconds": record.seconds, "losses": record.losses}
+        self._sampler.note(end_note(record.id), note)
         self._clock.save()
         self._tracker.trial_ended(record.id, state, reason, record.best, record.remarks)
         self._progress.ended(record)

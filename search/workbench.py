@@ -21,7 +21,7 @@ from evaluation.image_batch import CudaMemory, ImageBatch
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.effort import NO_EFFORT, Effort, Stopwatch
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
-from search.kept_training import keep_training, take_up
+from search.kept_training import Keeper, TakenUp, take_up
 from search.second_judge import SecondJudge
 from search.workbench_setup import WorkbenchSetup
 from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
@@ -132,19 +132,19 @@ class Workbench:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        training, spent = take_up(
+        taken = take_up(
             job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
         )
-        batch = self._image_batch()
+        training, keeper, batch = taken.training, Keeper(job, leads=self._scores), self._image_batch()
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
                     return
-            watch = Stopwatch(spent)
+            watch = Stopwatch(taken.spent)
             while True:
                 step = training.step_count
                 if step in job.score_at:
-                    if not send(self._checkpoint(job, training, batch, watch.read())):
+                    if not send(self._checkpoint(job, taken, keeper, batch, watch.read())):
                         return
                     watch = Stopwatch()
                 if step == job.score_at[-1]:
@@ -152,8 +152,10 @@ class Workbench:
                 training.step()
                 if not go_on(training.step_count):
                     if keeps_state():
-                        keep_training(job, training, watch.read(), leads=self._scores)
+                        keeper.keep(training, watch.read())
                     return
+                if training.step_count not in job.score_at:
+                    keeper.keep_if_due(training, watch.read())
         finally:
             training.close()
         shutil.rmtree(job.folder / STATE, ignore_errors=True)
@@ -162,12 +164,15 @@ class Workbench:
         """What an earlier life of this job has reported already."""
         return Report.read(job.folder / f"step-{step}") if self._scores else None
 
-    def _checkpoint(self, job: TrainJob, training: TrainingJob, batch: ImageBatch, spent: Effort) -> Report | None:
+    def _checkpoint(
+        self, job: TrainJob, taken: TakenUp, keeper: Keeper, batch: ImageBatch, spent: Effort
+    ) -> Report | None:
         """Save first, then score: a worker lost while scoring costs no training."""
+        training = taken.training
         folder = job.folder / f"step-{training.step_count}"
         if self._scores and (known := Report.find(folder)) is not None:
             return known
-        keep_training(job, training, spent, leads=self._scores)
+        keeper.keep(training, spent)
         watch = Stopwatch()
         with training.evaluation_mode():
             validation_loss = training.validation_loss(self._reference_cache)
@@ -188,7 +193,7 @@ class Workbench:
                 step=training.step_count,
                 folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
-                remarks=(*training.remarks, *batch.remarks),
+                remarks=(*taken.remarks, *training.remarks, *batch.remarks),
                 training_effort=spent,
                 scoring_effort=watch.read(),
             )

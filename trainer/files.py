@@ -7,16 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainer.storage import storage_told
+
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then renames it to `path`; safe against concurrent writers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Lets `write` fill a temporary file beside `path`, then renames it to `path`; safe against concurrent writers.
+
+    Raises:
+        StorageError: the storage gave out; `path` is as before.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        write(temporary)
-        _fsync(temporary)
-        temporary.replace(path)
-        _fsync(path.parent)
+        with storage_told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            _fsync(temporary)
+            temporary.replace(path)
+            _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -27,24 +34,27 @@ def written_folder(folder: Path) -> Iterator[Path]:
 
     A reader sees the old folder, none (for the moment between two renames, only if `folder` existed) or the new one,
     never a mixture.
+
+    Raises:
+        StorageError: the storage gave out; `folder` is as before.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex
     temporary = folder.with_name(f"{folder.name}.{token}.tmp")
-    temporary.mkdir()
     try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            _fsync(path)
-        _fsync(temporary)
-        if folder.exists():
-            replaced = folder.with_name(f"{folder.name}.{token}.old")
-            folder.rename(replaced)
-            temporary.rename(folder)
-            shutil.rmtree(replaced)
-        else:
-            temporary.rename(folder)
-        _fsync(folder.parent)
+        with storage_told(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in temporary.rglob("*"):
+                _fsync(path)
+            _fsync(temporary)
+            if folder.exists():
+                replaced = folder.with_name(f"{folder.name}.{token}.old")
+                folder.rename(replaced)
+                temporary.rename(folder)
+                shutil.rmtree(replaced)
+            else:
+                temporary.rename(folder)
+            _fsync(folder.parent)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)

@@ -1,6 +1,8 @@
-"""The clock of a search: phases and parts add up."""
+"""The clock of a search: phases and parts add up, and nothing is ordered or timed by the time of day."""
 
+import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from search.clock import Clock
@@ -49,3 +51,20 @@ def test_parts_of_a_search_add_up() -> None:
         hands.now += 1  # lost if killed now
         assert notes["seconds"] == {"start": 8, "search": 10, "final": 4, "total": 22}
     assert notes["seconds"] == {"start": 8, "search": 10, "final": 5, "total": 23}
+
+
+def test_the_time_of_day_is_read_for_labels_only() -> None:
+    """It jumps. MLflow's records and votes say when they were made, and a forecast is made at the newest run's pace."""
+    root = Path(__file__).parents[2]
+    wall = re.compile(r"time\.time(?:_ns)?\(|datetime\.(?:now|utcnow|today)\(|st_[mca]time|from time import")
+    found = [
+        (str(file.relative_to(root)), word)
+        for package in ("search", "trainer", "evaluation")
+        for file in sorted((root / package).glob("*.py"))
+        for word in wall.findall(file.read_text("utf-8"))
+    ]
+    assert found == [
+        ("search/experience.py", "st_mtime"),
+        ("search/tracking.py", "time.time("),
+        ("search/votes.py", "datetime.now("),
+    ]

@@ -89,7 +89,8 @@ def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_report: Callable[..
         await dispatcher.seat_started("seat", "second life")
         assert await dispatcher.next_job("seat", "second life", 1) == job("a")
         status = await dispatcher.status("a")
-        assert (status.state, status.losses, len(status.reports)) == (JobState.RUNNING, 1, 1)
+        assert (status.state, len(status.reports)) == (JobState.RUNNING, 1)
+        assert status.losses == ("lost its worker after step 10: killed",)
 
     run(test)
 
@@ -120,6 +121,7 @@ def test_a_job_that_kills_its_seat_every_time_fails_with_a_reason() -> None:
         status = await dispatcher.status("deadly")
         assert status.state is JobState.FAILED
         assert status.reason == "lost its worker 3 times, at last after step 7: out of memory"
+        assert status.losses == ("lost its worker after step 7: out of memory",) * 3
         await dispatcher.seat_started("seat", "4")
         assert await dispatcher.next_job("seat", "4", 0.01) is None
 
@@ -162,8 +164,11 @@ def test_after_a_restart_jobs_are_submitted_again_and_seats_are_taken_as_they_ar
         with pytest.raises(UnknownJobError, match="submit it again"):
             await dispatcher.status("a", timeout=1)
         assert not await dispatcher.report("a", "t", make_report(10, 0.5)), "the seat leaves the unknown job"
+        assert await asyncio.wait_for(dispatcher.stop_requested("a", "t"), 5) is True, "and saves its state"
         await dispatcher.submit(job("a"))
+        assert await asyncio.wait_for(dispatcher.stop_requested("a", "t"), 5) is True, "now that it waits, too"
         assert await dispatcher.next_job("seat", "t", 1) == job("a")
+        assert await asyncio.wait_for(dispatcher.stop_requested("a", "other"), 5) is False, "another seat has it"
 
     run(test)
 

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from search import run
+from search.session import SearchInterrupted
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -115,3 +116,27 @@ def test_the_demo_finds_a_name_of_its_own_each_time(tmp_path: Path) -> None:
 def test_a_run_that_does_not_exist_cannot_go_on(tmp_path: Path) -> None:
     done = command("--resume", "runs/anna", cwd=tmp_path)
     assert (done.returncode, "is not a run: it holds no search.yaml" in done.stderr) == (2, True)
+
+
+def test_a_search_whose_disk_is_full_says_so_and_how_to_go_on(
+    document: dict[str, Any],
+    write_config: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "runs" / "anna"
+    reason = f"{folder} could not be written: No space left on device; make room there, or mend it"
+
+    def full(*arguments: object, **keywords: object) -> None:
+        raise SearchInterrupted(folder, reason)
+
+    monkeypatch.setattr("search.session.run_search", full)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit) as ended:
+        run.main(write_config(document))
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        reason,
+        "interrupted; go on with: python -m search.run --resume runs/anna",
+    ]

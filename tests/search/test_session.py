@@ -554,7 +554,7 @@ def front_of(scored: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Parts:
-    """A search in four parts: ended by SIGTERM, by Ctrl-C twice, by SIGKILL, and by itself."""
+    """A search in five parts: ended by SIGTERM, the death of Ray's head, Ctrl-C twice, SIGKILL, and by itself."""
 
     first: Run
     first_result: dict[str, Any]
@@ -566,6 +566,7 @@ class Parts:
     """Processes that were left after all parts but the last."""
     environments: list[str]
     """The training workers', with colons between variables."""
+    headless: Run
     second: Run
     last: Run
 
@@ -585,6 +586,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
 
     process = start(home, "--resume", "runs/anna")
     children = wait_for_workers(process)
+    (head,) = [child for child in children if child.name() == "gcs_server"]
+    head.kill()
+    headless = finish(process, home)
+    _, beheaded = psutil.wait_procs(children, timeout=30)
+
+    process = start(home, "--resume", "runs/anna")
+    children = wait_for_workers(process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -596,16 +604,18 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
     environments = [environment(child) for child in children if is_training_worker(child)]
     process.kill()
     finish(process, home)
-    _, leaderless = psutil.wait_procs(children, timeout=45)
+    leaderless = children
 
     # What a kill may leave behind.
     with (first.folder / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code":7,"worker_id":"')
     (first.folder / "trials" / "000" / "step-40.0123.tmp").mkdir(parents=True)
-    for state in first.folder.glob("trials/*/state/optimizer.safetensors"):
+    for state in first.folder.glob("trials/*/state/step-*/optimizer.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
     last = finish(start(home, "--resume", "runs/anna"), home)
-    return Parts(first, first_result, first_page, listening, alive + left + leaderless, environments, second, last)
+    _, leaderless = psutil.wait_procs(leaderless, timeout=45)
+    orphans = alive + beheaded + left + leaderless
+    return Parts(first, first_result, first_page, listening, orphans, environments, headless, second, last)
 
 
 def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) -> None:
@@ -620,6 +630,17 @@ def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) ->
     assert running
     assert all(trial["reason"].startswith("interrupted by SIGTERM; last scored at step ") for trial in running)
     assert "There is no champion: interrupted." in parts.first_page
+
+
+def test_a_search_whose_head_is_killed_says_so_and_how_to_go_on(parts: Parts) -> None:
+    assert parts.headless.code == 130, parts.headless.output
+    *_, told, go_on = parts.headless.output.splitlines()
+    assert re.fullmatch(
+        r"the head of the Ray cluster at 127\.0\.0\.1:\d+ has not answered for 5 s: it was killed, or the network is "
+        "gone; what was written is kept",
+        told,
+    )
+    assert go_on == "interrupted; go on with: python -m search.run --resume runs/anna"
 
 
 def test_a_search_listens_to_this_machine_only(parts: Parts) -> None:

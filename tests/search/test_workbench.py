@@ -6,8 +6,11 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -22,8 +25,10 @@ from search.config import SearchConfig
 from search.job import ANCHORS_FILE, STATE, AnchorJob, Job, JudgeJob, Report, ScoreJob, TrainJob
 from search.kept_training import SPENT_FILE
 from search.photo_split import read_split
+from search.seat import _Service
 from search.workbench import Workbench
 from search.workbench_setup import WorkbenchSetup
+from tests.full_disk import files_of_at_most
 from trainer.adapter_files import WEIGHTS_FILE
 from trainer.bucketed_cache import build_bucketed_cache
 from trainer.buckets import AspectBuckets
@@ -31,6 +36,9 @@ from trainer.config import TrainingConfig
 from trainer.files import write_file
 from trainer.loop import TrainingJob
 from trainer.photos import load_photos, split_photos
+
+if TYPE_CHECKING:
+    from search.dispatch import Dispatch
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
@@ -112,10 +120,20 @@ def test_the_pairings_of_the_anchors_are_written_down(
 
 @pytest.fixture
 def job(anchors: Anchors, tmp_path: Path) -> TrainJob:
+    return short_job(anchors, tmp_path / "000")
+
+
+@pytest.fixture(scope="module")
+def unbroken(workbench: Workbench, anchors: Anchors, tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
+    """What the same job reports where nothing goes wrong."""
+    return do(workbench, short_job(anchors, tmp_path_factory.mktemp("unbroken")))
+
+
+def short_job(anchors: Anchors, folder: Path) -> TrainJob:
     config = TrainingConfig(
         learning_rate=3e-3, rank=4, alpha=4, steps=8, batch_size=2, lr_warmup_steps=2, resolution=64, seed=3
     )
-    return TrainJob(id="000", folder=tmp_path / "000", config=config, score_at=(4, 8), anchors=anchors)
+    return TrainJob(id="000", folder=folder, config=config, score_at=(4, 8), anchors=anchors)
 
 
 def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
@@ -148,11 +166,12 @@ def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(workbench:
         return go_on
 
     assert [report.step for report in do(workbench, job, until(6), keeps_state=True)] == [4]
-    spent = json.loads((job.folder / STATE / SPENT_FILE).read_text("utf-8"))
+    file = job.folder / STATE / "step-6" / SPENT_FILE
+    spent = json.loads(file.read_text("utf-8"))
     assert spent["training_seconds"] > 0
     assert spent["training_cpu_seconds"] > 0
     text = '{"training_seconds": 100, "training_cpu_seconds": 200}'
-    write_file(job.folder / STATE / SPENT_FILE, lambda path: path.write_text(text))
+    write_file(file, lambda path: path.write_text(text))
     before, after = do(workbench, job, until(99))
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "no step twice"
     assert (before.step, before.training_seconds < 100) == (4, True)
@@ -164,24 +183,107 @@ def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(workbench:
     assert after.scoring_cpu_seconds > 0
 
 
-@pytest.mark.parametrize("damage", ["half an optimizer", "half a state", "an earlier report"])
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def zeroes(content: bytes) -> bytes:
+    return bytes(len(content))
+
+
+class NotedDispatch:
+    """Stands for `search.dispatch.Dispatch`: notes what the seat says of one job, which nobody wants to stop.
+
+    Args:
+        at: The step after which something happens.
+        then: What happens.
+    """
+
+    keeps_state = False
+
+    def __init__(self, at: int, then: Callable[[], object]) -> None:
+        self._at = at
+        self._then = then
+        self._asked = 0
+        self.reports: list[Report] = []
+        self.finished: list[tuple[str, str]] = []
+
+    @property
+    def made(self) -> bool:
+        """Whether the wish to stop has come; asked after every step."""
+        self._asked += 1
+        if self._asked == self._at:
+            self._then()
+        return False
+
+    def stop_requested(self, job_id: str, token: str) -> "NotedDispatch":
+        return self
+
+    def progress(self, job_id: str, token: str, step: int) -> None:
+        pass
+
+    def report(self, job_id: str, token: str, report: Report) -> bool:
+        self.reports.append(report)
+        return True
+
+    def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
+        self.finished.append((job_id, failure))
+
+
+DAMAGES: dict[str, tuple[list[str], Callable[[bytes], bytes], int, str]] = {
+    "half an optimizer": (["state/step-6/optimizer.safetensors"], half, 5, "state step-6 and went on from step-4: "),
+    "a zeroed state": (["state/step-6/training_state.json"], zeroes, 5, "state step-6 and went on from step-4: "),
+    "half a report": (["step-4/report.json"], half, 5, "the report of step 4 is missing or damaged"),
+    "no whole state": (
+        ["state/step-6/pytorch_lora_weights.safetensors", "state/step-4/optimizer.safetensors"],
+        zeroes,
+        1,
+        "state step-4 and began anew: ",
+    ),
+}
+"""Of each: the files that are damaged, how, the step with which the training goes on, what is said of it."""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_costs_its_steps_and_no_more(
-    damage: str, workbench: Workbench, job: TrainJob, tmp_path: Path
+    damage: str, workbench: Workbench, job: TrainJob, unbroken: list[Report]
 ) -> None:
-    whole = do(workbench, replace(job, folder=tmp_path / "whole"))
     do(workbench, job, lambda step: step < 6, keeps_state=True)
-    file = {
-        "half an optimizer": job.folder / STATE / "optimizer.safetensors",
-        "half a state": job.folder / STATE / "training_state.json",
-        "an earlier report": job.folder / "step-4" / "report.json",
-    }[damage]
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    files, left, first, said = DAMAGES[damage]
+    for file in (job.folder / name for name in files):
+        file.write_bytes(left(file.read_bytes()))
     steps: list[int] = []
     reports = do(workbench, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
-    assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "from its beginning, once"
-    assert [report.metrics for report in reports] == [report.metrics for report in whole]
+    assert steps == list(range(first, 9)), "from the last whole state, once"
+    assert [report.metrics for report in reports] == [report.metrics for report in unbroken]
     assert Report.find(job.folder / "step-4") == reports[0]
+    assert said in reports[-1].remarks[-1]
     assert not (job.folder / STATE).exists()
+
+
+def test_a_full_disk_fails_the_job_with_a_reason_and_leaves_all_that_was_whole(
+    workbench: Workbench, job: TrainJob, unbroken: list[Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the sixth step on no file may grow beyond 1,000 bytes: the checkpoint after the eighth fails."""
+    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_size=lambda: 1))
+    with ExitStack() as disk:
+        dispatch = NotedDispatch(at=6, then=lambda: disk.enter_context(files_of_at_most(1000)))
+        _Service(cast("Dispatch", dispatch), "token", job, leads=True).run(workbench)
+    state = job.folder / STATE / "step-8"
+    assert dispatch.finished == [
+        ("000", f"StorageError: {state} could not be written: File too large; make room there, or mend it")
+    ]
+    assert [report.step for report in dispatch.reports] == [4]
+    assert sorted(str(path.relative_to(job.folder)) for path in job.folder.rglob("*") if path.is_dir()) == [
+        "state",
+        "state/step-4",
+        "step-4",
+    ]
+    # There is room again, and the seat goes on: with other jobs, or with this one from its last whole state.
+    steps: list[int] = []
+    reports = do(workbench, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
+    assert steps == [5, 6, 7, 8]
+    assert [report.metrics for report in reports] == [report.metrics for report in unbroken]
 
 
 def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(
