@@ -1,5 +1,6 @@
 """When a seat keeps the state of a training, and how many: by a clock that the tests set."""
 
+import json
 from pathlib import Path
 from typing import cast
 
