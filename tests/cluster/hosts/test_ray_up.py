@@ -177,7 +177,7 @@ def happen(site: Site, evidence: Evidence, seen: Seen) -> None:
             evidence.note(f"{name}: {each.process} listens on {each.address}:{each.port}")
 
     enter(f"ray down {CLUSTER} --yes {PLAIN}")
-    enter(f"ssh -o StrictHostKeyChecking=no likeness@{survivor.address} likeness/.venv/bin/ray stop")
+    enter(f"ssh -o StrictHostKeyChecking=no likeness@{survivor.address} likeness/.venv/bin/ray stop {PLAIN}")
     evidence.wait(lambda: not rays(head) and not rays(survivor), "no process of Ray on the machines that are left", 60)
     seen.left = {host.name: programs(host) for host in site.hosts}
     evidence.note(f"what runs: {seen.left}")
