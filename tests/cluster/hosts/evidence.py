@@ -17,6 +17,9 @@ CHATTER = re.compile(
 )
 """What Ray and ssh say over and over."""
 
+LONGEST = 300
+"""Letters of a line that are kept."""
+
 
 class Evidence:
     """A file to which lines are added as things happen."""
@@ -76,7 +79,7 @@ class Evidence:
         """Add what a command has said, without colours and chatter."""
         for line in CONTROL.sub("", said).splitlines():
             if line.strip() and not CHATTER.search(line):
-                self._append(f"        {line.rstrip()}")
+                self._append(f"        {line.rstrip()}" if len(line) < LONGEST else f"        {line[:LONGEST]} [...]")
 
     def wait(self, happened: Callable[[], object], what: str, limit: float) -> None:
         """Return when something has happened, and note it.

@@ -27,7 +27,11 @@ DASHBOARD = "http://localhost:8265"
 PLAIN = "--log-style pretty --log-color false"
 """As Ray tells it at a terminal, without colours."""
 
-ENVIRONMENT = {"PATH": "/root/environment/bin:/usr/sbin:/usr/bin:/sbin:/bin", "RAY_AUTH_MODE": "token"}
+ENVIRONMENT = {
+    "PATH": "/root/environment/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "RAY_AUTH_MODE": "token",
+    "PYTHONUNBUFFERED": "1",  # what is followed is read as it comes
+}
 STRANGER = {"PATH": ENVIRONMENT["PATH"], "HOME": "/tmp", "RAY_AUTH_MODE": "disabled"}
 """Who has no token."""
 
@@ -147,18 +151,17 @@ def happen(site: Site, evidence: Evidence, seen: Seen) -> None:
             }
 
         def midway() -> bool:
+            assert search.poll() is None, "the search was over too soon"
             seen.interrupted = interrupted()
             return bool(seen.interrupted) and any(STEPS[-1] in steps for steps in site.checkpoints().values())
 
-        def writers() -> set[str]:
-            return {name for steps in site.checkpoints().values() for name in steps.values()}
+        def seated() -> bool:
+            return all(any("RayTrainWorker" in command for command in rays(host)) for host in site.hosts)
 
-        evidence.wait(
-            lambda: len(writers()) == len(site.hosts), "each of the three has made a checkpoint", SEARCH_LIMIT
-        )
+        evidence.wait(seated, "a seat on each of the three", SEARCH_LIMIT)
         seen.listeners = {machine.name: machine.listeners() for machine in (laptop, *site.hosts)}
         seen.listeners["outside"] = own_listeners()
-        evidence.wait(midway, f"{victim.name} is midway in a trial", SEARCH_LIMIT)
+        evidence.wait(midway, f"a trial has ended, {victim.name} is midway in another", SEARCH_LIMIT)
         victim.kill()
         evidence.note(f"{victim.name} is dead, all of its processes at once; it was at {seen.interrupted}")
         search.wait(SEARCH_LIMIT)
@@ -174,7 +177,7 @@ def happen(site: Site, evidence: Evidence, seen: Seen) -> None:
             evidence.note(f"{name}: {each.process} listens on {each.address}:{each.port}")
 
     enter(f"ray down {CLUSTER} --yes {PLAIN}")
-    enter(f"ssh -o StrictHostKeyChecking=no likeness@{survivor.address} likeness/.venv/bin/ray stop")
+    enter(f"ssh -o StrictHostKeyChecking=no likeness@{survivor.address} likeness/.venv/bin/ray stop {PLAIN}")
     evidence.wait(lambda: not rays(head) and not rays(survivor), "no process of Ray on the machines that are left", 60)
     seen.left = {host.name: programs(host) for host in site.hosts}
     evidence.note(f"what runs: {seen.left}")
