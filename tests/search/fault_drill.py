@@ -139,6 +139,9 @@ def main(folder: Path) -> None:
             began = time.monotonic()
         seen["closed"] = pool.closed
         seen["closing"] = round(time.monotonic() - began, 1)
+        # The room that a waiting seat has asked for is the driver's, until that ends.
+        ray.shutdown()
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         seen["free"] = free_cpus()
         print(json.dumps(seen), flush=True)
         ray.shutdown()

@@ -634,7 +634,8 @@ def test_sigterm_ends_the_search_in_order_and_says_how_to_go_on(parts: Parts) ->
 
 def test_a_search_whose_head_is_killed_says_so_and_how_to_go_on(parts: Parts) -> None:
     assert parts.headless.code == 130, parts.headless.output
-    *_, told, go_on = parts.headless.output.splitlines()
+    lines = parts.headless.output.splitlines()
+    *_, told, go_on = [line for line in lines if not re.match(r"\[\d", line)]  # Ray's core may complain meanwhile
     assert re.fullmatch(
         r"the head of the Ray cluster at 127\.0\.0\.1:\d+ has not answered for 5 s: it was killed, or the network is "
         "gone; what was written is kept",
