@@ -1,5 +1,6 @@
 """Comparison in MLflow's own page, in a real browser: select the trials of a search, compare, read the coordinates."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def tell(uri: str, folder: Path) -> Tracker:
                 tracker.trial_report(trial, best)
             tracker.trial_ended(trial, JobState.FINISHED, "", best)
         tracker.finish("champion", [], failed=False)
+        deadline = time.monotonic() + 120
+        while tracker.untold and time.monotonic() < deadline:
+            time.sleep(0.1)
     assert tracker.untold == 0
     return tracker
 
