@@ -26,8 +26,8 @@ PROMPTS = {
 PART_SECONDS = 1800.0
 """A part of a search that takes longer hangs."""
 
-ORPHAN_SECONDS = 60.0
-"""How long processes of a search may outlive it. Ray's agents notice within about 15 s that all others are gone."""
+ORPHAN_SECONDS = 90.0
+"""How long processes of a search may outlive it. Ray's agents look for the dead control store for 60 s."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,7 @@ def _told(refused: list[tuple[Path, str]], taken: Path | None) -> tuple[str, ...
 
 
 def _spent(path: Path) -> Effort:
-    """None where a kill came before the file was written."""
+    """No effort where a kill came before the file was written."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

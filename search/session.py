@@ -195,9 +195,6 @@ def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) ->
 def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None:
-        # When a search is killed Ray's agents look for its control store for a minute. Here nobody starts that again.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
     with interrupts.unheard_by_children():
         ray.init(
             address=address or "local",  # never join a cluster that the user did not name
