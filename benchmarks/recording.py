@@ -1,15 +1,16 @@
 """A recording: what real trials of a search came to at every checkpoint, small enough to be kept beside the code.
 
-`python -m benchmarks.recording RUN FILE` makes one of a run folder, also of a run that goes on still. It should be of
-random configurations, none stopped, each with many checkpoints. What a checkpoint took is recorded in the processor's
-seconds, so that the machine may do other work meanwhile; where a GPU does the work, they say little.
+`python -m benchmarks.recording RUN... --file FILE` makes one of run folders, also of runs that go on still. It should
+be of random configurations, none stopped, each with many checkpoints, and of some configurations again and again, which
+says how far trainings differ by their seeds alone. What a checkpoint took is recorded in the processor's seconds, so
+that the machine may do other work meanwhile; where a GPU does the work, they say little.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,12 @@ from search.job import Report
 from search.space import Value
 from search.trial import trial_id
 from trainer.files import write_file
+from trainer.settings_file import read_settings
 
 RECORDING = Path(__file__).with_name("recorded_trials.json")
+
+SETTINGS = ("learning_rate", "rank", "alpha", "targets", "steps")
+"""Recorded of every trial, whether its search varied them or not."""
 
 DIGITS = 6
 """Significant digits of recorded numbers; measuring again differs far earlier."""
@@ -69,10 +74,19 @@ def record(run: Path) -> tuple[RecordedTrial, ...]:
     if not journal.is_file():
         raise ValueError(f"{run} is no run folder: it holds no journal.log")
     study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(journal))))
-    trials = [_trial(run, trial.number, trial.params) for trial in study.get_trials(states=[TrialState.COMPLETE])]
+    fixed = _fixed(run / "search.yaml")
+    trials = [
+        _trial(run, trial.number, {**fixed, **trial.params}) for trial in study.get_trials(states=[TrialState.COMPLETE])
+    ]
     if not trials:
         raise ValueError(f"no trial of {run} has run to its end yet")
     return tuple(trials)
+
+
+def _fixed(path: Path) -> Mapping[str, Value]:
+    """The settings that hold where the space has none."""
+    training = read_settings(path).get("training", {}) if path.is_file() else {}
+    return {name: training[name] for name in SETTINGS if name in training}
 
 
 def _trial(run: Path, number: int, params: Mapping[str, Value]) -> RecordedTrial:
@@ -107,6 +121,15 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
+def without_copies(trials: Sequence[RecordedTrial]) -> tuple[RecordedTrial, ...]:
+    """Each training once: two searches that begin with the same one do it with the same seed."""
+    seen: dict[tuple[object, ...], RecordedTrial] = {}
+    for trial in trials:
+        last = trial.checkpoints[-1]
+        seen.setdefault((*sorted(trial.params.items()), last.step, last.search_value), trial)
+    return tuple(seen.values())
+
+
 def write_recording(trials: tuple[RecordedTrial, ...], file: Path) -> None:
     """Write trials as JSON, a trial a line."""
     lines = ",\n".join(json.dumps(asdict(trial), allow_nan=False, separators=(",", ":")) for trial in trials)
@@ -138,12 +161,12 @@ def read_recording(file: Path) -> tuple[RecordedTrial, ...]:
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    file: Annotated[Path, typer.Argument(help="File to write.")] = RECORDING,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    file: Annotated[Path, typer.Option(help="File to write.")] = RECORDING,
 ) -> None:
-    """Record the trials of a run that have run to their ends."""
+    """Record the trials of runs that have run to their ends."""
     try:
-        trials = record(run)
+        trials = without_copies([replace(trial, id=f"{run.name}-{trial.id}") for run in runs for trial in record(run)])
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

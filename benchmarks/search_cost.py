@@ -6,9 +6,12 @@ scoring. What counts is what the pick is truly worth, which is the surrogate's m
 
 The target is the mean, over the seeds, of what random search with full budgets has picked after all of its trials. Each
 method may spend in each seed what random search spends there in all, in trials of its own number. Cost is the
-processor's seconds of training and scoring of all seats until the pick is first worth the target. Where random search
-does not come so far, its whole cost counts, which is too little and speaks for it; where a method does not, its cost
-counts as infinite.
+processor's seconds of training and scoring of all seats until the pick is first worth the target; where a method does
+not come so far it counts as infinite.
+
+It is compared with what random search spends in all: who runs one does not know when it has arrived. Beside it stands
+what random search has spent when its pick is first worth the target, with its whole cost where it never is, which is
+too little and speaks for it.
 """
 
 from __future__ import annotations
@@ -56,15 +59,17 @@ class Method:
     asha: bool
 
 
-RANDOM, OURS = "random", "TPE, ASHA"
+RANDOM, OURS = "random", "learning curves, ASHA"
 
 METHODS: Mapping[str, Method] = {
     RANDOM: Method(sampler="random", asha=False),
     "random, ASHA": Method(sampler="random", asha=True),
     "TPE": Method(sampler="tpe", asha=False),
-    OURS: Method(sampler="tpe", asha=True),
+    "TPE, ASHA": Method(sampler="tpe", asha=True),
     "GP": Method(sampler="gp", asha=False),
     "GP, ASHA": Method(sampler="gp", asha=True),
+    "learning curves": Method(sampler="learning_curves", asha=False),
+    OURS: Method(sampler="learning_curves", asha=True),
 }
 """By name; `OURS` is what a search does by default."""
 
@@ -74,10 +79,12 @@ class Comparison:
     """A method against random search with full budgets, paired by seed."""
 
     ratio: float | None
-    """Median of its cost over random search's; None where that is infinite."""
+    """Median of its cost over all that random search spends; None where that is infinite."""
     lower: float | None
     upper: float | None
     """Ends of the median's bootstrap interval over the seeds."""
+    first: float | None
+    """The same over what random search has spent when it first is there."""
     reached: int
     """Seeds in which it reached the target."""
     seconds: float | None
@@ -168,10 +175,11 @@ def compare(courses: Sequence[Course], random: Sequence[Course], target: float) 
         random: Of random search with full budgets, in the same order of seeds.
         target: What the pick is to be worth.
     """
-    against = np.array([course.cost_to(target) or course.cost for course in random])
+    whole = np.array([course.cost for course in random])
+    first = np.array([course.cost_to(target) or course.cost for course in random])
     reached = [course.cost_to(target) for course in courses]
-    costs = against if courses is random else np.array([math.inf if cost is None else cost for cost in reached])
-    ratios = costs / against
+    costs = np.array([math.inf if cost is None else cost for cost in reached])
+    ratios = costs / whole
     generator = np.random.default_rng(0)
     # Quantiles without interpolation, which knows nothing of infinity.
     resampled = [_middle(generator.choice(ratios, len(ratios))) for _ in range(RESAMPLES)]
@@ -180,6 +188,7 @@ def compare(courses: Sequence[Course], random: Sequence[Course], target: float) 
         ratio=_or_none(_middle(ratios)),
         lower=_or_none(lower),
         upper=_or_none(upper),
+        first=1.0 if courses is random else _or_none(_middle(costs / first)),
         reached=sum(cost is not None for cost in reached),
         seconds=_or_none(_middle(costs)),
         value=mean(course.value for course in courses),
@@ -207,12 +216,16 @@ def _show(compared: Mapping[str, Comparison], target: float, seeds: int, trials:
 
     print_table(
         [
-            ("", "cost / random's", f"{LEVEL:.0%} interval", "seconds", "reached", "trials", "stopped", "last pick"),
+            (
+                *("", "cost / random's", f"{LEVEL:.0%} interval", "/ its first arrival", "seconds"),
+                *("reached", "trials", "stopped", "last pick"),
+            ),
             *(
                 (
                     name,
                     number(each.ratio, 2),
                     f"{number(each.lower, 2)} ... {number(each.upper, 2)}",
+                    number(each.first, 2),
                     number(each.seconds, 0),
                     f"{each.reached} of {seeds}",
                     f"{each.trials:.1f}",

@@ -245,6 +245,28 @@ class SearchConfig(_Section):
     runs: Path = Path("runs")
     """Folder of the run folders, relative to where the search is started."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sampler_of_two_objectives(cls, data: Any) -> Any:
+        """Where likeness and fidelity are optimised at once, the default is another sampler."""
+        if not isinstance(data, dict):
+            return data
+        sampler, evaluation = data.get("sampler", {}), data.get("evaluation")
+        objective = evaluation.get("objective") if isinstance(evaluation, dict) else None
+        pareto = isinstance(objective, dict) and objective.get("mode") == "pareto"
+        if pareto and isinstance(sampler, dict) and "name" not in sampler:
+            return {**data, "sampler": {**sampler, "name": "tpe"}}
+        return data
+
+    @model_validator(mode="after")
+    def _sampler_knows_the_objectives(self) -> SearchConfig:
+        if self.evaluation.objective.mode == "pareto" and self.sampler.name == "learning_curves":
+            raise ValueError(
+                "sampler.name is learning_curves, which knows one objective; give tpe, gp, nsga2, qmc or random beside "
+                "evaluation.objective.mode pareto"
+            )
+        return self
+
     @field_validator("space")
     @classmethod
     def _known_settings(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:

@@ -9,7 +9,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from evaluation.scores import OBJECTIVE
-from search.sampler import distributions
+from search.parameters import distributions
 from search.space import Space
 
 FEWEST_TRIALS = 10

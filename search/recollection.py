@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SearchConfig
 from search.job import JobState, Report
+from search.marks import SAME_AS
 from search.record import TrialRecord
-from search.sampler import SAME_AS, StudySampler
+from search.sampler import StudySampler
 from search.space import Value
 from search.trial import BEATEN, trial_id
 

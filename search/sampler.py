@@ -14,16 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NotRequired, TypeAlias, TypedDict, cast
+from typing import Any, ClassVar, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -31,17 +25,10 @@ from ray.tune.search import Searcher
 
 from search import samplers
 from search.draw import holds, order, settings_of
+from search.marks import FOREIGN, SAME_AS, SETTINGS
+from search.parameters import parameter, suggest
 from search.sampler_config import SamplerConfig
-from search.space import AnyDimension, Choice, FloatRange, IntRange, Ratio, Space, Value
-
-SETTINGS = "settings"
-"""User attribute of a trial: its training settings, where they are not its parameters because of a ratio."""
-
-SAME_AS = "same_as"
-"""User attribute of a duplicate: the number of the trial whose result it was told by."""
-
-FOREIGN = "foreign"
-"""User attribute of a result that an earlier search has found: a trial of the study, but none of this search."""
+from search.space import Space, Value
 
 Checkpoint: TypeAlias = Mapping[str, float]
 """A scored checkpoint's values by name."""
@@ -150,7 +137,7 @@ class StudySampler(Searcher, ABC):
         self.begun = sum(SAME_AS not in trial.user_attrs for trial in self.earlier)
         """Trials that were proposed so far, without duplicates."""
         self._duplicate_count = len(self.earlier) - self.begun
-        self.study.sampler = samplers.make(sampler, space, seed=_part_seed(seed, len(self.earlier)))
+        self.study.sampler = samplers.make(sampler, space, seed=_part_seed(seed, len(self.earlier)), steps=steps)
         for draw in first_trials[len(own) :]:
             self.study.enqueue_trial({parameter(name, space[name]): value for name, value in draw.items()})
         if not self.earlier:
@@ -260,7 +247,7 @@ class StudySampler(Searcher, ABC):
         draw: dict[str, Value] = {}
         for name in self._order:
             if holds(self._space, name, draw):
-                draw[name] = _suggest(trial, name, self._space[name])
+                draw[name] = suggest(trial, name, self._space[name])
         params = settings_of(self._space, draw, self._fixed)
         if params != trial.params:
             trial.set_user_attr(SETTINGS, params)
@@ -342,38 +329,3 @@ class OptunaSampler(StudySampler):
 def _part_seed(seed: int, begun: int) -> int:
     """The sampler's seed in a part of a search: another one each, or each would draw the first part's trials again."""
     return int(np.random.SeedSequence((seed, begun)).generate_state(1)[0]) if begun else seed
-
-
-def parameter(name: str, dimension: AnyDimension) -> str:
-    """The name of a dimension's parameter in the study; a ratio's says that it is one, as `alpha/rank`."""
-    return f"{name}/{dimension.of}" if isinstance(dimension, Ratio) else name
-
-
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The space in Optuna's words, by parameter. Settings keep the order of the configuration file."""
-    return {parameter(name, dimension): _distribution(dimension) for name, dimension in space.items()}
-
-
-def _distribution(dimension: AnyDimension) -> BaseDistribution:
-    match dimension:
-        case FloatRange():
-            return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-        case IntRange():
-            return IntDistribution(dimension.low, dimension.high, step=dimension.step)
-        case Choice():
-            return CategoricalDistribution(dimension.values)
-        case Ratio():
-            return CategoricalDistribution(dimension.ratio)
-
-
-def _suggest(trial: optuna.Trial, name: str, dimension: AnyDimension) -> Value:
-    asked = parameter(name, dimension)
-    match dimension:
-        case FloatRange():
-            return trial.suggest_float(asked, dimension.low, dimension.high, log=dimension.log)
-        case IntRange():
-            return trial.suggest_int(asked, dimension.low, dimension.high, step=dimension.step)
-        case Choice():
-            return cast(Value, trial.suggest_categorical(asked, dimension.values))  # no None among them
-        case Ratio():
-            return trial.suggest_categorical(asked, dimension.ratio)

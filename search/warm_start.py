@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SearchConfig, dump_config
 from search.draw import Draw
-from search.sampler import FOREIGN, SAME_AS, SETTINGS, distributions, parameter
+from search.marks import FOREIGN, SAME_AS, SETTINGS
+from search.parameters import distributions, parameter
 from search.space import Value
 from trainer.config import TrainingConfig
 from trainer.settings_file import ConfigurationError, read_settings

@@ -15,7 +15,8 @@ from ray.tune.search import Searcher
 
 from search.config import load_config
 from search.pareto_sampler import ParetoSampler, told_step
-from search.sampler import OptunaSampler, StudySampler, distributions
+from search.parameters import distributions
+from search.sampler import OptunaSampler, StudySampler
 from search.space import Choice, FloatRange, IntRange, Space
 from search.study import make_sampler
 

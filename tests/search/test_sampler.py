@@ -12,7 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.sampler import OptunaSampler, distributions
+from search.parameters import distributions
+from search.sampler import OptunaSampler
 from search.space import Choice, FloatRange, IntRange, Space, clip
 
 SPACE: Space = {
