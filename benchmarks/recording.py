@@ -154,7 +154,7 @@ def read_recording(file: Path) -> tuple[RecordedTrial, ...]:
         )
     except FileNotFoundError:
         raise ValueError(
-            f"there is no recording {file}; make one with python -m benchmarks.recording RUN FILE"
+            f"there is no recording {file}; make one with python -m benchmarks.recording RUN... --file FILE"
         ) from None
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"the recording {file} is damaged ({error}); make it again") from error

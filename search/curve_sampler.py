@@ -44,7 +44,7 @@ PRICE = 0.25
 """Exponent of a training's steps, by which its expected improvement is divided. By 1 a search takes to short trainings
 and ends with worse ones, by 0 it pays for long ones before it knows where (measured by `benchmarks.search_cost`)."""
 
-FAR_BELOW = -5.0
+FAR_BELOW = -20.0
 """Standard deviations below the best from which on improvement has to be reckoned with by its asymptote."""
 
 

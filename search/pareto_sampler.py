@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from evaluation.front import Point, front
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
 from search.sampler import Checkpoint, StudySampler, StudySettings
+from search.sampler_config import SamplerConfig
 from search.space import Space
 
 OBJECTIVES = (LIKENESS, FIDELITY)
@@ -49,6 +50,8 @@ class ParetoSampler(StudySampler):
     objectives: ClassVar[int] = len(OBJECTIVES)
 
     def __init__(self, space: Space, *, maximum_faceless_rate: float, **settings: Unpack[StudySettings]) -> None:
+        settings.setdefault("sampler", SamplerConfig(name="tpe"))
+        assert settings["sampler"].name != "learning_curves", "it knows one objective; the configuration refuses it"
         super().__init__(space, metric=SEARCH_VALUE, **settings)
         self._maximum_faceless_rate = maximum_faceless_rate
         self.note("objectives", list(OBJECTIVES))

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from benchmarks.recording import Checkpoint, RecordedTrial, read_recording, record, write_recording
+from benchmarks.recording import (
+    Checkpoint,
+    RecordedTrial,
+    read_recording,
+    record,
+    without_copies,
+    write_recording,
+)
 from benchmarks.search_cost import DEMO, Comparison, compare
 from benchmarks.surrogate import Costs, Surrogate
 from benchmarks.virtual_search import Course, Moment, VirtualSearch
@@ -36,12 +43,18 @@ def checkpoint(step: int, value: float, *, training: float = 5.0, scoring: float
     )
 
 
+REPEATED = 3
+
+
 def smooth_trials(count: int, *, noise: float = 0.0) -> tuple[RecordedTrial, ...]:
-    """Trials that are best at one learning rate and better with every step."""
+    """Trials that are best at one learning rate and better with every step, the last ones repetitions."""
     random = np.random.default_rng(0)
-    trials = []
+    trials: list[RecordedTrial] = []
     for number in range(count):
+        again = number > count - REPEATED
         rate, steps = 10 ** random.uniform(-4, -2), int(random.choice([100, 200, 300]))
+        if again:
+            rate, steps = float(trials[-1].params["learning_rate"]), trials[-1].steps
         values = [
             0.3 + 0.2 * step / 300 * math.exp(-(math.log10(rate / 1e-3) ** 2)) + random.normal(0, noise)
             for step in range(50, steps + 1, 50)
@@ -49,7 +62,9 @@ def smooth_trials(count: int, *, noise: float = 0.0) -> tuple[RecordedTrial, ...
         trials.append(
             RecordedTrial(
                 id=f"{number:03d}",
-                params={
+                params=trials[-1].params
+                if again
+                else {
                     "learning_rate": rate,
                     "rank": int(random.choice([4, 32])),
                     "alpha": int(random.choice([4, 32])),
@@ -135,14 +150,23 @@ def test_comparison_counts_who_never_arrives() -> None:
     random = [course((100, 1.0)), course((150, 0.0), (200, 0.5)), course((50, 1.0))]
     ours = [course((10, 0.0), (30, 1.0)), course((50, 2.0)), course((40, 0.5))]
     compared = compare(ours, random, 1.0)
-    # Ratios 30 / 100, 50 / 200 (random search did not arrive: all it has spent) and infinite.
+    # Of all that random search spends: 30 / 100, 50 / 200 and infinite.
     assert compared.ratio == pytest.approx(0.3)
     assert (compared.lower, compared.upper) == (0.25, None)
+    assert compared.first == pytest.approx(0.3)
     assert (compared.reached, compared.seconds, compared.trials, compared.stopped) == (2, 50.0, 3, 1)
     assert compared.value == pytest.approx((1.0 + 2.0 + 0.5) / 3)
     assert compare(random, random, 1.0) == Comparison(
-        ratio=1.0, lower=1.0, upper=1.0, reached=2, seconds=100.0, value=2.5 / 3, trials=3, stopped=1
+        ratio=1.0, lower=1.0, upper=None, first=1.0, reached=2, seconds=100.0, value=2.5 / 3, trials=3, stopped=1
     )
+
+
+def test_what_random_search_spends_until_it_is_there_is_told_beside() -> None:
+    random = [course((20, 1.0), (100, 1.0)), course((50, 1.0), (100, 1.0))]
+    ours = [course((10, 1.0)), course((40, 1.0))]
+    compared = compare(ours, random, 1.0)
+    assert compared.ratio == pytest.approx((0.1 + 0.4) / 2)
+    assert compared.first == pytest.approx((0.5 + 0.8) / 2)
 
 
 def test_surrogate_foretells_what_it_has_not_seen() -> None:
@@ -161,6 +185,30 @@ def test_noise_belongs_to_the_trial() -> None:
     )
     assert first == again
     assert first != other
+
+
+def test_trainings_differ_as_the_repeated_ones_did() -> None:
+    repeated = smooth_trials(30, noise=0.05)[-REPEATED:]
+    values = np.array([[checkpoint.search_value for checkpoint in trial.checkpoints] for trial in repeated])
+    expected = math.sqrt(float(np.mean((values - values.mean(axis=0)) ** 2)) * REPEATED / (REPEATED - 1))
+    surrogate = Surrogate(smooth_trials(30, noise=0.05))
+    assert surrogate.fit.noise == pytest.approx(expected)
+    mean = surrogate.mean(PARAMS, (200,))
+    off = {
+        round(float(surrogate.trial(PARAMS, (200,), np.random.default_rng(seed))[0] - mean[0]), 9) for seed in range(50)
+    }
+    wider = math.sqrt(REPEATED / (REPEATED - 1))
+    assert off == {round(float(value), 9) for value in wider * (values - values.mean(axis=0))[:, -1]}
+
+
+def test_without_repeated_trainings_there_is_no_surrogate() -> None:
+    with pytest.raises(ValueError, match="none of the recorded trainings was repeated"):
+        Surrogate(smooth_trials(30, noise=0.05)[: -REPEATED + 1])
+
+
+def test_a_training_that_two_searches_did_with_the_same_seed_is_recorded_once() -> None:
+    first, *_, last = smooth_trials(12, noise=0.05)
+    assert without_copies([first, replace(first, id="again"), last]) == (first, last)
 
 
 def test_too_few_trials_make_no_surrogate() -> None:
@@ -216,6 +264,9 @@ def test_recording_keeps_the_trials_that_have_run_to_their_ends(tmp_path: Path) 
     write_recording(recorded, tmp_path / "file.json")
     assert read_recording(tmp_path / "file.json") == recorded
 
+    (run / "search.yaml").write_text("training: {rank: 8, learning_rate: 1.0, dropout: 0.1}\n", "utf-8")
+    assert record(run)[0].params == {"rank": 8, **recorded[0].params}, "what does not vary is recorded, too"
+
     last = run / "trials" / "003" / "step-100"
     replace(Report.read(last), scoring_cpu_seconds=None).write(last)
     with pytest.raises(ValueError, match=r"003/step-100 does not say what it took of the processor.*; record a run"):
@@ -251,15 +302,18 @@ def test_quick_run_compares_all_methods_and_ends_with_its_outcome(tmp_path: Path
     outcome = json.loads(last)
     assert (outcome["benchmark"], outcome["recorded_trials"]) == ("search_cost", 24)
     assert (outcome["seeds"], outcome["trials"]) == (2, 6)
-    assert list(outcome["methods"]) == ["random", "random, ASHA", "TPE", "TPE, ASHA", "GP", "GP, ASHA"]
+    assert list(outcome["methods"]) == [
+        *("random", "random, ASHA", "TPE", "TPE, ASHA", "GP", "GP, ASHA"),
+        *("learning curves", "learning curves, ASHA"),
+    ]
     assert outcome["methods"]["random"]["trials"] == 6
-    assert outcome["methods"]["random"]["ratio"] == 1
+    assert outcome["methods"]["random"]["first"] == 1
     assert outcome["target"] == pytest.approx(outcome["methods"]["random"]["value"])
     for name, method in outcome["methods"].items():
         assert (method["stopped"] > 0) <= name.endswith("ASHA")
-    ratio = outcome["methods"]["TPE, ASHA"]["ratio"]
-    assert outcome["met"] == {"TPE, ASHA": ratio is not None and ratio <= 0.33}
-    assert goal.endswith(": met" if outcome["met"]["TPE, ASHA"] else "not met")
+    ratio = outcome["methods"]["learning curves, ASHA"]["ratio"]
+    assert outcome["met"] == {"learning curves, ASHA": ratio is not None and ratio <= 0.33}
+    assert goal.endswith(": met" if outcome["met"]["learning curves, ASHA"] else "not met")
     assert lines[0].startswith("surrogate of 24 recorded trials; of trials held out: median error")
 
 
@@ -273,4 +327,4 @@ def test_without_a_recording_it_says_how_to_make_one(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 2
-    assert "make one with python -m benchmarks.recording RUN FILE" in run.stderr
+    assert "make one with python -m benchmarks.recording RUN... --file FILE" in run.stderr

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search.config import load_config
-from search.pareto_sampler import ParetoSampler, told_step
 from search.parameters import distributions
+from search.pareto_sampler import ParetoSampler, told_step
 from search.sampler import OptunaSampler, StudySampler
 from search.space import Choice, FloatRange, IntRange, Space
 from search.study import make_sampler

@@ -239,6 +239,9 @@ def test_the_mode_of_the_objective_can_be_set_from_the_command_line(
     place = "evaluation.objective"
     config = load_config(path, [f"{place}.mode=pareto", f"{place}.minimum_likeness=0.6"])
     assert (config.evaluation.objective.mode, config.evaluation.objective.minimum_likeness) == ("pareto", 0.6)
+    assert config.sampler.name == "tpe", "learning curves, the default, know one objective"
+    with pytest.raises(ConfigurationError, match=r"sampler\.name is learning_curves.*; give tpe"):
+        load_config(path, [f"{place}.mode=pareto", "sampler.name=learning_curves"])
     (tmp_path / "again.yaml").write_text(dump_config(config), "utf-8")
     assert load_config(tmp_path / "again.yaml") == config
     for override, message in (
