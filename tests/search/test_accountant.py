@@ -15,6 +15,7 @@ from search.config import SearchConfig, load_config
 from search.forecast import final_seconds
 from search.job import JobState, Report
 from search.record import TrialRecord
+from search.workload import Workload
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -128,6 +129,7 @@ def simulate(document: dict[str, Any], write_config: Write) -> Callable[..., Sim
     def make(seed: int = 0, **budget: float) -> Simulation:
         document.update(
             trials=24,
+            sampler={"name": "random"},
             stopping={"grace_period": 50},
             budget=budget,
             first_trials=[{"learning_rate": 1e-4, "rank": 8, "alpha": 8, "steps": 150}],
@@ -143,6 +145,17 @@ def test_the_images_of_the_simulation_are_those_of_the_configuration(simulate: C
     assert (work.images, work.final_images) == (IMAGES, FINAL_IMAGES)
     assert work.planned_steps == (50, 100, 150)
     assert work.entrant_count() == 4
+
+
+def test_learning_curves_are_foretold_to_prefer_short_trainings(document: dict[str, Any], write_config: Write) -> None:
+    document["first_trials"] = [{"steps": 150}]
+    document["sampler"] = {"name": "learning_curves", "startup_trials": 3}
+    work = Workload.of(load_config(write_config(document)))
+    assert [work.likely_steps(number) for number in range(4)] == [(150,), (50,), (50,), (50,)]
+    later = work.likely_steps(4)
+    assert [later.count(steps) for steps in (50, 100, 150)] == [16, 3, 1]
+    document["sampler"] = {"name": "tpe"}
+    assert Workload.of(load_config(write_config(document))).likely_steps(4) == (50, 100, 150)
 
 
 def test_after_two_trials_the_whole_search_is_foretold(simulate: Callable[..., Simulation]) -> None:

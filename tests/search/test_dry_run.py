@@ -24,6 +24,7 @@ def config(document: dict[str, Any], write_config: Write, tmp_path: Path) -> Sea
         )
         (tmp_path / "photos" / f"{number}.txt").write_text("a photo of {trigger} man")
     document |= {
+        "sampler": {"name": "tpe"},  # whose trials may be of any length alike
         "stopping": {"enabled": False},
         "seats": {"count": 1},
         "budget": {"gpu_hour_price": 2.0, "max_minutes": 30},
