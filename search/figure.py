@@ -7,7 +7,6 @@ script of megabytes.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -19,6 +18,9 @@ WIDTH, HEIGHT = 720, 360
 """Size of a figure in its own units; the page scales it."""
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 24, 52
 """Space around the plot."""
+
+TICK_LENGTH = 14
+"""Characters beside a tick of parallel coordinates; longer texts are cut."""
 
 Point: TypeAlias = tuple[float, float]
 """From the figure's top left corner, in its own units."""
@@ -141,6 +143,6 @@ class ParallelPlot:
             rules.append(Rule(start=(x, self.y(0)), end=(x, self.y(1)), text=axis.title, place=(x, title), strong=True))
             for tick in axis.ticks:
                 y = self.y(tick.place)
-                text = textwrap.shorten(tick.text, 14, placeholder="…")
+                text = tick.text if len(tick.text) <= TICK_LENGTH else tick.text[: TICK_LENGTH - 1] + "…"
                 rules.append(Rule(start=(x - 4, y), end=(x + 4, y), text=text, place=(x + 7, y + 4), anchor="start"))
         return tuple(rules)

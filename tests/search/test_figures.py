@@ -143,3 +143,9 @@ def test_a_bar_is_as_long_as_its_share() -> None:
     assert (first.line, first.dots) == (((190.0, 42.0), (569.5, 42.0)), ((569.5, 42.0),)), "three quarters of 506"
     assert second.line == ((190.0, 78.0), (316.5, 78.0))
     assert importance_figure({}) is None
+
+
+def test_a_long_word_beside_a_tick_is_cut_and_not_left_out() -> None:
+    choices = ("attention", "attention+feed_forward+convolutions")
+    texts = [rule.text for rule in ParallelPlot(axes=(ChoiceAxis(title="targets", choices=choices),)).rules()]
+    assert texts == ["targets", "attention", "attention+fee…"]
