@@ -123,7 +123,7 @@ def main(
     _show(compared, target, seeds, count)
     ratio = compared[OURS].ratio
     met = ratio is not None and ratio <= GOAL
-    typer.echo(f"goal: {OURS} at most {GOAL} of {RANDOM} search's cost: {'met' if met else 'not met'}")
+    typer.echo(f"goal: {OURS} at most {GOAL} of all that {RANDOM} search spends: {'met' if met else 'not met'}")
     conclude(
         {
             "benchmark": "search_cost",
@@ -154,14 +154,15 @@ def run_methods(surrogate: Surrogate, *, seeds: int, trials: int) -> dict[str, l
                 journal = Path(folder) / f"{seed}-{place}"
                 journal.mkdir()
                 limit = trials if budget is None else MOST_TRIALS
-                search = VirtualSearch(_config(demo, method, limit), surrogate, seed, journal)
+                search = VirtualSearch(configured(demo, method, limit), surrogate, seed, journal)
                 courses[name].append(search.run(budget))
                 if budget is None:
                     budget = courses[name][-1].cost
     return courses
 
 
-def _config(demo: SearchConfig, method: Method, trials: int) -> SearchConfig:
+def configured(demo: SearchConfig, method: Method, trials: int) -> SearchConfig:
+    """The demo's search by a method."""
     stopping = demo.stopping.model_copy(update={"enabled": method.asha})
     sampler = demo.sampler.model_copy(update={"name": method.sampler})
     return demo.model_copy(update={"stopping": stopping, "sampler": sampler, "trials": trials})

@@ -48,6 +48,9 @@ class Course:
     trials: int
     """Trials that began."""
     stopped: int
+    trainings: tuple[tuple[tuple[int, ...], int], ...] = field(compare=False)
+    """Of each trial that began, in the order of their numbers: the steps at which it was to be scored, and at how many
+    of them it was."""
 
     @property
     def cost(self) -> float:
@@ -106,6 +109,7 @@ class VirtualSearch:
         best: tuple[float, float] | None = None
         began = ended = stopped = 0
         exhausted = False
+        proposals: list[_Running] = []
 
         def fill() -> None:
             nonlocal began, exhausted
@@ -115,6 +119,7 @@ class VirtualSearch:
                     exhausted = True
                     return
                 self._queue.append(self._trial(trial_id(began), proposed))
+                proposals.append(self._queue[-1])
                 stopper.on_trial_add(NO_CONTROLLER, self._queue[-1].tune)
                 began += 1
 
@@ -147,7 +152,9 @@ class VirtualSearch:
             seat(now)
             fill()
             seat(now)
-        return Course(moments=tuple(moments), trials=began - len(self._queue), stopped=stopped)
+        trials = began - len(self._queue)
+        trainings = tuple((trial.steps, trial.done) for trial in proposals[:trials])
+        return Course(moments=tuple(moments), trials=trials, stopped=stopped, trainings=trainings)
 
     def _trial(self, name: str, proposed: dict[str, Any]) -> _Running:
         params = proposed["params"]

@@ -38,7 +38,7 @@ BEST, NEIGHBOURS = 5, 100
 """Trials around which as many more points are drawn."""
 
 APART = 10
-"""Random points of which a start-up trial is the one farthest from all trials before."""
+"""Random points of the fewest steps, of which a start-up trial is the one farthest from all trials before."""
 
 PRICE = 0.25
 """Exponent of a training's steps, by which its expected improvement is divided. By 1 a search takes to short trainings
@@ -62,7 +62,7 @@ class CurveSampler(BaseSampler):
     arXiv:2408.11527), for a search value of images without faces is 60 below all others and would be all there is to
     see.
 
-    The same seed and the same results propose the same configuration, whatever was proposed in between.
+    The same seed, the same results and the same trials under way propose the same configuration.
 
     Args:
         space: What varies.
@@ -99,7 +99,7 @@ class CurveSampler(BaseSampler):
         price = PRICE * np.log(self._planned(points))
         if len(curves) < self._startup:
             # Where nothing is known every point promises the same: the cheapest are left, and one apart from all.
-            chosen = self._apart(points[price == price.min()][:APART], others)
+            chosen = self._apart(points[np.argsort(price, kind="stable")[:APART]], others)
         else:
             chosen = points[int(np.argmax(self._promise(curves, others, points) - price))]
         return {parameter(name, self._space[name]): value for name, value in self._cube.draw(chosen).items()}

@@ -42,7 +42,7 @@ def order(space: Space) -> tuple[str, ...]:
 
 def holds(space: Space, name: str, draw: Draw) -> bool:
     """Whether a setting is drawn beside what was drawn before it (in the order of `order`)."""
-    return all(other in draw and _among(draw[other], values) for other, values in space[name].when.items())
+    return all(other in draw and among(draw[other], values) for other, values in space[name].when.items())
 
 
 def settings_of(space: Space, draw: Draw, fixed: Mapping[str, object]) -> dict[str, Value]:
@@ -77,7 +77,7 @@ def draw_of(space: Space, settings: Mapping[str, Value], fixed: Mapping[str, obj
     for name in order(space):
         dimension = space[name]
         broken = any(
-            (other in draw and not _among(draw[other], values)) or (other in settings and other not in draw)
+            (other in draw and not among(draw[other], values)) or (other in settings and other not in draw)
             for other, values in dimension.when.items()
         )
         if broken or name not in settings:
@@ -109,7 +109,7 @@ def _with_conditions(space: Space, chosen: dict[str, Value]) -> dict[str, Value]
         if name not in draw:
             continue
         for other, values in space[name].when.items():
-            if not _among(draw.setdefault(other, values[0]), values):
+            if not among(draw.setdefault(other, values[0]), values):
                 return None
     if "steps" in space:
         draw.setdefault("steps", extremes(space["steps"])[0])
@@ -123,7 +123,7 @@ def _check_condition(space: Space, name: str, other: str, values: tuple[Value, .
     if not isinstance(dimension, Choice):
         raise ValueError(f"{name!r} has a condition on {other!r}, which is a range; a condition needs `values`")
     for value in values:
-        if not _among(value, dimension.values):
+        if not among(value, dimension.values):
             raise ValueError(
                 f"{name!r} is drawn when {other!r} is {value!r}, which is not among its values {list(dimension.values)}"
             )
@@ -148,6 +148,6 @@ def _product(ratio: float, base: float) -> Value:
     return int(value) if value.is_integer() else value
 
 
-def _among(value: Value, values: tuple[Value, ...]) -> bool:
-    """True is not 1 here."""
+def among(value: Value, values: tuple[Value, ...]) -> bool:
+    """Whether a value is one of several; True is not 1 here."""
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

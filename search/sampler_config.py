@@ -16,7 +16,7 @@ JOURNAL = "journal.log"
 
 
 class SamplerConfig(BaseModel):
-    """Optuna's sampler; see `search.samplers` for what each learns from."""
+    """The sampler; see `search.samplers` for what each learns from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from search.draw import holds, order
+from search.draw import among, holds, order
 from search.space import AnyDimension, Choice, FloatRange, IntRange, Ratio, Space, Value
 
 NEAR = 0.08
@@ -99,7 +99,7 @@ class UnitCube:
             for other, wanted in self._space[name].when.items():
                 values = self._values[other]
                 part = _part(points[:, self._places[other]], len(values))
-                known &= drawn[other] & np.array([_is_among(value, wanted) for value in values])[part]
+                known &= drawn[other] & np.array([among(value, wanted) for value in values])[part]
             drawn[name] = known
         return drawn
 
@@ -117,7 +117,7 @@ class UnitCube:
             low, high = _scaled(dimension, dimension.low), _scaled(dimension, dimension.high)
             return (_scaled(dimension, float(value)) - low) / (high - low)
         values = self._values[name]
-        return (next(place for place, other in enumerate(values) if _is_among(value, (other,))) + 0.5) / len(values)
+        return (next(place for place, other in enumerate(values) if among(value, (other,))) + 0.5) / len(values)
 
     def _value(self, name: str, coordinate: float) -> Value:
         dimension = self._space[name]
@@ -150,8 +150,3 @@ def _part(coordinates: Array, count: int) -> NDArray[np.int64]:
 
 def _scaled(dimension: FloatRange, value: float) -> float:
     return math.log(value) if dimension.log else value
-
-
-def _is_among(value: Value, values: tuple[Value, ...]) -> bool:
-    """True is not 1 here."""
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

@@ -80,7 +80,7 @@ class Workload:
         lengths = sorted(self.planned_steps)
         if self.config.sampler.name != "learning_curves":
             return tuple(lengths)
-        if number <= self.config.sampler.startup:
+        if number <= self.config.sampler.startup:  # that many have a checkpoint only when one more was proposed
             return (lengths[0],)
         weights = [(length / lengths[0]) ** -PREFERENCE for length in lengths]
         bounds = [sum(weights[: place + 1]) / sum(weights) for place in range(len(lengths))]

@@ -115,7 +115,9 @@ def test_early_stopping_on_the_virtual_clock(config: SearchConfig, tmp_path: Pat
         ),
         trials=4,
         stopped=3,
+        trainings=(),
     )
+    assert course.trainings == (((100, 200, 300), 3), *[((100, 200, 300), 1)] * 3)
     assert (course.cost_to(1), course.cost_to(2), course.cost_to(2.5), course.cost_to(4)) == (110, 330, 550, None)
 
     (study,) = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log"))).get_all_studies()
@@ -143,7 +145,9 @@ def test_full_budgets_and_a_limit_of_cost(config: SearchConfig, tmp_path: Path) 
 
 
 def course(*moments: tuple[float, float]) -> Course:
-    return Course(moments=tuple(Moment(cost=cost, value=value) for cost, value in moments), trials=3, stopped=1)
+    return Course(
+        moments=tuple(Moment(cost=cost, value=value) for cost, value in moments), trials=3, stopped=1, trainings=()
+    )
 
 
 def test_comparison_counts_who_never_arrives() -> None:

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from scipy.stats import norm, spearmanr
 
-from search.curve_sampler import MOST_ROWS, CurveSampler, _fitted, log_expected_improvement, warped
+from search.curve_sampler import MOST_ROWS, CurveSampler, _fitted, _kept, log_expected_improvement, warped
 from search.marks import SAME_AS
 from search.parameters import suggest
 from search.space import Choice, FloatRange, IntRange, Space
@@ -164,7 +164,27 @@ def test_a_space_that_is_used_up_is_proposed_again() -> None:
     assert seen[2] in ("few", "many")
 
 
-def test_many_checkpoints_are_thinned_out_and_the_best_are_kept() -> None:
+def test_of_many_values_the_best_half_is_kept_and_of_the_others_an_even_choice() -> None:
+    values = np.random.default_rng(0).permutation(1000).astype(float)
+    kept = sorted(values[_kept(values)].tolist(), reverse=True)
+    assert len(set(kept)) == MOST_ROWS
+    assert kept[: MOST_ROWS // 2] == [float(value) for value in range(999, 899, -1)]
+    gaps = np.diff(kept[MOST_ROWS // 2 :])
+    assert kept[-1] == 0
+    assert set(gaps.tolist()) <= {-9.0, -10.0}, "899 values among 99 gaps"
+    few = np.array([0.1, 0.3, 0.2])
+    assert sorted(_kept(few).tolist()) == [0, 1, 2]
+
+
+def test_short_starts_are_apart_where_hardly_two_points_have_the_same_steps() -> None:
+    space: Space = {**SPACE, "steps": IntRange(low=100, high=3000)}
+    study = study_of(space)
+    starts = [ask(study, space)[1] for _ in range(4)]
+    assert max(params["steps"] for params in starts) < 200
+    assert {params["targets"] for params in starts} == {"few", "many"}
+
+
+def test_with_more_checkpoints_than_it_takes_it_still_knows_where_to_go() -> None:
     study = study_of()
     proposed = run(study, 60)
     assert sum(len(trial.intermediate_values) for trial in study.trials) > MOST_ROWS

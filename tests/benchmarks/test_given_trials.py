@@ -1,0 +1,71 @@
+"""The benchmark of searches with a given number of trials: its forecast by hand, and a run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from benchmarks.given_trials import forecast_error
+from benchmarks.search_cost import DEMO
+from benchmarks.surrogate import Surrogate
+from benchmarks.virtual_search import Course, Moment
+from search.config import load_config
+
+ROOT = Path(__file__).parents[2]
+PACE = cast(
+    Surrogate,
+    SimpleNamespace(costs=SimpleNamespace(step={"few": 0.5, "many": 1.5}, scoring={"few": 5.0, "many": 15.0})),
+)
+
+
+@pytest.mark.parametrize(("last", "error"), [(300, 0.0), (100, 5 * 330 / (4 * 330 + 110) - 1)])
+def test_the_forecast_of_trials_of_one_length_that_none_stops(last: int, error: float) -> None:
+    """Five trials of 300 steps, each 300 x 1 s and three scores of 10 s; the last may have ended early all the same."""
+    config = load_config(DEMO, ["trials=5", "space.steps={values: [300]}", "stopping.enabled=false"])
+    steps = (100, 200, 300)
+    course = Course(
+        moments=(Moment(cost=1.0, value=0.5),),
+        trials=5,
+        stopped=0,
+        trainings=(*[(steps, 3)] * 4, (steps, last // 100)),
+    )
+    assert forecast_error(course, config, PACE) == pytest.approx(error)
+
+
+def test_a_small_run_tells_value_cost_and_forecast(tmp_path: Path) -> None:
+    file = tmp_path / "outcome.json"
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.given_trials",
+            "--seeds",
+            "2",
+            *("--trials", "5", "8", "9"),
+            "--json",
+            str(file),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    outcome = json.loads(file.read_text("utf-8"))
+    assert [(each["trials"], each["method"]) for each in outcome["outcomes"]] == [
+        (trials, name)
+        for trials in (5, 8, 9)
+        for name in ("random", "random, ASHA", "TPE, ASHA", "learning curves, ASHA")
+    ]
+    few, many = outcome["outcomes"][:4], outcome["outcomes"][4:8]
+    for less, more in zip(few, many, strict=True):
+        assert 0 < less["cost"] < more["cost"]
+        assert less["value"] < 0.6
+        assert 0 <= less["near"] <= 2
