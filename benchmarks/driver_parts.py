@@ -18,6 +18,7 @@ from benchmarks.nested_clocks import NestedClocks, PartTime
 from benchmarks.simulated_seat import serve_simulated
 from search.bookkeeper import Bookkeeper
 from search.champion import export_champion
+from search.curve_sampler import CurveSampler
 from search.dispatch import Dispatch
 from search.dispatcher import Dispatcher
 from search.images import write_images
@@ -36,8 +37,9 @@ from search.watcher import Watcher
 REST = "Tune's loop, the rest"
 
 WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
-    (TPESampler, ("sample_relative", "sample_independent", "infer_relative_search_space"), "sampler, TPE's model"),
-    (BaseSampler, ("before_trial", "after_trial"), "sampler, TPE's model"),
+    (TPESampler, ("sample_relative", "sample_independent", "infer_relative_search_space"), "sampler, its model"),
+    (CurveSampler, ("sample_relative",), "sampler, its model"),
+    (BaseSampler, ("before_trial", "after_trial"), "sampler, its model"),
     (StudySampler, ("suggest", "on_trial_result", "on_trial_complete", "save"), "sampler, trials asked and told"),
     (JournalFileBackend, ("append_logs", "read_logs"), "journal file"),
     (SparingAsha, ("on_trial_add", "on_trial_result", "on_trial_complete"), "scheduler"),

@@ -25,6 +25,7 @@ from search.config import load_config
 from search.photo_split import read_split
 from search.report import write_report
 from search.result import SearchResult
+from search.sampler_config import SamplerConfig
 from search.session import run_search
 
 DEMO = Path(__file__).parents[1] / "demo" / "search.yaml"
@@ -39,6 +40,7 @@ MEBIBYTE = 2**20
 
 def main(
     trials: Annotated[int | None, typer.Option(min=3, help="Trials of the search.")] = None,
+    sampler: Annotated[str, typer.Option(help="Who proposes, as sampler.name.")] = SamplerConfig().name,
     quick: Annotated[bool, typer.Option("--quick", help="A few trials: that it runs, no figures.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="File that gets the last line, too.")] = None,
 ) -> None:
@@ -48,18 +50,20 @@ def main(
         marks = (*(mark for mark in marks if mark < trials), trials)
     # Beside the working folder, for the search's files may be too many for a memory disk.
     with tempfile.TemporaryDirectory(prefix="scale-", dir=Path.cwd()) as folder:
-        conclude(measure(marks, Path(folder)), json_)
+        conclude(measure(marks, Path(folder), sampler), json_)
 
 
-def measure(marks: Sequence[int], folder: Path) -> dict[str, Any]:
+def measure(marks: Sequence[int], folder: Path, sampler: str) -> dict[str, Any]:
     """Run the search, show what it took, and return the outcome.
 
     Args:
         marks: Numbers of trials to look at, ascending; the last is the search's.
         folder: Gets the run and MLflow's database.
+        sampler: Who proposes.
     """
     overrides = (
         "name=scale",
+        f"sampler.name={sampler}",
         f"trials={marks[-1]}",
         f"runs={folder / 'runs'}",  # MLflow's database comes beside it
         "evaluation.others.prompts=null",
@@ -86,6 +90,7 @@ def measure(marks: Sequence[int], folder: Path) -> dict[str, Any]:
     )
     return {
         "benchmark": "scale",
+        "sampler": sampler,
         "cores": cores(),
         "trials": marks[-1],
         "checkpoints": sum(len(trial["checkpoints"]) for trial in result.values["trials"]),

@@ -22,6 +22,7 @@ from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from threadpoolctl import threadpool_limits
 
 from search.marks import SAME_AS
 from search.parameters import distributions, parameter
@@ -101,7 +102,9 @@ class CurveSampler(BaseSampler):
             # Where nothing is known every point promises the same: the cheapest are left, and one apart from all.
             chosen = self._apart(points[np.argsort(price, kind="stable")[:APART]], others)
         else:
-            chosen = points[int(np.argmax(self._promise(curves, others, points) - price))]
+            # More threads make matrices of this size no faster, and are taken from the trainings beside it.
+            with threadpool_limits(limits=1):
+                chosen = points[int(np.argmax(self._promise(curves, others, points) - price))]
         return {parameter(name, self._space[name]): value for name, value in self._cube.draw(chosen).items()}
 
     def sample_independent(
