@@ -14,16 +14,16 @@ import torch
 import typer
 from transformers import CLIPTokenizer
 
-from demo.autoencoder import Pictures, encode_all, load_autoencoder, train_decoder, train_encoder
-from demo.base_model import export_base_model, latent_scaling
-from demo.captions import corpus
-from demo.clip_model import export_clip, load_clip, train_clip
-from demo.dataset import build_dataset, build_scenes, build_sharp_crops, load_dataset, load_pictures
-from demo.denoiser import Denoiser, load_denoiser, train_denoiser
-from demo.people import SPARE, SUBJECT
-from demo.photos import write_photos
-from demo.tokenizer import build_tokenizer
-from demo.training import Budget
+from demo.kit.autoencoder import Pictures, encode_all, load_autoencoder, train_decoder, train_encoder
+from demo.kit.base_model import export_base_model, latent_scaling
+from demo.kit.captions import corpus
+from demo.kit.clip_model import export_clip, load_clip, train_clip
+from demo.kit.dataset import build_dataset, build_scenes, build_sharp_crops, load_dataset, load_pictures
+from demo.kit.denoiser import Denoiser, load_denoiser, train_denoiser
+from demo.kit.people import SPARE, SUBJECT
+from demo.kit.photos import write_photos
+from demo.kit.tokenizer import build_tokenizer
+from demo.kit.training import Budget
 
 SEED = 20240601
 PICTURES = 12_000
@@ -121,7 +121,7 @@ def run_stage(stage: Stage, folder: Path, output: Path, budget: Budget | None, e
         )
         export_clip(load_clip(folder, tokenizer), tokenizer, output / "clip")
     elif stage is Stage.CARD:
-        from demo.measurement import write_card
+        from demo.kit.measurement import write_card
 
         write_card(output)
     else:

@@ -119,7 +119,7 @@ class ObjectiveConfig:
     images and on all others was 0.85 without it, 0.82 with 0.05 and 0.78 with 0.1 (`benchmarks.truth`)."""
     mode: ObjectiveMode = "weighted"
     """`weighted`: the highest weighted sum wins. `pareto`: the search looks for the front of likeness and fidelity, and
-    a rule takes the champion from it (`evaluation.front`)."""
+    a rule takes the champion from it (`evaluation.pareto`)."""
     minimum_likeness: float | None = None
     """In mode `pareto`: the champion is the most faithful point of the front with at least this likeness, 0 to 1.
     None: the front's knee, which measures both by the front's own ranges: where fidelity hardly varies over the front,

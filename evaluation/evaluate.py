@@ -9,15 +9,11 @@ from PIL import Image
 
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
-from evaluation.faces import Face, FaceModel, Representation, distances
-from evaluation.generate import ImagePipeline, generate_images
+from evaluation.faces import Face, FaceModel, Person, Representation, distances
+from evaluation.generate import ImageBatch, ImagePipeline, generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
-from evaluation.image_batch import ImageBatch
-from evaluation.leakage import leakage
-from evaluation.memorisation import copy_distance, memorisation
-from evaluation.person import Person
-from evaluation.pictures import picture_distances, thumbnails
 from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows, spread_over_prompts
+from evaluation.similarity import copy_distance, leakage, memorisation, picture_distances, thumbnails
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,16 +1,134 @@
 """Images from a diffusers pipeline, the same whatever the batch size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 from PIL import Image
 
 from evaluation.config import GenerationConfig
-from evaluation.image_batch import ImageBatch
+
+Item = TypeVar("Item")
+
+
+class MemoryCount(Protocol):
+    """Counts the bytes that tensors hold on one device."""
+
+    def begin(self) -> int:
+        """Bytes held now; the peak is looked for from here on."""
+
+    def peak(self) -> int:
+        """The most bytes held at any moment since `begin`."""
+
+
+class CudaMemory:
+    """The count of CUDA's allocator.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def begin(self) -> int:
+        """See `MemoryCount`."""
+        torch.cuda.reset_peak_memory_stats(self._device)
+        return torch.cuda.memory_allocated(self._device)
+
+    def peak(self) -> int:
+        """See `MemoryCount`."""
+        return torch.cuda.max_memory_allocated(self._device)
+
+
+class ImageBatch:
+    """The size of the batches in which one job makes its images. It changes speed and memory, not the images.
+
+    It starts as configured, and is halved for good whenever memory runs out. Where memory is counted and a budget is
+    set (what training has held at its peak, say), it starts with one image and grows as far as the budget is sure to
+    last: with twice the images every tensor is at most twice as large, so if b images took m bytes beyond what was held
+    before, b * room / m of them stay within the room.
+
+    Args:
+        most: images at once as configured, at least 1.
+        memory: counts bytes; None where nobody does, as on a CPU.
+    """
+
+    def __init__(self, most: int, memory: MemoryCount | None = None) -> None:
+        self.size = most
+        self.remarks: list[str] = []
+        """What a user should know of it."""
+        self._most = most
+        self._memory = memory
+        self._budget: int | None = None
+
+    def stay_within(self, budget: int | None) -> None:
+        """Make images without holding more than `budget` bytes at any moment, if one image at a time can; None: without
+        such a limit."""
+        if self._memory is None or budget is None:
+            return
+        if self._budget is None:
+            self.size = 1
+        self._budget = budget
+
+    def make(self, count: int, draw: Callable[[int, int], list[Item]]) -> list[Item]:
+        """All `count` images, in order.
+
+        Args:
+            count: how many.
+            draw: makes the images from the first number up to the second, without it; called again, with fewer, where
+                it ran out of memory.
+
+        Raises:
+            ValueError: not even one image fits into memory.
+        """
+        made: list[Item] = []
+        while len(made) < count:
+            stop = min(len(made) + self.size, count)
+            lack = ""
+            try:
+                made += self._drawn(len(made), stop, draw)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                lack = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            # Only here, where the error and what it held is gone.
+            if lack:
+                self._halve(stop - len(made), lack)
+        return made
+
+    def _drawn(self, start: int, stop: int, draw: Callable[[int, int], list[Item]]) -> list[Item]:
+        if self._memory is None or self._budget is None:
+            return draw(start, stop)
+        held, count = self._memory.begin(), stop - start
+        images = draw(start, stop)
+        taken = max(self._memory.peak() - held, 1)
+        fitting = max(count * (self._budget - held) // taken, 1)
+        if fitting < count:
+            self.size = fitting
+        else:
+            self.size = min(max(self.size, fitting), self._most)
+        return images
+
+    def _halve(self, failed: int, reason: str) -> None:
+        if failed == 1:
+            raise ValueError(
+                f"out of memory with a single image at a time ({reason}); lower evaluation.generation.resolution, or "
+                "let fewer seats share a GPU (seats.count, seats.gpus_per_worker)"
+            )
+        self.size = self._most = (failed + 1) // 2
+        self.remarks.append(f"out of memory with {failed} images at once: from there on {self.size} at a time")
+        clear_device_cache(garbage_collection=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator, of the device or of the CPU, had not enough: PyTorch's own error, or by accelerate's list
+    of messages."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))
 
 
 class ImagePipeline(Protocol):
@@ -156,3 +274,43 @@ def _to_images(pixels: torch.Tensor) -> list[Image.Image]:
     finite = torch.nan_to_num(pixels.float(), nan=0.0)
     arrays = (finite.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
+
+
+def image_grid(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """An RGB sheet with the images row by row, without gaps; unused cells are black.
+
+    Raises:
+        ValueError: no images, images of several sizes, or fewer than one column.
+    """
+    if columns < 1:
+        raise ValueError(f"columns is {columns}; give at least 1")
+    if not images:
+        raise ValueError("there are no images to show; give at least one")
+    sizes = sorted({image.size for image in images})
+    if len(sizes) > 1:
+        raise ValueError(f"the images have sizes {sizes}; resize them to one size first")
+    width, height = sizes[0]
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height))
+    for index, image in enumerate(images):
+        sheet.paste(image.convert("RGB"), (index % columns * width, index // columns * height))
+    return sheet
+
+
+def grid_images(sheet: Image.Image, *, rows: int, columns: int) -> list[Image.Image]:
+    """The images of a full sheet that `image_grid` made, row by row; pixel for pixel if the file was lossless.
+
+    Raises:
+        ValueError: the sheet cannot have so many rows and columns of equal images.
+    """
+    if rows < 1 or columns < 1 or sheet.width % columns or sheet.height % rows:
+        raise ValueError(
+            f"a sheet of {sheet.width} x {sheet.height} pixels has no {columns} x {rows} images of one size"
+        )
+    width, height = sheet.width // columns, sheet.height // rows
+    return [
+        sheet.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+        for row in range(rows)
+        for column in range(columns)
+    ]

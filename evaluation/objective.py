@@ -1,10 +1,16 @@
 """The one number that a search maximises. Pure."""
 
-from evaluation.config import ObjectiveConfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evaluation.config import LimitsConfig, ObjectiveConfig
 from evaluation.scores import (
+    FACELESS_RATE,
     FIDELITY,
     LEAKAGE,
     LIKENESS,
+    LIKENESS_SPREAD,
+    MEMORISATION,
     METRICS,
     Anchors,
     ImageRow,
@@ -59,7 +65,7 @@ def search_value(value: float, *, fit: bool, excess: float) -> float:
 
     Args:
         value: the objective.
-        fit: whether the candidate may win (`evaluation.fitness`).
+        fit: whether the candidate may win (`evaluation.objective`).
         excess: by how much it exceeds its limits, at least 0.
     """
     return value if fit else value - 1.0 - excess
@@ -68,3 +74,60 @@ def search_value(value: float, *, fit: bool, excess: float) -> float:
 def weighted_sum(likeness: float, fidelity: float, faceless_rate: float, config: ObjectiveConfig) -> float:
     """What `objective` and `image_objective` share: the sum without the rule about all-faceless candidates."""
     return config.likeness * likeness + config.fidelity * fidelity - config.faceless * faceless_rate
+
+
+METERS = (MEMORISATION, LEAKAGE, LIKENESS_SPREAD)
+"""What can be limited, each under its own name in `LimitsConfig`; less is better in all of them."""
+
+
+def unfit_reasons(metrics: Mapping[str, float], limits: LimitsConfig) -> tuple[str, ...]:
+    """Why a candidate is unfit, in words; empty for one that is fit.
+
+    A candidate that draws no face at all is unfit whatever the limits. A meter that could not be measured (it is not in
+    `metrics`) makes nobody unfit.
+    """
+    reasons = ["it draws no face"] if metrics[FACELESS_RATE] == 1.0 else []
+    beyond = _beyond(metrics, limits)
+    reasons += [f"{name} {metrics[name]:.2f} is above {getattr(limits, name):g}" for name in beyond]
+    return tuple(reasons)
+
+
+def excess(metrics: Mapping[str, float], limits: LimitsConfig) -> float:
+    """By how much a candidate exceeds its limits, all meters together; 0 for one within them."""
+    return sum(_beyond(metrics, limits).values())
+
+
+def _beyond(metrics: Mapping[str, float], limits: LimitsConfig) -> dict[str, float]:
+    """By how much each limit that is exceeded is exceeded."""
+    given = {name: getattr(limits, name) for name in METERS}
+    return {
+        name: metrics[name] - limit
+        for name, limit in given.items()
+        if limit is not None and metrics.get(name, limit) > limit
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appraisal:
+    """A candidate, appraised."""
+
+    objective: float
+    search_value: float
+    """What the search maximises; at most the objective."""
+    unfit: tuple[str, ...]
+    """Why it may not win, in words; empty if it may."""
+
+
+def appraise(scores: Scores, metrics: Mapping[str, float], weights: ObjectiveConfig, limits: LimitsConfig) -> Appraisal:
+    """Weigh scores and meters.
+
+    Args:
+        scores: of the images of the person.
+        metrics: the same and the meters by name (`Evaluation.metrics`); what was not measured is missing.
+        weights: of the objective.
+        limits: of the meters.
+    """
+    value = objective(scores, weights, leakage=metrics.get(LEAKAGE))
+    unfit = unfit_reasons(metrics, limits)
+    steering = search_value(value, fit=not unfit, excess=excess(metrics, limits))
+    return Appraisal(objective=value, search_value=steering, unfit=unfit)

@@ -13,40 +13,38 @@ import ray
 from rich.console import Console
 
 from evaluation.scores import SECOND_LIKENESS
-from search.accountant import Accountant, Before
-from search.anchors import measure_anchors
-from search.budget import Rate
-from search.capacity import Capacity
-from search.card import write_card
-from search.champion import export_champion
-from search.clock import TOTAL, Clock
-from search.config import SearchConfig
-from search.dispatch import Dispatch, JobFailedError
-from search.final import Final, NoCandidateError, run_final
-from search.images import IMAGES_FILE, write_images
-from search.job import STATE, JobState, Report
-from search.plots import PLOTS_FOLDER, write_plots
-from search.pool import Pool
-from search.progress import Progress
-from search.record import TrialRecord
-from search.report import write_report
-from search.result import CHAMPION, SearchResult, build_result
-from search.resume import INTERRUPTED as INTERRUPTED_STATUS
-from search.sampler import StudySampler
-from search.samples import write_samples
-from search.second_judging import SecondJudging
-from search.second_opinion import NoOpinion, SecondOpinion
-from search.stop import Stop
-from search.strengths import Sweep, sweep_strengths
-from search.study import run_study
-from search.summary import summary, tell
-from search.tracking import Tracker
-from search.trial import TrialSetup
-from search.trial_table import write_trials
-from search.watcher import Watcher
-from search.workbench_setup import WorkbenchSetup
+from search.config.run_layout import STATE
+from search.config.search_config import SearchConfig
+from search.final.card import write_card
+from search.final.export import export_champion
+from search.final.final import Final, NoCandidateError, run_final
+from search.final.samples import write_samples
+from search.final.second_judging import SecondJudging
+from search.final.second_opinion import NoOpinion, SecondOpinion
+from search.final.strengths import Sweep, sweep_strengths
+from search.report.__main__ import write_report
+from search.report.outcome import build_result
+from search.report.plots import PLOTS_FOLDER, write_plots
+from search.report.progress import Progress, summary, tell
+from search.report.tables import IMAGES_FILE, write_images, write_trials
+from search.storage.clock import TOTAL, Clock
+from search.storage.result import CHAMPION, SearchResult
+from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
+from search.storage.trial_record import JobState, Report, TrialRecord
+from search.study.accountant import Accountant, Before
+from search.study.budget import Rate
+from search.study.callback import Watcher
+from search.study.samplers.study_sampler import StudySampler
+from search.study.stop import Stop
+from search.study.study import run_study
+from search.study.trial import TrialSetup
+from search.tracking.tracker import Tracker
+from search.workers.client import Dispatch, JobFailedError, measure_anchors
+from search.workers.cluster import Capacity
+from search.workers.pool import Pool
+from search.workers.setup import WorkbenchSetup
 from trainer.files import written_folder
-from trainer.loadable import loadable
+from trainer.models.loadable import loadable
 
 SAVE_SECONDS = 20.0
 """How long an interrupted search waits for seats to save what they train, and to end a scoring that is under way."""

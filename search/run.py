@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from search.config import SearchConfig
-    from search.result import SearchResult
+    from search.config.search_config import SearchConfig
+    from search.storage.result import SearchResult
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "search.yaml"
 
@@ -31,14 +31,14 @@ def search(
     """Search for the best LoRA adapter of one person.
 
     Args:
-        config: A configuration file, or a configuration as `search.config.load_config` gives it.
+        config: A configuration file, or a configuration as `search.config.search_config.load_config` gives it.
         overrides: `key=value` pairs as the command's `--set`; only with a file.
         address: A running Ray cluster; None starts Ray on this machine.
 
     Raises:
         ValueError: the configuration, photos, prompts, MLflow or the run's name cannot be used.
     """
-    from search.config import SearchConfig, load_config
+    from search.config.search_config import SearchConfig, load_config
 
     if isinstance(config, SearchConfig):
         if overrides:
@@ -46,7 +46,7 @@ def search(
         checked = config
     else:
         checked = load_config(Path(config), overrides)
-    from search.session import run_search
+    from search.search import run_search
 
     return run_search(checked, address=address)
 
@@ -78,9 +78,9 @@ def main(
 
     Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
     """
-    from search.config import ConfigurationError, load_config, read_document
-    from search.preset import added_by_preset
-    from search.resume import how_to_go_on, read_continuation
+    from search.config.presets import added_by_preset
+    from search.config.search_config import ConfigurationError, load_config, read_document
+    from search.storage.resume import how_to_go_on, read_continuation
 
     flags: dict[str, Any] = {
         "trials": trials,
@@ -115,7 +115,7 @@ def main(
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         # Only now what takes seconds to import: a misspelt key is answered at once.
-        from search.session import InputError, SearchInterrupted, run_search
+        from search.search import InputError, SearchInterrupted, run_search
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
@@ -144,7 +144,7 @@ def _free_name(runs: Path, name: str) -> str:
 
 
 def _show_plan(config: SearchConfig, added: Mapping[str, Any]) -> None:
-    from search.dry_run import describe
+    from search.study.dry_run import describe
 
     try:
         lines = describe(config, added)

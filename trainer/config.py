@@ -17,7 +17,7 @@ HuberSchedule = Literal["snr", "exponential", "constant"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Hyper-parameters of one fine-tuning job of a LoRA adapter or one of its kin (see trainer.method).
+    """Hyper-parameters of one fine-tuning job of a LoRA adapter or one of its kin (see trainer.adapters.method).
 
     Raises:
         ValueError: a value lies outside its range; the message names the field, the value and the remedy.
@@ -30,13 +30,13 @@ class TrainingConfig:
     """Learning rate of the text encoder's adapter, in [0, 1]; None: the UNet's; 0 leaves it untrained."""
 
     optimizer: OptimizerName = "adamw"
-    """What turns gradients into steps, see trainer.optimizer; "adamw_8bit" needs a CUDA device and bitsandbytes."""
+    """What turns gradients into steps, see trainer.job.optimizer; "adamw_8bit" needs a CUDA device and bitsandbytes."""
 
     text_encoder_steps: int | None = None
     """Optimizer steps after which the text encoder's adapter is left as it is, at least 1; None: trained to the end."""
 
     adapter: AdapterMethod = "lora"
-    """What the adapter's layers compute, see trainer.method; a search takes those that every reader loads."""
+    """What the adapter's layers compute, see trainer.adapters.method; a search takes those that every reader loads."""
 
     rank: int = 32
     """Rank r of the update B @ A, 1 ... 1024."""
@@ -94,7 +94,8 @@ class TrainingConfig:
     """Error at which the pseudo-Huber loss turns from square to linear, above 0; in (0, 1) where the schedule moves."""
 
     huber_schedule: HuberSchedule = "snr"
-    """How that error falls from 1 to huber_c with the noise of a timestep, see trainer.loss; "constant": not at all."""
+    """How that error falls from 1 to huber_c with the noise of a timestep, see trainer.job.loss; "constant": not at
+    all."""
 
     ema_decay: float = 0.0
     """Decay of the running average of the adapter's weights, which is then evaluated and saved, in [0, 1); 0: none."""
@@ -130,7 +131,7 @@ class TrainingConfig:
     of a photo average 1, so a learning rate means what it meant; a photo without a face counts evenly."""
 
     prior_loss_weight: float = 0.0
-    """Weight of the loss on class images beside that on the photos (prior preservation, see trainer.prior), in
+    """Weight of the loss on class images beside that on the photos (prior preservation, see trainer.data.prior), in
     [0, 1000]; 0: none, 1 is usual. Each step then learns as many class images as photos and takes twice as long."""
 
     mixed_precision: MixedPrecision = "auto"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
-from trainer.loop import StepReport
+from trainer.job.job import StepReport
 
 TERMINAL_SECONDS = 0.5
 PIPE_SECONDS = 10.0

@@ -30,8 +30,8 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     # Only now what takes seconds to import: a misspelt key is answered at once.
     from rich.console import Console
 
-    from trainer.loop import TrainingDiverged
-    from trainer.memory import OutOfMemory
+    from trainer.job.job import TrainingDiverged
+    from trainer.job.memory import OutOfMemory
     from trainer.training_run import RunInputError, run_training
 
     try:

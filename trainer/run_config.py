@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trainer.buckets import AspectBuckets
 from trainer.config import TrainingConfig
-from trainer.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
-from trainer.prior_config import PriorConfig, check_prior, resolve_prior
+from trainer.data.buckets import AspectBuckets
+from trainer.data.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
+from trainer.data.prior_config import PriorConfig, check_prior, resolve_prior
 from trainer.settings_file import ConfigurationError, explain, read_settings, resolve_folder, resolve_model
 
 

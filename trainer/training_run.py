@@ -10,18 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
-from trainer.bucketed_cache import BucketedCache, build_bucketed_cache
-from trainer.buckets import bucket_warnings
-from trainer.cache import DataCache
-from trainer.class_photos import load_class_photos
-from trainer.loop import TrainingJob
-from trainer.model import BaseModel, choose_device, load_base_model
-from trainer.photos import load_photos, repeated
-from trainer.prior import build_prior_cache
+from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
+from trainer.data.bucketed_cache import BucketedCache, build_bucketed_cache
+from trainer.data.buckets import bucket_warnings
+from trainer.data.cache import DataCache
+from trainer.data.class_photos import load_class_photos
+from trainer.data.photos import load_photos, repeated
+from trainer.data.prior import build_prior_cache
+from trainer.data.views import Views
+from trainer.job.job import TrainingJob
+from trainer.models.loading import BaseModel, choose_device, load_base_model
 from trainer.progress import TrainingProgress
 from trainer.run_config import RunConfig
-from trainer.views import Views
 
 STATE_FOLDER = "state"
 CACHE_FOLDER = "cache"

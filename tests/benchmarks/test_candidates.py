@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.candidate import About, Candidate, Failure, Pictures, is_done
-from benchmarks.collection import demo_collection, spread_configurations
-from search.space import Choice, FloatRange, IntRange, Space
+from benchmarks.truth.candidate import About, Candidate, Failure, Pictures, is_done
+from benchmarks.truth.collection import demo_collection, spread_configurations
+from search.config.space import Choice, FloatRange, IntRange, Space
 
 COLLECTION = demo_collection(quick=False)
 

@@ -12,9 +12,9 @@ from statistics import median
 import numpy as np
 import pytest
 
-from benchmarks.evaluation import Measured, Turn, evaluation_setup
-from benchmarks.held import Held
-from benchmarks.scored import Scored, largest, largest_difference, shares
+from benchmarks.scoring.__main__ import Measured, Turn, evaluation_setup
+from benchmarks.scoring.scored import Scored, largest, largest_difference, shares
+from benchmarks.subprocess_object import Held
 from evaluation.scores import Anchors, ImageRow
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def test_a_held_object_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyP
 def test_quick_run_scores_alike_on_both_sides_and_ends_with_its_outcome(tmp_path: Path) -> None:
     file = tmp_path / "outcome.json"
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.evaluation", "--quick", "--json", str(file)],
+        [sys.executable, "-m", "benchmarks.scoring", "--quick", "--json", str(file)],
         cwd=ROOT,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from benchmarks.faults import EARLIEST, LATEST, check, draw_moments, figures
-from benchmarks.killed_workers import Outcome, adapters, is_scored, write_search
-from search.config import load_config
-from search.space import IntRange
+from benchmarks.faults.__main__ import EARLIEST, LATEST, check, draw_moments, figures
+from benchmarks.faults.killed_workers import Outcome, adapters, is_scored, write_search
+from search.config.search_config import load_config
+from search.config.space import IntRange
 
 KILLED = ("lost its worker after step 130: worker 0: died", "lost its worker after step 12: worker 0: died")
 

@@ -10,11 +10,11 @@ from typing import cast
 
 import pytest
 
-from benchmarks.given_trials import forecast_error
-from benchmarks.search_cost import DEMO
-from benchmarks.surrogate import Surrogate
-from benchmarks.virtual_search import Course, Moment
-from search.config import load_config
+from benchmarks.search_cost.__main__ import DEMO
+from benchmarks.search_cost.given_trials import forecast_error
+from benchmarks.search_cost.surrogate import Surrogate
+from benchmarks.search_cost.virtual_search import Course, Moment
+from search.config.search_config import load_config
 
 ROOT = Path(__file__).parents[2]
 PACE = cast(
@@ -43,7 +43,7 @@ def test_a_small_run_tells_value_cost_and_forecast(tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "benchmarks.given_trials",
+            "benchmarks.search_cost.given_trials",
             "--seeds",
             "2",
             *("--trials", "5", "8", "9"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.interrupted_search import Outcome, write_search
-from benchmarks.interruptions import check, figures
-from search.config import load_config
+from benchmarks.faults.interrupted_search import Outcome, write_search
+from benchmarks.faults.interruptions import check, figures
+from search.config.search_config import load_config
 
 
 def outcome(mean: float, *, codes: tuple[int, ...] = (0,), trials: int = 3) -> Outcome:

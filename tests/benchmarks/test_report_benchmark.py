@@ -8,7 +8,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from benchmarks.report import main
+from benchmarks.scale.report import main
 
 
 @pytest.mark.skipif(shutil.which("chromedriver") is None, reason="no browser")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import nested_clocks
-from benchmarks.driver_parts import WATCHED
-from benchmarks.growth import Sample, Window, windows
-from benchmarks.nested_clocks import NestedClocks, PartTime
-from benchmarks.simulated_seat import ANCHORS, BEST_RATE, simulated_distance
+from benchmarks.scale import nested_clocks
+from benchmarks.scale.driver_parts import WATCHED
+from benchmarks.scale.growth import Sample, Window, windows
+from benchmarks.scale.nested_clocks import NestedClocks, PartTime
+from benchmarks.scale.simulated_seat import ANCHORS, BEST_RATE, simulated_distance
 from trainer.config import TrainingConfig
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from benchmarks.recording import (
+from benchmarks.search_cost.__main__ import DEMO, Comparison, compare
+from benchmarks.search_cost.recording import (
     Checkpoint,
     RecordedTrial,
     read_recording,
@@ -26,12 +27,11 @@ from benchmarks.recording import (
     without_copies,
     write_recording,
 )
-from benchmarks.search_cost import DEMO, Comparison, compare
-from benchmarks.surrogate import Costs, Surrogate
-from benchmarks.virtual_search import Course, Moment, VirtualSearch
-from search.config import SearchConfig, load_config
-from search.job import Report
-from search.space import Value
+from benchmarks.search_cost.surrogate import Costs, Surrogate
+from benchmarks.search_cost.virtual_search import Course, Moment, VirtualSearch
+from search.config.search_config import SearchConfig, load_config
+from search.config.space import Value
+from search.storage.trial_record import Report
 
 ROOT = Path(__file__).parents[2]
 PARAMS: dict[str, Value] = {"learning_rate": 1e-3, "rank": 4, "alpha": 8, "targets": "attention", "steps": 200}
@@ -331,4 +331,4 @@ def test_without_a_recording_it_says_how_to_make_one(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 2
-    assert "make one with python -m benchmarks.recording RUN... --file FILE" in run.stderr
+    assert "make one with python -m benchmarks.search_cost.recording RUN... --file FILE" in run.stderr

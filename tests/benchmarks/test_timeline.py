@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.timeline import Side, TrialTime, occupied
+from benchmarks.trial_overhead.timeline import Side, TrialTime, occupied
 
 
 def test_the_first_trials_find_their_slots_free_and_the_others_wait_for_a_result() -> None:

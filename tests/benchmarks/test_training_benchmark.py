@@ -14,9 +14,9 @@ from scipy.stats import t
 
 from benchmarks import clocks
 from benchmarks.clocks import Clocks
-from benchmarks.memory import forget_peak, peak_memory, resident_memory
-from benchmarks.training import Measured, Turn, compared, milliseconds, training_work
-from benchmarks.training_run import Run
+from benchmarks.scale.memory import forget_peak, peak_memory, resident_memory
+from benchmarks.training.__main__ import Measured, Turn, compared, milliseconds, training_work
+from benchmarks.training.training_run import Run
 
 ROOT = Path(__file__).parents[2]
 

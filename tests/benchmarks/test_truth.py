@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.candidate import About, Photos, Pictures
-from benchmarks.coverage import coverage, drawn_finals
-from benchmarks.draws import draw_configurations, draw_slices
-from benchmarks.interval_methods import METHODS
-from benchmarks.meters import leakage, likeness_spread, meters
-from benchmarks.rank_agreement import rank_agreement, tau
-from benchmarks.records import OBJECTIVE, Measures, Record, Records, Slice
-from benchmarks.replay import replay
+from benchmarks.truth.candidate import About, Photos, Pictures
+from benchmarks.truth.coverage import coverage, drawn_finals
+from benchmarks.truth.draws import draw_configurations, draw_slices
+from benchmarks.truth.interval_methods import METHODS
+from benchmarks.truth.meters import leakage, likeness_spread, meters
+from benchmarks.truth.rank_agreement import rank_agreement, tau
+from benchmarks.truth.records import OBJECTIVE, Measures, Record, Records, Slice
+from benchmarks.truth.replay import replay
+from evaluation.bootstrap import Values
 from evaluation.faces import distances
 from evaluation.objective import image_objective
 from evaluation.scores import ImageRow, image_likeness
-from evaluation.uncertainty import Values
 
 ROOT = Path(__file__).parents[2]
 SHAPE = PROMPTS, SEEDS, PHOTOS = 30, 6, 10

@@ -18,7 +18,7 @@ from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined] # 
     ResourceRequest,
 )
 
-from search.config import SearchConfig
+from search.config.search_config import SearchConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = ("cluster.yaml", "cluster-local.yaml")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from demo.captions import Attributes, caption, corpus, random_caption, subject_caption
-from demo.clip_model import anybody, contrastive_loss, matches
-from demo.tokenizer import build_tokenizer
+from demo.kit.captions import Attributes, caption, corpus, random_caption, subject_caption
+from demo.kit.clip_model import anybody, contrastive_loss, matches
+from demo.kit.tokenizer import build_tokenizer
 
 KNOWN = Attributes(sex="man", expression="happy", hair="curly black hair", background="blue")
 

@@ -11,9 +11,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from demo.autoencoder import to_pictures
-from demo.captions import STUDIO_COLOURS
-from demo.clip_model import tokenize
+from demo.kit.autoencoder import to_pictures
+from demo.kit.captions import STUDIO_COLOURS
+from demo.kit.clip_model import tokenize
 
 DEMO = Path(__file__).parents[2] / "demo"
 STUDIO_PHOTOS = sorted(

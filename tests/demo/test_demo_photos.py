@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from demo import photos
-from demo.captions import PLACES, STUDIO_COLOURS
-from demo.crops import find_cells
-from demo.dataset import make_sources
-from demo.measurement import read_prompts
-from demo.people import EXPRESSIONS, PEOPLE, SHEET_LABELS, SPARE, SUBJECT, TRAINING_PEOPLE
+from demo.kit import photos
+from demo.kit.captions import PLACES, STUDIO_COLOURS
+from demo.kit.crops import find_cells
+from demo.kit.dataset import make_sources
+from demo.kit.measurement import read_prompts
+from demo.kit.people import EXPRESSIONS, PEOPLE, SHEET_LABELS, SPARE, SUBJECT, TRAINING_PEOPLE
 
 DEMO = Path(__file__).parents[2] / "demo"
 NAMES = {*SHEET_LABELS, "front", "portrait", "selfie", "studio", "outdoor"}
@@ -74,8 +74,8 @@ def test_the_training_pictures_are_made_from_the_training_people_only(monkeypatc
         asked.append(identifier)
         raise StopIteration
 
-    monkeypatch.setattr("demo.dataset.face_crops", note)
-    monkeypatch.setattr("demo.dataset.TRAINING_PEOPLE", TRAINING_PEOPLE)
+    monkeypatch.setattr("demo.kit.dataset.face_crops", note)
+    monkeypatch.setattr("demo.kit.dataset.TRAINING_PEOPLE", TRAINING_PEOPLE)
     for person in TRAINING_PEOPLE:
         with pytest.raises((StopIteration, RuntimeError)):
             make_sources([person])

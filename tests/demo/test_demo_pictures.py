@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from demo.backgrounds import COLOURS, background_mask, replace_background
-from demo.crops import FaceCrop, face_crops
-from demo.dataset import as_source, vary
-from demo.morphs import morph
-from demo.people import SPARE
-from demo.training import Budget, TrainingRun, averaged_weights
+from demo.kit.backgrounds import COLOURS, background_mask, replace_background
+from demo.kit.crops import FaceCrop, face_crops
+from demo.kit.dataset import as_source, vary
+from demo.kit.morphs import morph
+from demo.kit.people import SPARE
+from demo.kit.training import Budget, TrainingRun, averaged_weights
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.captions import caption
-from demo.crops import face_crops
-from demo.dataset import as_source, vary
-from demo.people import SUBJECT
-from evaluation.appraisal import Appraisal, appraise
+from demo.kit.captions import caption
+from demo.kit.crops import face_crops
+from demo.kit.dataset import as_source, vary
+from demo.kit.people import SUBJECT
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.evaluate import Evaluation, Evaluator, know_person
-from evaluation.faces import FaceModel
-from evaluation.person import Person
+from evaluation.faces import FaceModel, Person
+from evaluation.objective import Appraisal, appraise
 from evaluation.scores import score_rows, spread_over_prompts
-from trainer.photos import load_photos, open_photo, split_photos
+from trainer.data.photos import load_photos, open_photo, split_photos
 
 DEMO = Path(__file__).parents[2] / "demo"
 SIDE = 64
@@ -70,7 +69,7 @@ def appraised(
 
 @pytest.fixture(scope="module")
 def stage(face_model: FaceModel, clip_scorer: ClipScorer) -> Stage:
-    from trainer.model import load_base_model
+    from trainer.models.loading import load_base_model
 
     photos = [photo for photo in load_photos(DEMO / "photos", "sks") if photo.path.stem not in HELD_OUT]
     split = split_photos(photos, 0.4, 0)

@@ -11,13 +11,11 @@ from evaluation import evaluate
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet
 from evaluation.evaluate import Evaluator, Measurement, know_person
-from evaluation.faces import FaceModel, distances
+from evaluation.faces import FaceModel, Person, distances, mean_pairwise_distance
+from evaluation.generate import ImageBatch
 from evaluation.hw10 import hw10_scores
-from evaluation.image_batch import ImageBatch
-from evaluation.memorisation import copy_distance
-from evaluation.person import Person, mean_pairwise_distance
-from evaluation.pictures import picture_distances, thumbnails
 from evaluation.scores import Anchors
+from evaluation.similarity import copy_distance, picture_distances, thumbnails
 
 PROMPTS = PromptSet(
     prompts=("a photo of {trigger} man, smiling, blue background", "a {trigger} man, gray background"), seeds=(3, 4)

@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from evaluation.config import GenerationConfig
-from evaluation.generate import generate_images
-from evaluation.image_batch import CudaMemory, ImageBatch
+from evaluation.generate import CudaMemory, ImageBatch, generate_images
 
 CONFIG = GenerationConfig(steps=3, guidance_scale=3.0, resolution=64, batch_size=5)
 PROMPTS = ("a smiling man, blue background", "an angry woman, gray background", "a man", "a woman", "a man")

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from evaluation.config import LimitsConfig
-from evaluation.fitness import excess, unfit_reasons
-from evaluation.leakage import leakage
-from evaluation.memorisation import copy_distance, memorisation
-from evaluation.pictures import SIDE
+from evaluation.objective import excess, unfit_reasons
 from evaluation.scores import Anchors, ImageRow
+from evaluation.similarity import SIDE, copy_distance, leakage, memorisation
 
 ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0, copy_distance=0.2, other_distance=0.9)
 

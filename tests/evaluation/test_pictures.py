@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from evaluation.pictures import SIDE, picture_distances, thumbnails
+from evaluation.similarity import SIDE, picture_distances, thumbnails
 
 
 def noise(seed: int, side: int = 64) -> Image.Image:

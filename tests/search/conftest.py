@@ -9,8 +9,8 @@ import psutil
 import pytest
 import yaml
 
-from search.job import Report
-from tests.search.mlflow_server import Server
+from search.storage.trial_record import Report
+from tests.support.mlflow_server import Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from search import run
-from search.session import SearchInterrupted
+from search.search import SearchInterrupted
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -131,7 +131,7 @@ def test_a_search_whose_disk_is_full_says_so_and_how_to_go_on(
     def full(*arguments: object, **keywords: object) -> None:
         raise SearchInterrupted(folder, reason)
 
-    monkeypatch.setattr("search.session.run_search", full)
+    monkeypatch.setattr("search.search.run_search", full)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(typer.Exit) as ended:
         run.main(write_config(document))

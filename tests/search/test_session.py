@@ -31,8 +31,8 @@ from optuna.storages.journal import JournalFileBackend
 from safetensors import safe_open
 
 from evaluation.config import ObjectiveConfig
-from evaluation.front import Point, choose
-from trainer.heap import heap_environment
+from evaluation.pareto import Point, choose
+from trainer.job.heap import heap_environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "demo"

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.adapter import check_no_adapter
-from trainer.cache import DataCache, build_cache
+from trainer.adapters.adapter import check_no_adapter
 from trainer.config import TrainingConfig
-from trainer.model import BaseModel, load_base_model, set_threads
-from trainer.photos import load_photos
+from trainer.data.cache import DataCache, build_cache
+from trainer.data.photos import load_photos
+from trainer.models.loading import BaseModel, load_base_model, set_threads
 
 DEMO_BASE = Path(__file__).parents[2] / "demo" / "base"
 RESOLUTION = 32

@@ -12,8 +12,8 @@ from diffusers.loaders.single_file_utils import DIFFUSERS_TO_LDM_MAPPING
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trainer.model import BaseModel
-from trainer.stable_diffusion_xl import StableDiffusionXL
+from trainer.models.loading import BaseModel
+from trainer.models.stable_diffusion_xl import StableDiffusionXL
 
 RESNET = {
     "norm1": "in_layers.0",

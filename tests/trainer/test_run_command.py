@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 
 from tests.trainer.conftest import DEMO_BASE, write_photo
 from trainer import run
-from trainer.adapter_files import read_adapter_file
-from trainer.loop import StepReport, TrainingJob
-from trainer.model import load_base_model, set_threads
+from trainer.adapters.adapter_files import read_adapter_file
+from trainer.job.job import StepReport, TrainingJob
+from trainer.models.loading import load_base_model, set_threads
 from trainer.progress import TrainingProgress
 from trainer.run_config import load_run_config
 from trainer.training_run import newest_state, run_training

@@ -8,7 +8,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from tests.full_disk import files_of_at_most
+from tests.support.full_disk import files_of_at_most
 from trainer.files import write_file, written_folder
 from trainer.storage import StorageError, storage_told
 

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from evaluation.config import ObjectiveConfig
-from evaluation.grid import image_grid
+from evaluation.generate import image_grid
 from evaluation.objective import image_objective, objective_floor
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow, score_rows
-from search.booth import Booth
-from search.candidates import read_run
-from search.config import dump_config, load_config
-from search.job import Report
-from search.votes import VotesFile
+from search.config.search_config import dump_config, load_config
+from search.storage.trial_record import Report
+from search.voting.candidates import read_run
+from search.voting.page import Booth
+from search.voting.votes import VotesFile
 from trainer.files import write_file
 
 Measured = Sequence[tuple[float | None, float]]

@@ -3,8 +3,7 @@
 import itertools
 from collections import Counter
 
-from search.ballot import next_ballot
-from search.votes import Answer, Ballot, CandidateName, Vote
+from search.voting.votes import Answer, Ballot, CandidateName, Vote, next_ballot
 
 IMAGES = ((0, 1), (0, 2), (1, 1))
 

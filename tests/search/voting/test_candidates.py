@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.preference import as_vector
-from search.candidates import RunFolderError, read_run
-from search.votes import CandidateName
-from trainer.photos import PhotoFolderError
+from search.storage.run_folder import RunFolderError
+from search.voting.candidates import read_run
+from search.voting.preference import as_vector
+from search.voting.votes import CandidateName
+from trainer.data.photos import PhotoFolderError
 
 MakeRun = Callable[..., Path]
 Colour = Callable[[int, int], tuple[int, int, int]]

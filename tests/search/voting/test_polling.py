@@ -16,10 +16,9 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from evaluation.scores import METRICS
-from search.booth import Booth
-from search.candidates import read_run
-from search.polling import PortError, create_app, listening
-from search.votes import Answer, VotesFile, read_votes
+from search.voting.candidates import read_run
+from search.voting.page import Booth, PortError, create_app, listening
+from search.voting.votes import Answer, VotesFile, read_votes
 from trainer.config import TrainingConfig
 
 TOKEN = "a-token"

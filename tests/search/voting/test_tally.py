@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from evaluation.config import ObjectiveConfig
-from search.ballot import next_ballot
-from search.candidates import Run, read_run
-from search.tally import ENOUGH, as_text, tally
-from search.votes import Answer, Ballot, CandidateName, Vote, VotesError
+from search.voting.candidates import Run, read_run
+from search.voting.tally import ENOUGH, as_text, tally
+from search.voting.votes import Answer, Ballot, CandidateName, Vote, VotesError, next_ballot
 
 ZERO, ONE, TWO = (CandidateName(trial=f"crimson-{number}", step=77077) for number in range(3))
 

@@ -12,9 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from search import vote
-from search.candidates import read_run
-from search.votes import Answer, Ballot, VotesFile
+from search.voting import __main__ as vote
+from search.voting.candidates import read_run
+from search.voting.votes import Answer, Ballot, VotesFile
 
 WITHOUT_RAY = """
 import runpy, sys

@@ -14,9 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from search.booth import Booth
-from search.polling import create_app, listening
-from search.votes import read_votes
+from search.voting.page import Booth, create_app, listening
+from search.voting.votes import read_votes
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 

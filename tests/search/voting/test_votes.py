@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.votes import Answer, Ballot, CandidateName, VotesError, VotesFile, read_votes
+from search.voting.votes import Answer, Ballot, CandidateName, VotesError, VotesFile, read_votes
 
 FIRST, SECOND = CandidateName(trial="000", step=100), CandidateName(trial="001", step=200)
 

@@ -1,0 +1,1 @@
+"""What killed workers cost, and whether an interrupted search comes to the same."""

@@ -1,0 +1,1 @@
+"""What a search of many trials costs its driver."""

@@ -1,0 +1,1 @@
+"""What scoring a checkpoint costs, beside one image at a time."""

@@ -1,0 +1,1 @@
+"""What a search costs until it has found a good adapter."""

@@ -1,0 +1,1 @@
+"""What starting a trial costs, beside a trainer started for each."""

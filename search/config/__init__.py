@@ -1,0 +1,1 @@
+"""What is asked for: configuration file, search space and prompts. Knows no torch and no Ray."""

@@ -1,0 +1,84 @@
+"""What candidates are asked to draw: prompts and seeds of validation and final, of the person and of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from evaluation.config import TRIGGER_FIELD, PromptSet
+from evaluation.hw10 import SEED
+from search.config.search_config import ConfigurationError, SearchConfig
+
+
+def prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
+    """The prompts and seeds of the validation and of the final.
+
+    Raises:
+        ConfigurationError: a file holds no prompts, or the final would show an image of the validation again.
+    """
+    hw10 = config.evaluation.protocol == "hw10"
+    seeds = (
+        {"validation": (SEED,), "final": (SEED,)}
+        if hw10
+        else {
+            "validation": config.evaluation.seeds,
+            "final": config.final.seeds,
+        }
+    )
+    sets: dict[PromptSetName, PromptSet] = {
+        "validation": PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=seeds["validation"]),
+        "final": PromptSet(prompts=read_prompts(config.final.prompts), seeds=seeds["final"]),
+    }
+    validation, final = (
+        {(prompts.prompts[index], seed) for index, seed in prompts.pairs()} for prompts in sets.values()
+    )
+    if shared := sorted(validation & final):
+        prompt, seed = shared[0]
+        raise ConfigurationError(
+            f"the final would repeat the validation's prompt {prompt!r} with seed {seed}; "
+            "give it other prompts or seeds"
+        )
+    return sets
+
+
+def other_sets(config: SearchConfig, person: Mapping[PromptSetName, PromptSet]) -> dict[PromptSetName, PromptSet]:
+    """Prompts of other people beside each prompt set: one image each in the validation, one a seed in the final.
+
+    Raises:
+        ConfigurationError: the prompts name the person.
+    """
+    others = config.evaluation.others
+    if not others.count:
+        return {}
+    given = PromptSet(prompts=read_prompts(others.prompts), seeds=(0,)) if others.prompts is not None else None
+    if given is not None and (named := [prompt for prompt in given.prompts if TRIGGER_FIELD in prompt]):
+        raise ConfigurationError(
+            f"{others.prompts} holds {named[0]!r}; prompts of other people go without {TRIGGER_FIELD}"
+        )
+    return {
+        name: (given or prompts).of_others(others.count, prompts.seeds if name == "final" else prompts.seeds[:1])
+        for name, prompts in person.items()
+    }
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The prompts of a text file: one a line; blank lines and lines that start with `#` are skipped.
+
+    Raises:
+        ConfigurationError: the file is not UTF-8, holds no prompt, or one prompt twice.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    prompts = tuple(line for line in lines if line and not line.startswith("#"))
+    if not prompts:
+        raise ConfigurationError(f"{path} holds no prompt; write one a line")
+    if repeated := sorted({prompt for prompt in prompts if prompts.count(prompt) > 1}):
+        raise ConfigurationError(f"{path} holds a prompt twice: {repeated[0]!r}")
+    return prompts
+
+
+PromptSetName: TypeAlias = Literal["validation", "final"]
+"""`validation` steers the search; `final` only confirms its outcome."""

@@ -1,0 +1,286 @@
+"""The configuration of a search: one YAML file, checked here and nowhere else.
+
+Every path in the file is read relative to the file's own folder, so that a search can be started from anywhere; only
+`runs` is relative to where it is started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from search.config.draws import corners, draw_of, order, settings_of
+from search.config.presets import PresetName, with_preset
+from search.config.sections import (
+    BudgetConfig,
+    EvaluationConfig,
+    FinalConfig,
+    PhotosConfig,
+    SamplerConfig,
+    SeatsConfig,
+    StoppingConfig,
+    TrackingConfig,
+    _Section,
+    resolve_earlier,
+)
+from search.config.space import Dimension, Ratio, Value
+from trainer.config import TrainingConfig
+from trainer.data.prior_config import check_prior, resolve_prior
+from trainer.settings_file import ConfigurationError as ConfigurationError
+from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
+
+HOMEWORK: Mapping[str, Value] = {
+    "learning_rate": 1e-4,
+    "rank": 32,
+    "alpha": 16,
+    "steps": 2000,
+    "targets": "attention",
+}
+"""The configuration of the homework that this project grew out of (GenAI 2024, HW10): the one to beat."""
+
+
+FIXED: Mapping[str, str] = {
+    "resolution": "the photos are encoded once, at one resolution, for all trials",
+    "seed": "every trial has a seed of its own already",
+    "rank_pattern": "a space draws single values; set it under training",
+    "alpha_pattern": "a space draws single values; set it under training",
+}
+"""Training settings that a space may not name, and why."""
+
+DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
+
+
+SEARCHABLE = ("lora", "rslora", "dora")
+"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
+
+
+class SearchConfig(_Section):
+    """Everything that a search needs to know."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    """Name of the run folder, of the MLflow parent run and of the registered model."""
+    model: str
+    """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""
+    photos: PhotosConfig
+    preset: PresetName | None = None
+    """Settings for what the file leaves open: `quick`, `standard` or `thorough` (`search.config.presets`). Default:
+    none."""
+    training: TrainingConfig = TrainingConfig()
+    """Training settings that do not vary."""
+    space: dict[str, Dimension] = Field(min_length=1)
+    """Training settings that vary."""
+    trials: int = Field(default=20, ge=1)
+    seed: int = 0
+    """Seed of the sampler."""
+    sampler: SamplerConfig = SamplerConfig()
+    budget: BudgetConfig = BudgetConfig()
+    warm_start: Path | None = None
+    """Folder of an earlier run, or its `journal.log`, whose results the sampler begins with
+    (`search.study.samplers.warm_start`)."""
+    first_trials: tuple[dict[str, Value], ...] = ({**HOMEWORK},)
+    """Configurations to try before the sampler proposes; clipped to the space. Default: the homework's."""
+    stopping: StoppingConfig = StoppingConfig()
+    seats: SeatsConfig = SeatsConfig()
+    evaluation: EvaluationConfig
+    final: FinalConfig
+    tracking: TrackingConfig = TrackingConfig()
+    runs: Path = Path("runs")
+    """Folder of the run folders, relative to where the search is started."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sampler_of_two_objectives(cls, data: Any) -> Any:
+        """Where likeness and fidelity are optimised at once, the default is another sampler."""
+        if not isinstance(data, dict):
+            return data
+        sampler, evaluation = data.get("sampler", {}), data.get("evaluation")
+        objective = evaluation.get("objective") if isinstance(evaluation, dict) else None
+        pareto = isinstance(objective, dict) and objective.get("mode") == "pareto"
+        if pareto and isinstance(sampler, dict) and "name" not in sampler:
+            return {**data, "sampler": {**sampler, "name": "tpe"}}
+        return data
+
+    @model_validator(mode="after")
+    def _sampler_knows_the_objectives(self) -> SearchConfig:
+        if self.evaluation.objective.mode == "pareto" and self.sampler.name == "learning_curves":
+            raise ValueError(
+                "sampler.name is learning_curves, which knows one objective; give tpe, gp, nsga2, qmc or random beside "
+                "evaluation.objective.mode pareto"
+            )
+        return self
+
+    @field_validator("space")
+    @classmethod
+    def _known_settings(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
+        known = [field.name for field in dataclasses.fields(TrainingConfig)]
+        for name in space:
+            if name not in known:
+                raise ValueError(f"{name!r} is not a training setting{nearest(name, known)}")
+            if name in FIXED:
+                raise ValueError(f"{name!r} cannot vary: {FIXED[name]}")
+        return space
+
+    @model_validator(mode="after")
+    def _buckets_fit(self) -> SearchConfig:
+        if self.photos.buckets is not None:
+            self.photos.buckets.sizes(self.training.resolution)
+        return self
+
+    @model_validator(mode="after")
+    def _trainable(self) -> SearchConfig:
+        order(self.space)
+        if "steps" in self.space and (isinstance(self.space["steps"], Ratio) or self.space["steps"].when):
+            raise ValueError("space.steps cannot depend on other settings: trials are compared by their steps")
+        # Every end of every two dimensions, beside the fewest steps: what the sampler may draw is not refused later.
+        for names, draw in corners(self.space):
+            drawn = " where ".join(
+                f"space.{name} {verb} {draw[name]!r}" for name, verb in zip(names, ("may draw", "draws"), strict=False)
+            )
+            try:
+                self.training_config(self.settings(draw), seed=0)
+            except TypeError as error:
+                raise ValueError(f"{drawn}, which is of the wrong kind") from error
+            except ValueError as error:
+                raise ValueError(f"{drawn}: {error}") from error
+        for params in self.first_trials:
+            for name in params:
+                if name not in self.space and params != HOMEWORK:
+                    raise ValueError(f"first_trials names {name!r}, which space does not{nearest(name, self.space)}")
+            self.training_config(self.settings(self.nearest_draw(params)), seed=0)
+        return self
+
+    @model_validator(mode="after")
+    def _class_images_where_they_are_weighed(self) -> SearchConfig:
+        check_prior(self.photos.prior, self.photos.trigger, self.possible_trainings())
+        return self
+
+    def settings(self, draw: Mapping[str, Value]) -> dict[str, Value]:
+        """The training settings that a draw of the space means (`search.config.draws`)."""
+        return settings_of(self.space, draw, vars(self.training))
+
+    def nearest_draw(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """The draw that comes nearest to some training settings."""
+        return draw_of(self.space, params, vars(self.training))
+
+    def possible_trainings(self) -> tuple[TrainingConfig, ...]:
+        """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
+        ends = (draw for names, draw in corners(self.space) if len(names) == 1)
+        return (self.training, *(self.training_config(self.settings(draw), seed=0) for draw in ends))
+
+    def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
+        """The full training settings of one trial.
+
+        Raises:
+            ValueError: a value that the trainer refuses, by name.
+        """
+        config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
+        if config.adapter not in SEARCHABLE:
+            raise ValueError(
+                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
+                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+            )
+        return config
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
+    """Read, check and resolve a configuration file.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` pairs that replace or add single values, the key with dots (`evaluation.every=50`),
+            the value as YAML.
+
+    Raises:
+        ConfigurationError: anything that is wrong with the file, all of it at once.
+    """
+    document = read_document(path, overrides)
+    try:
+        config = SearchConfig.model_validate(with_preset(document))
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, DIMENSION_TAGS))
+        ) from error
+    return _resolve(config, path.parent)
+
+
+def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a configuration file and its overrides say, unchecked and without what a preset adds.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or an override is none.
+    """
+    document = read_settings(path)
+    for override in overrides:
+        _override(document, override)
+    return document
+
+
+def dump_config(config: SearchConfig) -> str:
+    """The resolved configuration as YAML, which `load_config` reads back to an equal one, but for a password."""
+    values = config.model_dump(mode="json")
+    if config.tracking.uri is not None:
+        values["tracking"]["uri"] = without_password(config.tracking.uri)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown and stored: `scheme://user:password@host` without its password."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", uri)
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigurationError(f"--set {override!r} must read key=value, as in --set evaluation.every=50")
+    *parents, leaf = key.split(".")
+    place = document
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigurationError(f"--set {override!r}: {parent!r} holds a value, not settings")
+    try:
+        place[leaf] = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {override!r}: the value is not YAML: {error}") from error
+
+
+def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
+    def file(value: Path) -> Path:
+        resolved = (folder / value.expanduser()).resolve()
+        if not resolved.is_file():
+            raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
+        return resolved
+
+    photos = config.photos.model_copy(
+        update={
+            "folder": resolve_folder(config.photos.folder, folder),
+            "prior": resolve_prior(config.photos.prior, folder),
+        }
+    )
+    evaluation = config.evaluation.model_copy(
+        update={
+            "prompts": file(config.evaluation.prompts),
+            "clip": resolve_model(config.evaluation.clip, folder, needed="config.json"),
+        }
+    )
+    others = config.evaluation.others
+    if others.prompts is not None:
+        others = others.model_copy(update={"prompts": file(others.prompts)})
+        evaluation = evaluation.model_copy(update={"others": others})
+    final = config.final.model_copy(update={"prompts": file(config.final.prompts)})
+    return config.model_copy(
+        update={
+            "model": resolve_model(config.model, folder, needed="model_index.json"),
+            "photos": photos,
+            "evaluation": evaluation,
+            "final": final,
+            "runs": config.runs.expanduser().resolve(),
+            "warm_start": resolve_earlier(config.warm_start, folder),
+        }
+    )

@@ -1,0 +1,290 @@
+"""The final: the best candidates once more, on prompts and seeds that did not steer the search, and trained again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.bootstrap import Interval, Values, bootstrap_interval, image_values, paired_difference_interval
+from evaluation.pareto import Point
+from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, OBJECTIVE, Anchors, ImageRow
+from search.config.run_layout import finalist_folder
+from search.config.search_config import SearchConfig
+from search.final.decision import Decision, Entrant, decide, decide_by_front
+from search.storage.result import NO_CANDIDATE
+from search.storage.trial_record import JobState, Report, TrialRecord
+from search.study.ranking import Candidate, own_entrant
+from search.study.ranking import entrants as choose_entrants
+from search.workers.client import Dispatch, measure_anchors
+from search.workers.jobs import Job, JobStatus, ScoreJob, TrainJob
+
+RETRAINING_SEED_STRIDE = 1_000_000
+"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
+
+
+class NoCandidateError(RuntimeError):
+    """No trial has a candidate that may win; the message says why."""
+
+
+class Verdict(StrEnum):
+    """The champion against the first trial (by default the homework's configuration), in the final."""
+
+    BETTER = "better"
+    """The interval of the paired difference of objectives lies above 0."""
+    TIE = "tie"
+    """It holds 0: the images at hand cannot tell them apart."""
+    WORSE = "worse"
+    """It lies below 0: the rule of mode `pareto` may prefer what the weights do not."""
+    SAME = "same"
+    """The champion IS the first trial."""
+    NOT_COMPARED = "not compared"
+    """The first trial has no candidate that may win."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """A finalist's configuration trained again with another seed, up to the candidate's step."""
+
+    seed: int
+    report: Report | None
+    """As scored on the final prompts and seeds; None if the training failed."""
+    reason: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A trial's best checkpoint in the final."""
+
+    record: TrialRecord
+    candidate: Report
+    """As scored in the search."""
+    final: Report
+    """The same adapter, as scored on the final prompts and seeds."""
+    retrained: tuple[Retraining, ...]
+    intervals: Mapping[str, Interval]
+    """Bootstrap intervals of the adapter's final metrics over prompts and seeds."""
+    across_seeds: Mapping[str, Interval]
+    """The same for the configuration: over its trainings, prompts and seeds. By this the final is decided."""
+
+    @property
+    def unfit(self) -> tuple[str, ...]:
+        return self.final.unfit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """The outcome of a search."""
+
+    base: Report
+    """The untuned model on the final prompts and seeds."""
+    finalists: tuple[Finalist, ...]
+    """The highest mean objective over all trainings first; those that proved unfit last."""
+    champion: Finalist
+    decision: Decision
+    verdict: Verdict
+    difference: Interval | None
+    """Champion minus first trial, objective, paired by prompt and seed; None where they are not compared."""
+
+
+def run_final(
+    dispatch: Dispatch,
+    config: SearchConfig,
+    records: Sequence[TrialRecord],
+    folder: Path,
+    *,
+    say: Callable[[str], None],
+) -> Final:
+    """Score the best candidates and the first trial's on the final prompts and seeds, train each again, and decide.
+
+    Args:
+        dispatch: Hands the work to the seats.
+        config: The search.
+        records: All trials.
+        folder: Gets one folder a finalist and one a retraining.
+        say: Is told how far it is, a line at a time.
+
+    Raises:
+        NoCandidateError: no trial has a candidate that is fit to win, in the search or in the final.
+        JobFailedError: the final could not be scored; the message says why.
+    """
+    rule = config.evaluation.objective
+    entrants = choose_entrants(records, rule, config.final.candidates)
+    if not entrants:
+        raise NoCandidateError(_why_none(records))
+    first = own_entrant(records[0], rule)
+    if first is not None and all(record is not records[0] for record, _ in entrants):
+        entrants.append((records[0], first))
+    say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
+    base, anchors = measure_anchors(dispatch, folder, "final")
+    finalists = _score(dispatch, config, entrants, anchors, folder, say)
+    fit = [finalist for finalist in finalists if not finalist.unfit]
+    if not fit:
+        reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
+        raise NoCandidateError(f"{NO_CANDIDATE} in the final: {reasons}")
+    values = {one.record.id: _values(one, anchors, config)[OBJECTIVE] for one in fit}
+    decision = _decide(config, fit, values)
+    places = {standing.id: place for place, standing in enumerate(decision.standings)}
+    finalists.sort(key=lambda one: places.get(one.record.id, len(places)))
+    verdict, difference = Verdict.NOT_COMPARED, None
+    if records[0].id == decision.winner:
+        verdict = Verdict.SAME
+    elif records[0].id in values:
+        difference = paired_difference_interval(
+            values[decision.winner], values[records[0].id], seed=config.seed, level=config.final.confidence
+        )
+        verdict = Verdict.BETTER if difference.lower > 0 else Verdict.WORSE if difference.upper < 0 else Verdict.TIE
+    return Final(
+        base=base,
+        finalists=tuple(finalists),
+        champion=next(one for one in finalists if one.record.id == decision.winner),
+        decision=decision,
+        verdict=verdict,
+        difference=difference,
+    )
+
+
+def _decide(config: SearchConfig, finalists: Sequence[Finalist], values: Mapping[str, Values]) -> Decision:
+    entrants = [
+        Entrant(
+            id=one.record.id,
+            rank=_rank(config, one.record),
+            steps=one.candidate.step,
+            objective=values[one.record.id],
+        )
+        for one in finalists
+    ]
+    rule, confidence = config.evaluation.objective, config.final.confidence
+    if rule.mode == "weighted":
+        return decide(entrants, confidence=confidence, seed=config.seed)
+    points = [
+        Point(
+            likeness=one.across_seeds[LIKENESS].mean,
+            fidelity=one.across_seeds[FIDELITY].mean,
+            faceless_rate=one.across_seeds[FACELESS_RATE].mean,
+        )
+        for one in finalists
+    ]
+    return decide_by_front(entrants, points, rule, confidence=confidence, seed=config.seed)
+
+
+def _score(
+    dispatch: Dispatch,
+    config: SearchConfig,
+    entrants: Sequence[Candidate],
+    anchors: Anchors,
+    folder: Path,
+    say: Callable[[str], None],
+) -> list[Finalist]:
+    scoring = [
+        ScoreJob(
+            id=f"final-{record.id}",
+            folder=folder / finalist_folder(record.id, candidate.step),
+            adapter=candidate.folder,
+            prompt_set="final",
+            anchors=anchors,
+        )
+        for record, candidate in entrants
+    ]
+    training = [
+        _retraining(config, entrant, number + 1, anchors, folder)
+        for entrant in entrants
+        for number in range(config.final.retrain)
+    ]
+    # All at once, so that no seat idles; what cannot be scored is known before the long trainings.
+    # But for what an earlier part of the search has done: that lies there already.
+    scored = {job.id: known for job in scoring if (known := Report.find(job.folder))}
+    trained = {job.id: known for job in training if (known := Report.find(_checkpoint(job)))}
+    every: list[Job] = [*scoring, *training]
+    jobs = [job for job in every if job.id not in scored and job.id not in trained]
+    for job in jobs:
+        dispatch.submit(job)
+    missing = [job for job in scoring if job.id not in scored]
+    scored |= dict(zip((job.id for job in missing), dispatch.run(missing), strict=True))
+    reports = [scored[job.id] for job in scoring]
+    outcomes = []
+    for number, again in enumerate(training, start=1):
+        if again.id in trained:
+            outcomes.append(Retraining(seed=again.config.seed, report=trained[again.id]))
+        else:
+            outcomes.append(_outcome(again.config.seed, dispatch.wait(again)))
+        say(f"final: {number} of {len(training)} trainings with other seeds done")
+    times = config.final.retrain
+    return [
+        _finalist(config, entrant, report, tuple(outcomes[place * times : (place + 1) * times]), anchors)
+        for place, (entrant, report) in enumerate(zip(entrants, reports, strict=True))
+    ]
+
+
+def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, folder: Path) -> TrainJob:
+    record, candidate = entrant
+    seed = config.training.seed + int(record.id) + number * RETRAINING_SEED_STRIDE
+    return TrainJob(
+        id=f"final-{record.id}-seed-{seed}",
+        folder=folder / f"{record.id}-seed-{seed}",
+        config=config.training_config(record.params, seed=seed),
+        score_at=(candidate.step,),
+        anchors=anchors,
+        prompt_set="final",
+    )
+
+
+def _checkpoint(job: TrainJob) -> Path:
+    """Folder of the one checkpoint that a retraining scores."""
+    return job.folder / f"step-{job.score_at[-1]}"
+
+
+def _outcome(seed: int, status: JobStatus) -> Retraining:
+    if status.state is JobState.FINISHED and status.reports:
+        return Retraining(seed=seed, report=status.reports[0])
+    return Retraining(seed=seed, report=None, reason=status.reason or "it reported nothing")
+
+
+def _finalist(
+    config: SearchConfig, entrant: Candidate, report: Report, retrained: tuple[Retraining, ...], anchors: Anchors
+) -> Finalist:
+    def intervals(values: Mapping[str, Values]) -> dict[str, Interval]:
+        return {
+            name: bootstrap_interval(value, seed=config.seed, level=config.final.confidence)
+            for name, value in values.items()
+        }
+
+    finalist = Finalist(
+        record=entrant[0],
+        candidate=entrant[1],
+        final=report,
+        retrained=retrained,
+        intervals=intervals(_report_values(report, anchors, config)),
+        across_seeds={},
+    )
+    return replace(finalist, across_seeds=intervals(_values(finalist, anchors, config)))
+
+
+def _values(finalist: Finalist, anchors: Anchors, config: SearchConfig) -> dict[str, Values]:
+    """Metric name to [runs, prompts, seeds]: the candidate first, then its retrainings."""
+    reports = [finalist.final, *(again.report for again in finalist.retrained if again.report is not None)]
+    runs = [_report_values(report, anchors, config) for report in reports]
+    blank = np.full_like(runs[0][OBJECTIVE], np.nan)  # a run without a face has no face distances
+    names = {name: None for values in runs for name in values}
+    return {name: np.stack([values.get(name, blank) for values in runs]) for name in names}
+
+
+def _report_values(report: Report, anchors: Anchors, config: SearchConfig) -> Mapping[str, Values]:
+    rows = [ImageRow(**row) for row in report.rows]
+    return image_values(rows, anchors, config.evaluation.objective, leakage=report.metrics.get(LEAKAGE))
+
+
+def _rank(config: SearchConfig, record: TrialRecord) -> int:
+    return config.training_config(record.params, seed=0).rank
+
+
+def _why_none(records: Sequence[TrialRecord]) -> str:
+    """The reasons, the most frequent first."""
+    reasons = [reason for record in records if record.best for reason in record.best.unfit]
+    reasons += [record.reason for record in records if record.best is None and record.reason]
+    counted = sorted({reason: reasons.count(reason) for reason in reasons}.items(), key=lambda item: -item[1])
+    return NO_CANDIDATE + "".join(f"; {reason}" for reason, _ in counted[:3])

@@ -1,0 +1,31 @@
+"""The picture that says it fastest: the untuned model above, the champion below, same prompts and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from evaluation.generate import grid_images, image_grid
+from search.final.final import Final
+from search.storage.trial_record import Report
+from trainer.files import write_file
+
+COLUMNS = 12
+"""Images a row, at most."""
+
+
+def write_samples(final: Final, path: Path) -> Path:
+    """Write a PNG of two rows: base and champion on the first seed of each final prompt."""
+    rows = [_first_of_each_prompt(report)[:COLUMNS] for report in (final.base, final.champion.final)]
+    sheet = image_grid([image for row in rows for image in row], columns=len(rows[0]))
+    write_file(path, lambda temporary: sheet.save(temporary, "PNG"))
+    return path
+
+
+def _first_of_each_prompt(report: Report) -> list[Image.Image]:
+    """The sheet of a report has a line a prompt and a column a seed."""
+    prompts = len({row["prompt_index"] for row in report.rows})
+    seeds = len(report.rows) // prompts
+    with Image.open(report.folder / "grid.png") as grid:
+        return grid_images(grid, rows=prompts, columns=seeds)[::seeds]

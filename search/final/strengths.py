@@ -1,0 +1,116 @@
+"""The champion's adapter at several strengths, on a few final prompts: what more or less of it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evaluation.generate import grid_images, image_grid
+from evaluation.scores import Anchors, ImageRow, score_rows
+from search.config.search_config import SearchConfig
+from search.final.final import Final
+from search.storage.trial_record import Report
+from search.workers.client import Dispatch, JobFailedError
+from search.workers.jobs import ScoreJob
+from trainer.files import write_file, written_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What came of it."""
+
+    reports: tuple[tuple[float, Report], ...] = ()
+    """(strength, its report), ascending; 0 is the untuned model and 1 the champion, both as the final drew them."""
+    reason: str = ""
+    """Why there is none; empty if there is."""
+
+    @property
+    def drawn(self) -> tuple[tuple[float, Report], ...]:
+        """Those that cost images of their own."""
+        return tuple((strength, report) for strength, report in self.reports if strength not in (0.0, 1.0))
+
+    def as_result(self, folder: Path) -> dict[str, Any]:
+        """Its entry in `result.json`, whose paths are relative to the run folder."""
+        points = [
+            {
+                "strength": strength,
+                "folder": str(report.folder.relative_to(folder)),
+                "metrics": dict(report.metrics),
+            }
+            for strength, report in self.reports
+        ]
+        return {"points": points, "reason": self.reason}
+
+
+def sweep_strengths(dispatch: Dispatch, config: SearchConfig, final: Final, folder: Path) -> Sweep | None:
+    """Have seats draw the champion at the configured strengths. Whatever fails here costs no champion.
+
+    A strength that the folder holds already is not drawn again.
+
+    Args:
+        dispatch: Hands the work to the seats.
+        config: The search.
+        final: The outcome, which is left as it is.
+        folder: Gets a folder a strength, with `report.json` and `grid.png`.
+
+    Returns:
+        None if no strengths are asked for.
+    """
+    strengths = sorted(set(config.final.strengths) - {1.0})
+    if not strengths:
+        return None
+    anchors = Anchors.from_metrics(final.base.metrics)
+    prompts = config.final.strength_prompts
+    champion = final.champion
+    stem = f"{champion.record.id}-step-{champion.candidate.step}-at"
+    places = {strength: folder / f"{stem}-{strength:g}" for strength in strengths}
+    jobs = [
+        ScoreJob(
+            id=f"strength-{champion.record.id}-{strength:g}",
+            folder=place,
+            adapter=champion.candidate.folder,
+            prompt_set="final",
+            anchors=anchors,
+            strength=strength,
+            prompts=prompts,
+        )
+        for strength, place in places.items()
+        if not (place / "report.json").exists()
+    ]
+    try:
+        dispatch.run(jobs)
+        reports = {strength: Report.read(place) for strength, place in places.items()}
+        for strength, known in ((0.0, final.base), (1.0, champion.final)):
+            reports[strength] = _excerpt(known, prompts, anchors, folder / f"{stem}-{strength:g}")
+    except (JobFailedError, OSError, ValueError) as error:
+        return Sweep(reason=str(error))
+    return Sweep(reports=tuple(sorted(reports.items())))
+
+
+def _excerpt(report: Report, prompts: int, anchors: Anchors, folder: Path) -> Report:
+    """The first prompts of a report with the first seed, as a report of its own."""
+    seeds = len({row["seed"] for row in report.rows})
+    lines = len(report.rows) // seeds
+    chosen = range(0, min(prompts, lines) * seeds, seeds)
+    rows = [ImageRow(**report.rows[place]) for place in chosen]
+    with Image.open(report.folder / "grid.png") as sheet:
+        images = grid_images(sheet.convert("RGB"), rows=lines, columns=seeds)
+    excerpt = Report(
+        step=report.step,
+        metrics=score_rows(rows, anchors).as_metrics(),
+        rows=tuple(report.rows[place] for place in chosen),
+        folder=folder,
+    )
+    with written_folder(folder) as temporary:
+        _write_sheet([images[place] for place in chosen], temporary / "grid.png")
+        excerpt.write(temporary)
+    return excerpt
+
+
+def _write_sheet(images: Sequence[Image.Image], path: Path) -> None:
+    sheet = image_grid(images, columns=1)
+    write_file(path, lambda temporary: sheet.save(temporary, "PNG"))

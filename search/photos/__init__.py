@@ -1,0 +1,1 @@
+"""The person's photos: how they are split, checked and shown."""

@@ -1,0 +1,1 @@
+"""What a person reads: result.json, report, figures, tables, progress, comparison."""

@@ -1,0 +1,199 @@
+"""Two searches side by side: what each found, what differs between them, and whether their scores may be compared."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+
+from evaluation.bootstrap import Interval, Values, image_values, paired_difference_interval
+from evaluation.scores import OBJECTIVE, Anchors, ImageRow
+from search.config.run_layout import finalist_folder
+from search.config.search_config import SearchConfig
+from search.report.tables import BASE, IMAGES_FILE
+from search.storage.result import read_result
+from search.storage.run_folder import RunFolderError, read_config
+from search.storage.trial_record import Report
+
+NEUTRAL = ("name", "runs", "tracking", "seats")
+"""Settings that say where and how a search runs, and nothing about what it finds."""
+
+FIRST, SECOND, TIE, NOT_COMPARED = "first", "second", "tie", "not compared"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Something that the two runs do not share."""
+
+    what: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Which champion is the better one."""
+
+    better: str
+    """`first`, `second`, `tie` (the images cannot tell) or `not compared`."""
+    lead: Interval | None = None
+    """The first's objective less the second's, paired by prompt and seed, over all trainings of both configurations."""
+    reason: str = ""
+    """Why they are not compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """A run as it enters a comparison."""
+
+    folder: Path
+    config: SearchConfig
+    values: Mapping[str, Any]
+    """Of `result.json`."""
+
+    @classmethod
+    def read(cls, folder: Path) -> ComparedRun:
+        """Read a run folder.
+
+        Raises:
+            RunFolderError: it is no run folder, or it has no usable result.
+        """
+        return cls(folder=folder, config=read_config(folder), values=read_result(folder).values)
+
+    @property
+    def champion(self) -> Mapping[str, Any] | None:
+        """None if the run has none."""
+        champion: Mapping[str, Any] | None = self.values["champion"]
+        return champion
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        """How many trials ended how."""
+        return Counter(trial["state"] for trial in self.values["trials"])
+
+    def protocol(self) -> dict[str, Any]:
+        """What a score of the final depends on besides the adapter; None for what is not known without a final."""
+        evaluation, final = self.config.evaluation, self.values["anchors"].get("final")
+        generation = asdict(evaluation.generation)
+        if evaluation.protocol != "hw10":
+            del generation["batch_size"]  # Images do not depend on how many are made together.
+        prompts, seeds = self._drawn()
+        return {
+            "base model": self.config.model,
+            "judge": asdict(evaluation.faces),
+            "CLIP model": evaluation.clip,
+            "how images are made": {"protocol": evaluation.protocol, **generation},
+            "weights of the objective": asdict(evaluation.objective),
+            "prompts of the final": prompts,
+            "seeds of the final": seeds,
+            "reference photos": self._reference(final) if final else None,
+        }
+
+    def objective(self) -> Values:
+        """The champion's objective in the final, [trainings, prompts, seeds].
+
+        Raises:
+            RunFolderError: its images' rows are gone or damaged.
+        """
+        assert self.champion is not None
+        trial, step = self.champion["trial"], self.champion["step"]
+        folders = [self.folder / "final" / finalist_folder(trial, step)] + [
+            self.folder / "final" / f"{trial}-seed-{again['seed']}" / f"step-{step}"
+            for again in self.champion["retrained"]
+            if again["metrics"]
+        ]
+        anchors = Anchors.from_metrics(self.values["base"]["final"])
+        try:
+            return np.stack([self._objective(Report.read(folder), anchors) for folder in folders])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(f"the final of {self.folder} cannot be read: {error}") from error
+
+    def _objective(self, report: Report, anchors: Anchors) -> Values:
+        rows = [ImageRow(**row) for row in report.rows]
+        weights = self.config.evaluation.objective
+        return image_values(rows, anchors, weights, leakage=report.metrics.get("leakage"))[OBJECTIVE]
+
+    def _drawn(self) -> tuple[list[str] | None, list[int] | None]:
+        """Prompts and seeds as the final drew them, for the files may have changed since."""
+        path = self.folder / IMAGES_FILE
+        columns = ["prompt_set", "candidate", "shows", "prompt_index", "prompt", "seed"]
+        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist() if path.is_file() else []
+        own = [row for row in rows if (row["prompt_set"], row["candidate"], row["shows"]) == ("final", BASE, "person")]
+        if not own:
+            return None, None
+        prompts = dict(sorted((row["prompt_index"], row["prompt"]) for row in own))
+        return list(prompts.values()), sorted({row["seed"] for row in own})
+
+    def _reference(self, anchors: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Their names, and their mean distance to each other, which tells other photos of the same names."""
+        try:
+            pairings = json.loads((self.folder / anchors["pairings"]).read_text("utf-8"))
+            photos = pairings["generated"]["reference_photos"]
+        except (OSError, ValueError, KeyError):
+            photos = None
+        return {"photos": photos, "mean distance": round(anchors["real_distance"], 4)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs side by side."""
+
+    first: ComparedRun
+    second: ComparedRun
+    protocol: tuple[Difference, ...]
+    """What makes their scores incomparable; empty if they may be compared."""
+    settings: tuple[Difference, ...]
+    """Every other setting that differs, by its key with dots."""
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, first: ComparedRun, second: ComparedRun) -> Comparison:
+        """Compare.
+
+        Raises:
+            RunFolderError: the rows of a final are gone or damaged.
+        """
+        protocol = tuple(_differences(first.protocol(), second.protocol()))
+        flat = [
+            {key: value for key, value in _flat(run.config.model_dump(mode="json")) if key.split(".")[0] not in NEUTRAL}
+            for run in (first, second)
+        ]
+        return cls(
+            first=first,
+            second=second,
+            protocol=protocol,
+            settings=tuple(_differences(flat[0], flat[1])),
+            verdict=_verdict(first, second, protocol),
+        )
+
+
+def _verdict(first: ComparedRun, second: ComparedRun, protocol: tuple[Difference, ...]) -> Verdict:
+    for run in (first, second):
+        if run.champion is None:
+            return Verdict(better=NOT_COMPARED, reason=f"{run.folder.name} has no champion")
+    if protocol:
+        return Verdict(better=NOT_COMPARED, reason="other " + ", other ".join(one.what for one in protocol))
+    lead = paired_difference_interval(
+        first.objective(), second.objective(), seed=first.config.seed, level=first.config.final.confidence
+    )
+    return Verdict(better=FIRST if lead.lower > 0.0 else SECOND if lead.upper < 0.0 else TIE, lead=lead)
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
+    for name in dict.fromkeys([*first, *second]):
+        if first.get(name) != second.get(name):
+            yield Difference(what=name, first=first.get(name), second=second.get(name))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

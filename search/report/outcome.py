@@ -1,0 +1,161 @@
+"""The outcome of a search: what `result.json` is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evaluation.scores import Anchors
+from search.config.run_layout import ANCHORS_FILE
+from search.config.search_config import SearchConfig
+from search.final.final import Final, Finalist
+from search.final.second_opinion import NoOpinion, SecondOpinion
+from search.final.strengths import Sweep
+from search.storage.result import SearchResult
+from search.storage.trial_record import Report, TrialRecord
+from search.study.ranking import front_as_result
+
+
+def build_result(
+    config: SearchConfig,
+    folder: Path,
+    *,
+    status: str,
+    base: Report | None,
+    final: Final | None,
+    opinion: SecondOpinion | NoOpinion | None,
+    records: Sequence[TrialRecord],
+    sweep: Sweep | None = None,
+    model_uri: str | None,
+    seconds: dict[str, float],
+    seats: int,
+    mlflow: dict[str, str],
+    budget: dict[str, Any] | None = None,
+) -> SearchResult:
+    """Gather the outcome.
+
+    Args:
+        config: The search, as resolved.
+        folder: The run folder; paths in the result are relative to it.
+        status: `champion`, or why there is none.
+        base: The untuned model on the validation prompts; None if that could not be measured.
+        final: None if there was no candidate.
+        opinion: The second judge's; None if there is no second judge, or no champion to judge.
+        records: All trials.
+        sweep: The champion at several strengths; None if that was not asked for, or there is no champion.
+        model_uri: Where MLflow has registered the champion; None if it could not.
+        seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
+        seats: How many trained side by side.
+        budget: What the accountant says of time, cost, forecast and limit; None if no trial began.
+        mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
+    """
+    first = {record.id: record for record in records}
+    searched = [report for record in records for report in record.reports]
+    retrained = _retrainings(final)
+    reports = [*searched, *retrained, *_scored(base, final), *(report for _, report in (sweep.drawn if sweep else ()))]
+    values: dict[str, Any] = {
+        "name": config.name,
+        "status": status,
+        "objective": config.evaluation.objective.__dict__ | {"protocol": config.evaluation.protocol},
+        "limits": asdict(config.evaluation.limits),
+        "base": {
+            "search": dict(base.metrics) if base else {},
+            "final": dict(final.base.metrics) if final else {},
+        },
+        "anchors": _anchors(base, final, folder),
+        "champion": _champion(final, folder, model_uri) if final else None,
+        "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
+        "second_judge": opinion.as_result() if opinion else None,
+        "strengths": sweep.as_result(folder) if sweep else None,
+        "front": front_as_result(records, config.evaluation.objective),
+        "trials": [record.as_result(first.get(record.same_as)) for record in records],
+        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "cost": {
+            "seats": seats,
+            "training_seconds": round(sum(report.training_seconds for report in reports), 3),
+            "scoring_seconds": round(sum(report.scoring_seconds for report in reports), 3),
+            "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports)
+            + sum(report.step for report in retrained),
+            "images": sum(len(report.rows) + len(report.other_rows) for report in reports),
+            "budget": budget,
+        },
+        "mlflow": mlflow,
+    }
+    return SearchResult(folder=folder, values=values)
+
+
+def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, Any]:
+    champion = final.champion
+    return {
+        "trial": champion.record.id,
+        "step": champion.candidate.step,
+        "params": dict(champion.record.params),
+        "search": dict(champion.candidate.metrics),
+        "final": _with_intervals(champion),
+        "retrained": _retrained(champion),
+        "across_seeds": {name: asdict(interval) for name, interval in champion.across_seeds.items()},
+        "among_finalists": {
+            "verdict": "tie" if final.decision.tied else "winner",
+            "leader": final.decision.standings[0].id,
+            "tied": list(final.decision.tied),
+        },
+        "choice": final.decision.reason,
+        "against_first_trial": {
+            "verdict": str(final.verdict),
+            "difference": asdict(final.difference) if final.difference else None,
+        },
+        "adapter": str((folder / "champion").relative_to(folder)),
+        "model_uri": model_uri,
+    }
+
+
+def _finalist(final: Final, finalist: Finalist) -> dict[str, Any]:
+    behind = {standing.id: standing.behind for standing in final.decision.standings}.get(finalist.record.id)
+    return {
+        "trial": finalist.record.id,
+        "step": finalist.candidate.step,
+        "search": dict(finalist.candidate.metrics),
+        "final": _with_intervals(finalist),
+        "unfit": list(finalist.unfit),
+        "retrained": _retrained(finalist),
+        "across_seeds": {name: asdict(interval) for name, interval in finalist.across_seeds.items()},
+        "behind_leader": asdict(behind) if behind is not None else None,
+    }
+
+
+def _retrainings(final: Final | None) -> list[Report]:
+    finalists = final.finalists if final else ()
+    return [again.report for finalist in finalists for again in finalist.retrained if again.report is not None]
+
+
+def _scored(base: Report | None, final: Final | None) -> list[Report]:
+    """Reports of what was only scored: the untuned model, and the finalists' adapters in the final."""
+    finals = [final.base, *(finalist.final for finalist in final.finalists)] if final else []
+    return [*([base] if base else []), *finals]
+
+
+def _retrained(finalist: Finalist) -> list[dict[str, Any]]:
+    return [
+        {"seed": again.seed, "metrics": dict(again.report.metrics) if again.report else {}, "reason": again.reason}
+        for again in finalist.retrained
+    ]
+
+
+def _anchors(base: Report | None, final: Final | None, folder: Path) -> dict[str, Any]:
+    """The anchors of likeness by prompt set, and the file that lists what was paired with what."""
+    reports = {"validation": base, "final": final.base if final else None}
+    return {
+        name: {
+            **{key: value for key, value in asdict(Anchors.from_metrics(report.metrics)).items() if value is not None},
+            "pairings": str((report.folder / ANCHORS_FILE).relative_to(folder)),
+        }
+        for name, report in reports.items()
+        if report is not None
+    }
+
+
+def _with_intervals(finalist: Finalist) -> dict[str, Any]:
+    intervals = {name: [interval.lower, interval.upper] for name, interval in finalist.intervals.items()}
+    return {**finalist.final.metrics, "intervals": intervals}

@@ -1,0 +1,16 @@
+"""How templates become pages and pictures: everything is escaped, and what is missing is an error."""
+
+from __future__ import annotations
+
+import jinja2
+
+
+def page_environment() -> jinja2.Environment:
+    """Of the templates in `search/report/templates`."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("search.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )

@@ -1,0 +1,146 @@
+"""Going on with a run: whether its configuration allows it, and what became of its trials so far."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.config.run_layout import CONFIGURATION_FILE
+from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
+from trainer.files import write_file
+
+INTERRUPTED = "interrupted"
+"""Status of a search that was interrupted and can go on."""
+
+FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
+"""Settings that a run that goes on may change: they change neither what a trial is nor what its score means."""
+
+REMEASURED = ("final.prompts", "final.seeds")
+"""Those among them by which the final's images would be others: what it has measured counts no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A setting that is not as it was."""
+
+    key: str
+    """With dots, as for `--set`."""
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.old!r} before, {self.new!r} now"
+
+    def within(self, keys: Sequence[str]) -> bool:
+        return any(self.key == key or self.key.startswith(f"{key}.") for key in keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """A run that is to go on."""
+
+    folder: Path
+    config: SearchConfig
+    changes: tuple[Difference, ...]
+    """All of them free."""
+
+    @property
+    def changes_final(self) -> bool:
+        return any(change.within(("final",)) for change in self.changes)
+
+    @property
+    def remeasures_final(self) -> bool:
+        return any(change.within(REMEASURED) for change in self.changes)
+
+
+def read_continuation(folder: Path, config: Path | None = None, overrides: Sequence[str] = ()) -> Continuation:
+    """Read the configuration of a run, and another one if there is one, and compare.
+
+    Args:
+        folder: The run folder.
+        config: A configuration file that is to count from now on. Default: the run's own.
+        overrides: As of `load_config`, on top of it.
+
+    Raises:
+        ConfigurationError: there is no such run, or a setting differs that may not; the message names all of them.
+    """
+    folder = folder.resolve()
+    own = folder / CONFIGURATION_FILE
+    if not own.is_file():
+        remedy = "nothing was begun there: remove it and begin anew" if folder.is_dir() else "give one, as runs/demo"
+        raise ConfigurationError(f"{folder} is not a run: it holds no {CONFIGURATION_FILE}; {remedy}")
+    before = load_config(own)
+    place = {"runs": folder.parent}  # it may have been moved
+    # A configuration file is of many runs: its name and place are not this run's.
+    named = () if any(override.startswith("name=") for override in overrides) else (f"name={before.name}",)
+    now = load_config(config or own, [*overrides, *named]).model_copy(update=place)
+    changes = differences(before.model_copy(update=place), now)
+    if refused := [change for change in changes if not change.within(FREE)]:
+        raise ConfigurationError(
+            f"{folder} cannot go on with another search than it was begun with:\n"
+            + "\n".join(f"  {change}" for change in refused)
+            + f"\nonly {', '.join(FREE[:-1])} may change; begin a new run with another --name for these"
+        )
+    return Continuation(folder=folder, config=now, changes=tuple(changes))
+
+
+def differences(before: SearchConfig, now: SearchConfig) -> list[Difference]:
+    """The settings that differ, in the order of the configuration."""
+    old, new = (_flat(yaml.safe_load(dump_config(config))) for config in (before, now))
+    keys = dict.fromkeys((*old, *new))
+    return [Difference(key=key, old=old.get(key), new=new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
+def how_to_go_on(folder: Path, address: str | None) -> str:
+    """The line that an interrupted search ends with.
+
+    Args:
+        folder: The run folder.
+        address: Of the Ray cluster that was used; None for this machine.
+    """
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    cluster = f" --address {shlex.quote(address)}" if address else ""
+    return f"interrupted; go on with: python -m search.run --resume {shlex.quote(str(shown))}{cluster}"
+
+
+def forget_final(folder: Path) -> None:
+    """Remove what the final has measured; its finalists' adapters lie with their trials."""
+    for name in ("final", "second-judge/final"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def ended_result(folder: Path) -> dict[str, Any] | None:
+    """What `result.json` says; None if there is none yet, or no whole one."""
+    try:
+        values = json.loads((folder / "result.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) and "status" in values else None
+
+
+def unsettle(folder: Path) -> None:
+    """Have `result.json` say that it is not the last word: until the run has ended again it was interrupted.
+
+    Or a run killed in its next final would pass for ended, by the result of the one before.
+    """
+    values = ended_result(folder)
+    if values is not None:
+        text = json.dumps({**values, "status": INTERRUPTED}, indent=2, allow_nan=False) + "\n"
+        write_file(folder / "result.json", lambda path: path.write_text(text, "utf-8"))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,211 @@
+"""The run folder: made new or taken up again, held by one process at a time, cleared of what a kill left half done."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from search.config.run_layout import CONFIGURATION_FILE, JOURNAL_FILE, LOCK_FILE
+from search.config.search_config import ConfigurationError, SearchConfig, dump_config
+from search.storage.journal import mend_journal
+from trainer.data.photos import CaptionedPhoto, PhotoSplit
+from trainer.files import write_file
+
+
+class RunFolder:
+    """A run folder that this process holds until it leaves the `with` block, or dies.
+
+    Attributes:
+        path: The folder.
+        is_new: Whether this process has made it.
+    """
+
+    def __init__(self, path: Path, descriptor: int, *, is_new: bool) -> None:
+        self.path = path
+        self.is_new = is_new
+        self._descriptor = descriptor
+
+    @classmethod
+    def make(cls, config: SearchConfig) -> RunFolder:
+        """A folder that did not exist: no run is ever overwritten.
+
+        Raises:
+            ConfigurationError: the run's name is in use.
+        """
+        config.runs.mkdir(parents=True, exist_ok=True)
+        path = config.runs / config.name
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise ConfigurationError(
+                f"the run {path} exists already; give another --name, or go on with it: --resume {path}"
+            ) from None
+        return cls(path, _lock(path), is_new=True)
+
+    @classmethod
+    def take_up(cls, path: Path) -> RunFolder:
+        """A folder that an earlier process has left, cleared of what it has left half done.
+
+        Raises:
+            ConfigurationError: another process is at it.
+            JournalError: the journal is damaged in the middle.
+        """
+        folder = cls(path, _lock(path), is_new=False)
+        try:
+            _put_back(path)
+            mend_journal(folder.journal)
+        except BaseException:
+            folder.__exit__(None, None, None)
+            raise
+        # Ray's own snapshots, which nothing here reads: a kill may have left them in any shape.
+        shutil.rmtree(path / "ray", ignore_errors=True)
+        return folder
+
+    @property
+    def journal(self) -> Path:
+        return self.path / JOURNAL_FILE
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """What the search was begun with, by name; empty if that was not written down."""
+        return read_inputs(self.path)
+
+    def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
+        """Write down what is searched, with what."""
+        write_inputs(self.path, inputs)
+        write_file(self.path / CONFIGURATION_FILE, lambda path: path.write_text(dump_config(config), "utf-8"))
+
+    def discard(self) -> None:
+        """Remove a folder that this process has made and in which nothing has been done."""
+        if self.is_new:
+            shutil.rmtree(self.path)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def _lock(path: Path) -> int:
+    """A lock that ends with this process, however that ends; the file itself says nothing.
+
+    Raises:
+        ConfigurationError: another process holds it.
+    """
+    # Python closes it in processes that are started: none of Ray's outlives us with our lock.
+    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"another process is searching in {path}; wait for its end, or interrupt it with Ctrl-C"
+        ) from None
+    return descriptor
+
+
+def _put_back(path: Path) -> None:
+    """Finish what `trainer.files` was doing when it was killed: a folder is the old or the new one, never neither."""
+    for kept in (path, *_folders(path / "trials"), path / "final", *_folders(path / "final"), path / "second-judge"):
+        for replaced in kept.glob("*.old"):
+            original = replaced.with_name(replaced.name.split(".")[0])
+            if original.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(original)
+        for temporary in kept.glob("*.tmp"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink()
+
+
+def _folders(path: Path) -> list[Path]:
+    return [folder for folder in path.glob("*") if folder.is_dir() and not folder.name.endswith((".tmp", ".old"))]
+
+
+class RunFolderError(ValueError):
+    """A run folder cannot be voted on; the message says what is missing and the remedy."""
+
+
+def read_config(folder: Path) -> SearchConfig:
+    """The configuration of a run folder, as resolved when its search began.
+
+    Raises:
+        RunFolderError: it is no run folder, or its configuration is damaged.
+    """
+    path = folder / "search.yaml"
+    # Not `load_config`: that wants the models at hand, which voting does not need.
+    if not path.is_file():
+        raise RunFolderError(f"{path.parent} is not a run folder: it holds no search.yaml. Give one, such as runs/demo")
+    try:
+        return SearchConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise RunFolderError(f"{path} is not the configuration that a search wrote: {error}") from error
+
+
+INPUTS_FILE = "inputs.json"
+
+
+def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[CaptionedPhoto] = ()) -> dict[str, str]:
+    """SHA-256 sums by name: of every photo with its caption and side of the split, of class images, of the prompts.
+
+    Of models that lie in a folder the files' names and sizes; their weights take too long to read.
+    """
+    found = {}
+    for side, photos in (("training", split.training), ("reference", split.reference)):
+        for photo in photos:
+            found[f"photo {photo.path.name}"] = _sum(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
+    for photo in class_photos:
+        found[f"class image {photo.path.name}"] = _sum(f"{photo.sha256} {photo.caption}".encode())
+    prompts = {
+        "evaluation.prompts": config.evaluation.prompts,
+        "evaluation.others.prompts": config.evaluation.others.prompts,
+        "final.prompts": config.final.prompts,
+    }
+    found |= {f"file {name}": _sum(path.read_bytes()) for name, path in prompts.items() if path is not None}
+    for name, model in (("model", config.model), ("evaluation.clip", config.evaluation.clip)):
+        files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
+        if files:
+            sizes = [f"{path.relative_to(model)} {path.stat().st_size}" for path in files]
+            found[f"folder {name}"] = _sum("\n".join(sizes).encode())
+    return found
+
+
+def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs, in words; nothing if it was not written down before."""
+    if not before:
+        return []
+    told = {(True, False): "is gone", (False, True): "is new", (True, True): "has changed"}
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return [f"{name} {told[name in before, name in now]}" for name in names]
+
+
+def write_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
+    """Write them into a run folder."""
+    text = json.dumps(inputs, indent=1)
+    write_file(folder / INPUTS_FILE, lambda path: path.write_text(text, "utf-8"))
+
+
+def read_inputs(folder: Path) -> dict[str, str]:
+    """Those of a run folder; empty if they were not written down."""
+    try:
+        values = json.loads((folder / INPUTS_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else {}
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,186 @@
+"""What became of every trial: the one place where states, reports and times of a search meet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation.scores import OBJECTIVE, SEARCH_VALUE
+from search.config.space import Value
+from trainer.files import write_file
+
+if TYPE_CHECKING:
+    pass
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DUPLICATE = "duplicate"
+    """Of a trial only, which has no job: the result of the first with its configuration stands for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One scored checkpoint of a job."""
+
+    step: int
+    """Optimizer steps done; 0 where nothing was trained."""
+    metrics: Mapping[str, float]
+    """Finite values under the names of `evaluation.scores.METRICS`."""
+    rows: tuple[Mapping[str, Any], ...]
+    """One row an image of the person, see `evaluation.scores.ImageRow`."""
+    folder: Path
+    """Holds the adapter (if any), the images as `grid.png` and `others.png`, and this report as `report.json`."""
+    other_rows: tuple[Mapping[str, Any], ...] = ()
+    """One row an image of other people."""
+    unfit: tuple[str, ...] = ()
+    """Why the candidate may not win, in words (`evaluation.objective`); empty for one that is fit."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know of how it was made, such as that memory ran out and less was done at a time."""
+    training_seconds: float = 0.0
+    """Seconds of training since the report before, by the wall's clock."""
+    scoring_seconds: float = 0.0
+    training_cpu_seconds: float | None = None
+    """The same in the processor's seconds of the seat's process, in all its threads; of several workers a seat, those
+    of the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
+    scoring_cpu_seconds: float | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write `report.json` into a folder, which may still have a temporary name."""
+        values = {
+            "step": self.step,
+            "metrics": dict(self.metrics),
+            "training_seconds": self.training_seconds,
+            "scoring_seconds": self.scoring_seconds,
+            "training_cpu_seconds": self.training_cpu_seconds,
+            "scoring_cpu_seconds": self.scoring_cpu_seconds,
+            "unfit": list(self.unfit),
+            "remarks": list(self.remarks),
+            "rows": list(self.rows),
+            "other_rows": list(self.other_rows),
+        }
+        text = json.dumps(values, allow_nan=False, indent=1)
+        write_file(folder / "report.json", lambda path: path.write_text(text, "utf-8"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """Read the report of a `step-N` folder."""
+        values = json.loads((folder / "report.json").read_text("utf-8"))
+        lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks", "rows", "other_rows")}
+        return cls(**{**values, **lists}, folder=folder)
+
+    @classmethod
+    def find(cls, folder: Path) -> Report | None:
+        """The report of a folder; None where there is none, or a damaged one."""
+        try:
+            return cls.read(folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+EFFORTS = ("training_seconds", "scoring_seconds", "training_cpu_seconds", "scoring_cpu_seconds")
+"""Fields of a report that add up over a trial."""
+
+
+@dataclass(kw_only=True)
+class TrialRecord:
+    """One trial."""
+
+    id: str
+    params: Mapping[str, Value]
+    """As sampled."""
+    steps: int
+    """Optimizer steps planned."""
+    state: JobState = JobState.RUNNING
+    reason: str = ""
+    """Why it failed or was stopped, in words."""
+    reports: list[Report] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    """How it has lost its workers, in words, one each time; it went on from its last state."""
+    same_as: str = ""
+    """Of a duplicate: the trial whose result stands for it."""
+    seconds: float = 0.0
+    """From being proposed to its end, waiting for a seat included."""
+
+    @classmethod
+    def of_duplicate(cls, name: str, params: Mapping[str, Value], steps: int, first: str) -> TrialRecord:
+        """A trial whose configuration another one had first."""
+        reason = f"the same configuration as trial {first}, not trained again"
+        return cls(id=name, params=params, steps=steps, state=JobState.DUPLICATE, reason=reason, same_as=first)
+
+    @property
+    def best(self) -> Report | None:
+        """The scored checkpoint with the highest search value, the earlier of equals; None if none was scored."""
+        return _best(self.reports)
+
+    @property
+    def candidate(self) -> Report | None:
+        """The best of the checkpoints that are fit to win; None if there is nothing to send into the final."""
+        return _best([report for report in self.reports if not report.unfit])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Of all its reports, each once, in the order in which they came up; then how it has lost its workers."""
+        return tuple(dict.fromkeys([*(remark for report in self.reports for remark in report.remarks), *self.losses]))
+
+    def add(self, report: Report) -> bool:
+        """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""
+        if any(known.step == report.step for known in self.reports):
+            return False
+        self.reports.append(report)
+        return True
+
+    def as_result(self, first: TrialRecord | None = None) -> dict[str, Any]:
+        """This trial's entry in `result.json`; a duplicate's figures are those of the first with its configuration."""
+        best = first.best if first is not None else self.best
+        return {
+            "id": self.id,
+            "state": str(self.state),
+            "reason": self.reason,
+            "params": dict(self.params),
+            "best_step": best.step if best else None,
+            "metrics": dict(best.metrics) if best else {},
+            "unfit": list(best.unfit) if best else [],
+            "remarks": list(self.remarks),
+            "checkpoints": [{"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports],
+            "seconds": round(self.seconds, 3),
+            **self._efforts(),
+        }
+
+    def _efforts(self) -> dict[str, float | None]:
+        """What its scored checkpoints took; None where there is none, or one of them was not measured so."""
+        efforts = {}
+        for name in EFFORTS:
+            parts = [getattr(report, name) for report in self.reports]
+            efforts[name] = None if not parts or None in parts else round(sum(parts), 3)
+        return efforts
+
+
+def _best(reports: Sequence[Report]) -> Report | None:
+    return max(reports, key=lambda report: (report.metrics[SEARCH_VALUE], -report.step), default=None)
+
+
+def ranked(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Trials that have a candidate, the best objective first; the earlier trial of equals first."""
+    usable = [(record.candidate, record) for record in records]
+    order = [(report.metrics[OBJECTIVE], record) for report, record in usable if report is not None]
+    return [record for _, record in sorted(order, key=lambda pair: -pair[0])]
+
+
+BEATEN = "others were better at the same step"
+"""Why a trial was stopped, in either mode: better is a higher objective, or domination (`evaluation.pareto`)."""
+
+
+def trial_id(number: int) -> str:
+    """The name of trial `number`, in folders, result and MLflow."""
+    return f"{number:03d}"

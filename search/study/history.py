@@ -1,0 +1,85 @@
+"""The trials of a run's earlier parts, as the journal tells them and their folders hold them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.config.search_config import SearchConfig
+from search.config.space import Value
+from search.storage.trial_record import BEATEN, JobState, Report, TrialRecord, trial_id
+from search.study.samplers.distributions import SAME_AS
+from search.study.samplers.study_sampler import StudySampler
+
+STATES = {
+    TrialState.COMPLETE: JobState.FINISHED,
+    TrialState.PRUNED: JobState.STOPPED,
+    TrialState.FAIL: JobState.FAILED,
+    TrialState.RUNNING: JobState.RUNNING,
+}
+
+
+def end_note(name: str) -> str:
+    """Under which name the journal keeps the words and the seconds of a trial's end."""
+    return f"trial {name}"
+
+
+def recollect(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:
+    """What became of every trial that was begun, in the order of their numbers.
+
+    The journal counts. A checkpoint that it does not hold is not in the records, though it may lie in the trial's
+    folder; the trial, which has not ended then, reports it when it goes on. Folders of trials of which the journal
+    knows nothing are removed.
+
+    Args:
+        sampler: Has opened the journal.
+        config: The search.
+        trials: Folder of the trials' folders.
+    """
+    begun = {trial_id(trial.number): trial for trial in sampler.earlier}
+    for folder in trials.glob("*"):
+        if folder.name not in begun:
+            shutil.rmtree(folder)
+    records = []
+    for name, trial in begun.items():
+        params = sampler.settings(trial)
+        if params is not None:
+            records.append(_record(name, trial, params, sampler, config, trials / name))
+    return records
+
+
+def _record(
+    name: str,
+    trial: FrozenTrial,
+    params: Mapping[str, Value],
+    sampler: StudySampler,
+    config: SearchConfig,
+    folder: Path,
+) -> TrialRecord:
+    if SAME_AS in trial.user_attrs:
+        return TrialRecord.of_duplicate(
+            name, params, config.training_config(params, seed=0).steps, trial_id(trial.user_attrs[SAME_AS])
+        )
+    reports = [Report.find(folder / f"step-{step}") for step in sorted(sampler.noted(trial))]
+    record = TrialRecord(
+        id=name,
+        params=params,
+        steps=config.training_config(params, seed=0).steps,
+        state=STATES[trial.state],
+        reports=[report for report in reports if report is not None],
+    )
+    note: Mapping[str, Any] = sampler.notes.get(end_note(name), {})
+    spent = sum(report.training_seconds + report.scoring_seconds for report in record.reports)
+    record.seconds = float(note.get("seconds", spent))
+    record.losses = [str(loss) for loss in note.get("losses", ())]
+    if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.reports:
+        record.state, record.reason = JobState.FAILED, f"its checkpoints in {folder} are gone or damaged"
+    elif record.state is JobState.STOPPED:
+        record.reason = str(note.get("reason", f"stopped after step {record.reports[-1].step}: {BEATEN}"))
+    elif record.state is JobState.FAILED:
+        record.reason = str(note.get("reason", "it failed just before the search was killed, which took the reason"))
+    return record

@@ -1,0 +1,85 @@
+"""A trial: submits its configuration to a seat and passes every scored checkpoint on to Tune. It holds no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.config.space import Value
+from search.storage.trial_record import BEATEN, Report, trial_id
+from search.workers.client import Dispatch
+from search.workers.dispatcher import UnknownJobError
+from search.workers.jobs import JobStatus, TrainJob
+
+if TYPE_CHECKING:
+    from evaluation.scores import Anchors
+    from search.config.search_config import SearchConfig
+
+
+POLL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSetup:
+    """What every trial of a search shares."""
+
+    config: SearchConfig
+    dispatch: Dispatch
+    anchors: Anchors
+    folder: Path
+    """Gets one folder a trial."""
+
+
+def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
+    """Tune's function trainable. `sample` is what the sampler proposed: `number` and `params`.
+
+    Of a trial that goes on from an earlier process, reports up to the step `noted` have been passed on already.
+    """
+    job = train_job(setup, sample["number"], sample["params"])
+    passed_on = 0
+    try:
+        while True:
+            status = _status(setup.dispatch, job, passed_on)
+            for report in status.reports[passed_on:]:
+                passed_on += 1
+                if report.step > sample.get("noted", 0):
+                    tune.report(as_tune_result(report))
+            if status.ended:
+                return  # A failed job reports nothing more; its reason is kept by the dispatcher.
+    except SystemExit:  # Tune stops the trial. Anything else is this process's own trouble: Tune starts it again.
+        setup.dispatch.stop(job.id, f"stopped early: {BEATEN}")
+        raise
+
+
+def as_tune_result(report: Report) -> dict[str, Any]:
+    """What Tune, its sampler and its scheduler are told of a scored checkpoint."""
+    return {"step": report.step, **report.metrics}
+
+
+def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:
+    """The job of trial `number`: its seed is the number, so that trials differ in noise as in settings."""
+    config = setup.config.training_config(params, seed=setup.config.training.seed + number)
+    every = setup.config.evaluation.every
+    return TrainJob(
+        id=trial_id(number),
+        folder=setup.folder / trial_id(number),
+        config=config,
+        score_at=(*range(every, config.steps, every), config.steps),
+        anchors=setup.anchors,
+    )
+
+
+def _status(dispatch: Dispatch, job: TrainJob, reports: int) -> JobStatus:
+    """The job's status once there is news. Submits the job, again too if the dispatcher has lost it."""
+    while True:
+        try:
+            status = dispatch.status(job.id, reports=reports, timeout=POLL_SECONDS)
+        except UnknownJobError:
+            dispatch.submit(job)
+            continue
+        if len(status.reports) > reports or status.ended:
+            return status

@@ -1,0 +1,1 @@
+"""MLflow: what a run folder holds, as runs, metrics and images."""

@@ -1,0 +1,141 @@
+"""What a seat keeps of a training that it may not end, and how another life of a seat takes it up again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.config.run_layout import STATE
+from search.storage.trial_record import Report
+from search.workers.jobs import TrainJob
+from search.workers.stopwatch import NO_EFFORT, Effort
+from trainer.files import write_file
+from trainer.job.job import FINITE_CHECK_STEPS, TrainingJob
+
+logger = logging.getLogger(__name__)
+
+SPENT_FILE = "spent.json"
+"""File in a state's folder: the effort of training since the checkpoint before, lest it be lost to the account."""
+
+KEPT_STATES = 2
+"""The newest and the one before, should the newest turn out to be damaged."""
+
+STATE_SECONDS = 5.0
+"""Between two states, at least: what a killed worker loses at most, and a little more."""
+STATE_SHARE = 20.0
+"""How many times longer than the writing of a state it takes at least to the next: slow storage costs a twentieth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenUp:
+    """A training as an earlier life has left it, or before its first step."""
+
+    training: TrainingJob
+    spent: Effort = NO_EFFORT
+    """On training since its last checkpoint."""
+    remarks: tuple[str, ...] = ()
+    """What a user should know of it: which states could not be used and why."""
+
+
+class Keeper:
+    """Keeps the states of one job, in `state/step-N`.
+
+    Args:
+        job: What is trained.
+        leads: Whether this worker writes the files of its seat.
+        now: Seconds of any steady clock.
+    """
+
+    def __init__(self, job: TrainJob, *, leads: bool, now: Callable[[], float] = time.monotonic) -> None:
+        self._folder = job.folder / STATE
+        self._leads = leads
+        self._now = now
+        self._due = now() + STATE_SECONDS
+
+    @property
+    def due(self) -> bool:
+        """Whether enough time has passed since the last state for another one."""
+        return self._leads and self._now() >= self._due
+
+    def keep(self, training: TrainingJob, spent: Effort) -> None:
+        """Save the state of a training.
+
+        Args:
+            training: As far as it has come.
+            spent: On training since the last scored checkpoint.
+
+        Raises:
+            TrainingDiverged: there is nothing worth keeping.
+            StorageError: the state could not be written; those before are as they were.
+        """
+        began = self._now()
+        state = self._folder / f"step-{training.step_count}"
+        training.save(state)
+        if self._leads:
+            text = json.dumps({"training_seconds": spent.seconds, "training_cpu_seconds": spent.cpu_seconds})
+            write_file(state / SPENT_FILE, lambda path: path.write_text(text, "utf-8"))
+            for former in _states(self._folder)[KEPT_STATES:]:
+                shutil.rmtree(former, ignore_errors=True)
+        self._due = self._now() + max(STATE_SECONDS, STATE_SHARE * (self._now() - began))
+
+    def keep_if_due(self, training: TrainingJob, spent: Effort) -> None:
+        """Save the state if that is due and all workers of the seat know the loss to be finite; raises as `keep`."""
+        if self.due and training.step_count % FINITE_CHECK_STEPS == 0:
+            self.keep(training, spent)
+
+
+def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> TakenUp:
+    """The training as an earlier life has left it.
+
+    Where the newest state is damaged or another job's, or where a checkpoint before it can no longer be reported, the
+    state before it is taken, and if that is no better the training begins anew; checkpoints that can be read are not
+    scored again.
+
+    Args:
+        job: What is trained.
+        begin: Makes the training as it is before its first step.
+    """
+    training = begin()
+    refused: list[tuple[Path, str]] = []
+    for state in _states(job.folder / STATE):
+        try:
+            training.restore(state)
+            for step in job.score_at:
+                if step < training.step_count and Report.find(job.folder / f"step-{step}") is None:
+                    raise ValueError(f"the report of step {step} is missing or damaged")
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("job %s cannot go on from %s: %s", job.id, state, error)
+            refused.append((state, str(error)))
+            shutil.rmtree(state, ignore_errors=True)
+            training.close()
+            training = begin()
+            continue
+        return TakenUp(training=training, spent=_spent(state / SPENT_FILE), remarks=_told(refused, state))
+    return TakenUp(training=training, remarks=_told(refused, None))
+
+
+def _states(folder: Path) -> list[Path]:
+    """The whole states, the newest first."""
+    steps = {int(match[1]): path for path in folder.glob("*") if (match := re.fullmatch(r"step-(\d+)", path.name))}
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def _told(refused: list[tuple[Path, str]], taken: Path | None) -> tuple[str, ...]:
+    went_on = f"went on from {taken.name}" if taken is not None else "began anew"
+    return tuple(f"could not go on from its state {state.name} and {went_on}: {error}" for state, error in refused)
+
+
+def _spent(path: Path) -> Effort:
+    """No effort where a kill came before the file was written."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return NO_EFFORT
+    # Earlier versions did not measure the processor's seconds.
+    return Effort(seconds=values["training_seconds"], cpu_seconds=values.get("training_cpu_seconds"))

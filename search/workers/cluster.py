@@ -1,0 +1,79 @@
+"""What a cluster can give to seats: the nodes that are there, and those that an autoscaler may start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search.config.sections import SeatsConfig
+
+Resources = Mapping[str, float]
+
+ROUNDING = 1e-6
+"""Ray counts resources in ten-thousandths; three thirds of a GPU are a whole one."""
+
+
+class CapacityError(ValueError):
+    """The cluster can never hold the seats that are asked for; the message says what is missing and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """Nodes, each by its resources as Ray names them: `CPU` and `GPU`, in cores and devices."""
+
+    present: tuple[Resources, ...]
+    coming: tuple[Resources, ...] = ()
+
+    @classmethod
+    def of(cls, nodes: Sequence[Mapping[str, object]], config: SeatsConfig) -> Capacity:
+        """The capacity of a cluster.
+
+        Args:
+            nodes: What `ray.nodes()` says.
+            config: Tells of the nodes that may come.
+        """
+        present = tuple(node["Resources"] for node in nodes if node["Alive"])
+        more = config.coming
+        coming = ({"CPU": more.cpus, "GPU": more.gpus},) * more.nodes if more is not None else ()
+        return cls(present=present, coming=coming)  # type: ignore[arg-type] # Ray's own dictionary is untyped
+
+    @property
+    def gpus(self) -> bool:
+        """Whether seats use GPUs: where there is one, or will be, they do."""
+        return any(node.get("GPU", 0) > 0 for node in (*self.present, *self.coming))
+
+    def seats(self, config: SeatsConfig) -> int:
+        """How many seats to start: as many as are asked for, else as many as fit.
+
+        A worker lies on one node; the workers of one seat may lie on several.
+
+        Raises:
+            CapacityError: they would be waited for without end.
+        """
+        worker = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self.gpus else {"CPU": float(config.threads)}
+        nodes = (*self.present, *self.coming)
+        fitting = sum(_workers(node, worker) for node in nodes) // config.workers
+        count = config.count or max(1, fitting)
+        if count > fitting:
+            needs = " and ".join(f"{share * config.workers * count:g} {kind}s" for kind, share in worker.items())
+            each = " and ".join(f"{share:g} {kind}s" for kind, share in worker.items())
+            remedy = "lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker"
+            if not self.coming:
+                remedy += ", or tell of nodes that an autoscaler may start with seats.coming"
+            raise CapacityError(
+                f"{count} seat(s) of {config.workers} worker(s) need {needs}, {each} on one node for each worker, but "
+                f"Ray has {_told(self.present, worker)}"
+                + (f" and may come to have {_told(self.coming, worker)} more" if self.coming else "")
+                + f", which is enough for {fitting} seat(s); {remedy}"
+            )
+        return count
+
+
+def _workers(node: Resources, worker: Resources) -> int:
+    return min(int(node.get(kind, 0) / share + ROUNDING) for kind, share in worker.items())
+
+
+def _told(nodes: Sequence[Resources], worker: Resources) -> str:
+    """`4 GPUs and 16 CPUs on 4 node(s)`."""
+    sums = " and ".join(f"{sum(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in worker)
+    return f"{sums} on {len(nodes)} node(s)"

@@ -1,0 +1,311 @@
+"""The dispatcher: hands jobs to seats and their reports back to whoever waits for them.
+
+It is plain asyncio and knows no Ray, so that its rules can be tested without a cluster; `search.workers.pool` runs it
+as an actor. It keeps nothing that cannot be lost: after a restart the trials submit their jobs again, and a seat finds
+the job's checkpoints and reports in the job's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from search.storage.trial_record import JobState, Report
+from search.workers.jobs import Job, JobStatus
+
+
+class UnknownJobError(LookupError):
+    """The dispatcher has never heard of this job, or was restarted since; submit it again."""
+
+
+class ClosedError(RuntimeError):
+    """There is no more work: the search has ended, or another worker has taken this seat over."""
+
+
+@dataclass(kw_only=True)
+class _Record:
+    job: Job
+    state: JobState = JobState.QUEUED
+    reason: str = ""
+    reports: list[Report] = field(default_factory=list)
+    step: int = 0
+    losses: list[str] = field(default_factory=list)
+    """How each worker of the job was lost, in words."""
+    seat: str = ""
+    token: str = ""
+    pausing: str = ""
+    """Why the seat was asked to save the job's state and leave it; empty if it was not."""
+
+    def status(self) -> JobStatus:
+        return JobStatus(
+            id=self.job.id,
+            state=self.state,
+            reason=self.reason,
+            reports=tuple(self.reports),
+            step=self.step,
+            losses=tuple(self.losses),
+        )
+
+
+class Dispatcher:
+    """Queue of jobs, first come first served; a job that lost its seat goes to the head.
+
+    A seat is a name and a token. The token is new in every life of the seat's worker, so that the long poll of a dead
+    worker can neither take a job nor report one.
+
+    Args:
+        tries: How often a job may lose its worker before it has failed.
+    """
+
+    def __init__(self, tries: int = 3) -> None:
+        self._tries = tries
+        self._records: dict[str, _Record] = {}
+        self._queue: deque[str] = deque()
+        self._tokens: dict[str, str] = {}
+        self._false_starts: dict[str, int] = {}
+        self._controllers: dict[str, object] = {}
+        self._closed = False
+        self._broken = ""
+        self._paused = ""
+        self._changed = asyncio.Condition()
+
+    async def submit(self, job: Job) -> None:
+        """Queue a job. A job that is known already is left as it is."""
+        async with self._changed:
+            if job.id in self._records:
+                return
+            self._records[job.id] = record = _Record(job=job)
+            if self._broken:
+                record.state, record.reason = JobState.FAILED, self._broken
+            elif self._paused:
+                record.state, record.reason = JobState.STOPPED, self._paused
+            else:
+                self._queue.append(job.id)
+            self._changed.notify_all()
+
+    async def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
+        """A job's status, as soon as it has more than `reports` reports or has ended, at the latest after `timeout` s.
+
+        Raises:
+            UnknownJobError: the job was never submitted to this life of the dispatcher.
+        """
+
+        def news() -> bool:
+            record = self._record(job_id)
+            return len(record.reports) > reports or record.status().ended
+
+        await self._wait(news, timeout)
+        return self._record(job_id).status()
+
+    async def steps(self) -> dict[str, int]:
+        """How many optimizer steps every job has done, scored or not."""
+        return {job_id: record.step for job_id, record in self._records.items()}
+
+    async def serving(self) -> frozenset[str]:
+        """Seats whose worker is alive, as far as is known: neither waiting for a node nor starting nor lost."""
+        return frozenset(seat for seat, token in self._tokens.items() if token)
+
+    async def controllers(self) -> dict[str, object]:
+        """What runs each seat, by the seat's name, for whoever has to end it; see `seat_controller`."""
+        return dict(self._controllers)
+
+    async def stop(self, job_id: str, reason: str) -> None:
+        """End a job that has not ended; its seat learns of it at its next step. Unknown jobs are no matter."""
+        async with self._changed:
+            record = self._records.get(job_id)
+            if record is None or record.status().ended or record.pausing:
+                return
+            if record.state is JobState.QUEUED:
+                self._queue.remove(job_id)
+            record.state, record.reason = JobState.STOPPED, reason
+            self._changed.notify_all()
+
+    async def pause(self, reason: str) -> None:
+        """Stop all jobs, those that come later too, until `unpause`; seats save the state of what they train."""
+        async with self._changed:
+            self._paused = reason
+            for record in self._records.values():
+                if record.state is JobState.QUEUED:
+                    record.state, record.reason = JobState.STOPPED, reason
+                elif record.state is JobState.RUNNING:
+                    record.pausing = reason
+            self._queue.clear()
+            self._changed.notify_all()
+
+    async def unpause(self) -> None:
+        """Take new jobs again. Those that were paused have ended; submit them under another id."""
+        self._paused = ""
+
+    async def rest(self, timeout: float) -> bool:
+        """Whether no seat is at a job any more; waits for it, at most `timeout` seconds."""
+
+        def still() -> bool:
+            return all(record.state is not JobState.RUNNING for record in self._records.values())
+
+        await self._wait(still, timeout)
+        return still()
+
+    async def close(self) -> None:
+        """No more work: every seat's next call says so."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    # What seats call
+
+    async def seat_controller(self, seat: str, controller: object) -> None:
+        """What runs a seat now; it takes the place of the former."""
+        self._controllers[seat] = controller
+
+    async def seat_started(self, seat: str, token: str) -> None:
+        """A seat's worker begins a new life; a job that its former life held is queued again."""
+        async with self._changed:
+            self._tokens[seat] = token
+            self._false_starts[seat] = 0
+            self._lose(seat, "the worker was started again")
+            self._changed.notify_all()
+
+    async def seat_lost(self, seat: str, reason: str) -> None:
+        """A seat's worker died: queue its job again now, without waiting for the seat's next life.
+
+        A worker that dies again and again before it has started (out of memory, say) makes all jobs fail.
+        """
+        async with self._changed:
+            if self._tokens.get(seat):
+                self._false_starts[seat] = 0
+            else:
+                self._false_starts[seat] = self._false_starts.get(seat, 0) + 1
+            self._tokens[seat] = ""
+            self._lose(seat, reason)
+            if self._false_starts[seat] >= self._tries:
+                self._break(f"seat {seat} died {self._tries} times while it was starting: {reason}")
+            self._changed.notify_all()
+
+    async def seats_up(self, timeout: float) -> tuple[int, str]:
+        """How many seats are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
+
+        def up() -> int:
+            return sum(bool(token) for token in self._tokens.values())
+
+        await self._wait(lambda: up() > 0 or bool(self._broken), timeout)
+        return up(), self._broken
+
+    async def seat_broken(self, seat: str, reason: str) -> None:
+        """A seat cannot start, for a reason that every seat shares: all jobs, now and later, have failed."""
+        async with self._changed:
+            self._break(f"seat {seat} could not start: {reason}")
+            self._changed.notify_all()
+
+    async def next_job(self, seat: str, token: str, timeout: float) -> Job | None:
+        """The next job for a seat, or None when there was none within `timeout` seconds.
+
+        Raises:
+            ClosedError: the search has ended, or another life of the seat has begun.
+        """
+
+        def news() -> bool:
+            return bool(self._queue) or self._closed or self._superseded(seat, token)
+
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(news), timeout)
+            except TimeoutError:
+                return None
+            if self._closed or self._superseded(seat, token):
+                raise ClosedError(f"seat {seat} has no more work")
+            record = self._records[self._queue.popleft()]
+            record.state, record.seat, record.token = JobState.RUNNING, seat, token
+            return record.job
+
+    async def progress(self, job_id: str, token: str, step: int) -> None:
+        """Note how far a job is, for the display only."""
+        record = self._held(job_id, token)
+        if record is not None:
+            record.step = max(record.step, step)
+
+    async def report(self, job_id: str, token: str, report: Report) -> bool:
+        """Hand in a scored checkpoint; a step that was handed in before (by an earlier life) is not counted twice.
+
+        Returns:
+            True: go on. False: leave the job, nobody wants it from this seat any more.
+        """
+        async with self._changed:
+            record = self._held(job_id, token)
+            if record is None:
+                return False
+            if not record.reports or report.step > record.reports[-1].step:
+                record.reports.append(report)
+            record.step = max(record.step, report.step)
+            self._changed.notify_all()
+            return not record.pausing
+
+    async def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
+        """The seat has left the job: done, or failed with a reason. Without effect if the job is not this seat's."""
+        async with self._changed:
+            record = self._held(job_id, token)
+            if record is None:
+                return
+            record.state = JobState.FAILED if failure else JobState.STOPPED if record.pausing else JobState.FINISHED
+            record.reason = failure or record.pausing
+            self._changed.notify_all()
+
+    async def stop_requested(self, job_id: str, token: str) -> bool:
+        """Returns when the seat should leave the job: True if it should save the job's state before.
+
+        A job that is unknown, or waits for a seat, was this seat's before the dispatcher was restarted, and goes on.
+        """
+
+        def unwanted() -> bool:
+            record = self._held(job_id, token)
+            return self._closed or record is None or bool(record.pausing)
+
+        await self._wait(unwanted, None)
+        record = self._records.get(job_id)
+        return record is None or record.state is JobState.QUEUED or self._held(job_id, token) is not None
+
+    def _record(self, job_id: str) -> _Record:
+        try:
+            return self._records[job_id]
+        except KeyError:
+            raise UnknownJobError(f"job {job_id} is unknown; submit it again") from None
+
+    def _held(self, job_id: str, token: str) -> _Record | None:
+        record = self._records.get(job_id)
+        return record if record is not None and record.state is JobState.RUNNING and record.token == token else None
+
+    def _superseded(self, seat: str, token: str) -> bool:
+        # A dispatcher that was restarted knows no tokens yet: the caller's is as good as any.
+        return self._tokens.setdefault(seat, token) != token
+
+    def _break(self, reason: str) -> None:
+        self._broken = reason
+        for record in self._records.values():
+            if not record.status().ended:
+                record.state, record.reason = JobState.FAILED, reason
+        self._queue.clear()
+
+    def _lose(self, seat: str, reason: str) -> None:
+        for record in self._records.values():
+            if record.state is not JobState.RUNNING or record.seat != seat:
+                continue
+            record.losses.append(f"lost its worker after step {record.step}: {reason}")
+            record.seat = record.token = ""
+            if record.pausing:
+                record.state, record.reason = JobState.STOPPED, record.pausing
+            elif len(record.losses) >= self._tries:
+                record.state = JobState.FAILED
+                record.reason = (
+                    f"lost its worker {len(record.losses)} times, at last after step {record.step}: {reason}"
+                )
+            else:
+                record.state = JobState.QUEUED
+                self._queue.appendleft(record.job.id)
+
+    async def _wait(self, news: Callable[[], bool], timeout: float | None) -> None:
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(news), timeout)
+            except TimeoutError:
+                return

@@ -1,0 +1,203 @@
+"""The pool of seats: starts one Ray Train run a seat beside the dispatcher, and starts again what dies.
+
+Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies. A seat for which there is
+no room yet waits: its request is what an autoscaler starts a node for.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+import uuid
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.train
+from ray.exceptions import RayActorError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.callback import ControllerCallback
+
+from search.config.sections import SeatsConfig
+from search.workers.client import Dispatch
+from search.workers.worker import SeatSetup, serve
+from trainer.job.heap import heap_environment
+
+if TYPE_CHECKING:
+    from search.workers.setup import WorkbenchSetup
+
+logger = logging.getLogger(__name__)
+
+MAX_CONTROLLER_RESTARTS = 5
+
+HURRIED_SECONDS = 5.0
+"""How long a pool in a hurry waits for its seats, which may be in the middle of scoring."""
+INTRODUCTION_SECONDS = 5.0
+"""Between two times that a seat's controller makes itself known."""
+LEAVE_SECONDS = 1.0
+"""Between two looks at whether a seat that should leave is still alive."""
+
+
+class _LossCallback(UserCallback):
+    """Tells the dispatcher at once when a seat's worker died. Runs in the seat's Ray Train controller."""
+
+    def __init__(self, seat: str, dispatch: Dispatch) -> None:
+        self._seat = seat
+        self._dispatch = dispatch
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        rank, error = next(iter(worker_exceptions.items()), (0, None))
+        self._dispatch.seat_lost(self._seat, f"worker {rank}: {in_short(error)}")
+
+
+def in_short(error: Exception | None) -> str:
+    """The last line of an error, which after a traceback names it; of a dead process no more than that it has died."""
+    lines = str(error).strip().splitlines()
+    if error is None:
+        return "it died without an error"
+    if not lines:
+        return type(error).__name__
+    return lines[-1].partition(". Worker exit type")[0]
+
+
+class _Introduction(ControllerCallback):
+    """Tells the dispatcher which actor a seat's Ray Train controller is: `fit()` keeps it to itself.
+
+    Again and again, for a dispatcher that was started anew has forgotten it, and nobody else may come by for hours: the
+    seat may be waiting for its node.
+    """
+
+    def __init__(self, seat: str, dispatch: Dispatch) -> None:
+        self._seat = seat
+        self._dispatch = dispatch
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        controller = ray.get_runtime_context().current_actor
+        self._dispatch.seat_controller(self._seat, controller)
+        threading.Thread(target=self._repeat, args=(controller,), name="introduction", daemon=True).start()
+
+    def _repeat(self, controller: Any) -> None:
+        while True:
+            time.sleep(INTRODUCTION_SECONDS)
+            self._dispatch.seat_controller(self._seat, controller)
+
+
+class _AloneConfig(TorchConfig):
+    """For a seat of one worker: no process group, whose rendezvous would listen to all machines and ask no token."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend
+
+
+class Pool:
+    """Seats and their dispatcher, alive while the `with` block runs.
+
+    Args:
+        config: How many seats and what each may use.
+        workbench: What each worker loads.
+        folder: Folder for Ray's own files, shared by all nodes.
+        gpus: Whether the cluster's GPUs are used.
+        count: Number of seats.
+    """
+
+    def __init__(self, config: SeatsConfig, workbench: WorkbenchSetup, folder: Path, *, gpus: bool, count: int) -> None:
+        self._config = config
+        self._workbench = workbench
+        self._folder = folder
+        self._gpus = gpus
+        self.count = count
+        self.hurried = False
+        """Set it to leave the `with` block without waiting long; seats may then still be there."""
+        self.closed = False
+        """Whether all seats have left."""
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._lost = 0
+        # Daemons: a driver that fails must not be kept by a seat that waits for its node.
+        names = [f"seat-{index}" for index in range(count)]
+        self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
+        self.dispatch = Dispatch.start(config.tries)
+
+    def __enter__(self) -> Pool:
+        # Ray Train asks its workers for news this often; a dead worker is noticed no faster.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        # On a busy machine the imports of several workers take longer than Ray Train's minute.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        deadline = time.monotonic() + HURRIED_SECONDS if self.hurried else math.inf
+        # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: Ray
+        # Train would have it wait without end, and it has nothing to lose.
+        while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
+            self.dispatch.close()  # each time, for a dispatcher that was started anew has not heard of it
+            serving, controllers = self.dispatch.serving(), self.dispatch.controllers()
+            for thread in alive:
+                if thread.name not in serving and thread.name in controllers:
+                    ray.kill(controllers[thread.name])
+            alive[0].join(LEAVE_SECONDS)
+        self.closed = not alive
+
+    def _keep(self, name: str) -> None:
+        """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
+        try:
+            reason = self._serve(name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        if not reason or self._closing.is_set():
+            return
+        logger.error("%s is given up: %s", name, reason)
+        self.dispatch.seat_lost(name, reason)
+        with self._lock:
+            self._lost += 1
+            last = self._lost == self.count
+        if last:
+            self.dispatch.seat_broken(name, reason)
+
+    def _serve(self, name: str) -> str:
+        """Run one seat until the pool closes; why it cannot be kept, or an empty text."""
+        for _ in range(MAX_CONTROLLER_RESTARTS):
+            if self._closing.is_set():
+                return ""
+            try:
+                self._trainer(name).fit()
+                return ""  # The seat's worker left of its own accord: the dispatcher was closed or knows why.
+            except (RayActorError, ray.train.TrainingFailedError) as error:
+                if self._closing.is_set():
+                    return ""
+                logger.warning("%s: its controller died, starting it again (%s)", name, error)
+                self.dispatch.seat_lost(name, "the seat's controller died")
+        return f"its controller died {MAX_CONTROLLER_RESTARTS} times"
+
+    def _trainer(self, name: str) -> TorchTrainer:
+        config = self._config
+        resources = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self._gpus else {"CPU": float(config.threads)}
+        setup = SeatSetup(name=name, dispatch=self.dispatch, workbench=self._workbench)
+        callbacks: list[Any] = [_LossCallback(name, self.dispatch), _Introduction(name, self.dispatch)]
+        return TorchTrainer(
+            partial(serve, setup),
+            torch_config=_AloneConfig() if config.workers == 1 else TorchConfig("nccl" if self._gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=config.workers, use_gpu=self._gpus, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=f"{name}-{uuid.uuid4().hex[:8]}",
+                storage_path=str(self._folder),
+                failure_config=FailureConfig(max_failures=-1),
+                callbacks=callbacks,
+                worker_runtime_env={"env_vars": heap_environment()},  # type: ignore[call-arg]  # mypy sees Train V1's
+            ),
+        )

@@ -1,0 +1,313 @@
+"""The workbench: models, photos and judges, loaded once, on which one job after the other is done. Knows no Ray."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import torch.distributed
+from PIL import Image, ImageOps
+
+from evaluation.clip_score import ClipScorer
+from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
+from evaluation.faces import FaceModel
+from evaluation.generate import CudaMemory, ImageBatch, image_grid
+from evaluation.objective import appraise
+from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
+from search.config.run_layout import ANCHORS_FILE, STATE
+from search.storage.trial_record import Report
+from search.workers.checkpointing import Keeper, TakenUp, take_up
+from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
+from search.workers.second_judge import SecondJudge
+from search.workers.setup import WorkbenchSetup
+from search.workers.stopwatch import NO_EFFORT, Effort, Stopwatch
+from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
+from trainer.data.bucketed_cache import build_bucketed_cache
+from trainer.data.photos import CaptionedPhoto, open_photo, repeated
+from trainer.data.prior import build_prior_cache
+from trainer.data.views import Views
+from trainer.files import write_file, written_folder
+from trainer.job.job import TrainingJob
+from trainer.models.loading import choose_device, load_base_model, set_threads
+
+Send = Callable[[Report | None], bool]
+"""Takes a report (None from a worker that does not score); False: leave the job."""
+GoOn = Callable[[int], bool]
+"""Called with the step after every optimizer step; False: leave the job."""
+
+
+class Workbench:
+    """Does jobs. One a process, used by one thread.
+
+    Raises:
+        ValueError: a model or photo that cannot be used, by name.
+    """
+
+    def __init__(self, setup: WorkbenchSetup) -> None:
+        set_threads(setup.threads)
+        device = choose_device()
+        self._setup = setup
+        self._base = load_base_model(setup.model, device=device)
+        self._training, self._reference_cache = (
+            build_bucketed_cache(
+                photos,
+                self._base,
+                resolution=setup.resolution,
+                folder=setup.cache,
+                views=views,
+                buckets=setup.buckets,
+            )
+            for photos, views in ((repeated(setup.split.training), setup.views), (setup.split.reference, Views()))
+        )
+        self._prior = (
+            build_prior_cache(
+                setup.prior, setup.class_photos, self._base, resolution=setup.resolution, folder=setup.cache
+            )
+            if setup.prior is not None
+            else None
+        )
+        # In a seat of several workers only the first generates and judges.
+        self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        if not self._scores:
+            return
+        self._pipeline = self._base.pipeline()
+        face_model = FaceModel(setup.faces)
+        clip_scorer = ClipScorer(setup.clip, device)
+        self._evaluators = {
+            name: Evaluator(
+                prompt_set,
+                setup.trigger,
+                setup.generation,
+                face_model,
+                clip_scorer,
+                others=setup.other_sets.get(name),
+            )
+            for name, prompt_set in setup.prompt_sets.items()
+        }
+        self._person = know_person(
+            face_model, reference=self._photos(setup.split.reference), training=self._photos(setup.split.training)
+        )
+        # The homework compares with the photos as they are, not cropped to the model's square.
+        self._hw10_training = (
+            face_model.represent([_whole(photo.path) for photo in setup.split.training]) if setup.hw10 else []
+        )
+
+    def do(self, job: Job, *, report: Send, go_on: GoOn, keeps_state: Callable[[], bool] = lambda: False) -> None:
+        """Do one job to its end, or until `report` or `go_on` answers False.
+
+        Args:
+            job: What to do.
+            report: Is given every report.
+            go_on: Is asked after every optimizer step.
+            keeps_state: Is asked where `go_on` has answered False: whether the state of the training is saved, so that
+                it can go on later from there.
+
+        Raises:
+            TrainingDiverged: the loss left the finite numbers.
+            ValueError: the job cannot be done as asked.
+        """
+        match job:
+            case TrainJob():
+                self._train(job, report, go_on, keeps_state)
+            case ScoreJob():
+                report(self._score(job))
+            case AnchorJob():
+                report(self._anchor(job))
+            case JudgeJob():
+                report(self._second_judge.judge(job.folder) if self._scores else None)
+
+    @cached_property
+    def _second_judge(self) -> SecondJudge:
+        """Loaded at its first job: most of a search does without it."""
+        return SecondJudge(self._setup)
+
+    def _train(self, job: TrainJob, send: Send, go_on: GoOn, keeps_state: Callable[[], bool]) -> None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        if all(Report.find(job.folder / f"step-{step}") for step in job.score_at):
+            # Done in an earlier life, whose last words were lost.
+            for step in job.score_at:
+                if not send(self._saved_report(job, step)):
+                    return
+            return
+        taken = take_up(
+            job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
+        )
+        training, keeper, batch = taken.training, Keeper(job, leads=self._scores), self._image_batch()
+        try:
+            for step in job.score_at:
+                if step < training.step_count and not send(self._saved_report(job, step)):
+                    return
+            watch = Stopwatch(taken.spent)
+            while True:
+                step = training.step_count
+                if step in job.score_at:
+                    if not send(self._checkpoint(job, taken, keeper, batch, watch.read())):
+                        return
+                    watch = Stopwatch()
+                if step == job.score_at[-1]:
+                    break
+                training.step()
+                if not go_on(training.step_count):
+                    if keeps_state():
+                        keeper.keep(training, watch.read())
+                    return
+                if training.step_count not in job.score_at:
+                    keeper.keep_if_due(training, watch.read())
+        finally:
+            training.close()
+        shutil.rmtree(job.folder / STATE, ignore_errors=True)
+
+    def _saved_report(self, job: TrainJob, step: int) -> Report | None:
+        """What an earlier life of this job has reported already."""
+        return Report.read(job.folder / f"step-{step}") if self._scores else None
+
+    def _checkpoint(
+        self, job: TrainJob, taken: TakenUp, keeper: Keeper, batch: ImageBatch, spent: Effort
+    ) -> Report | None:
+        """Save first, then score: a worker lost while scoring costs no training."""
+        training = taken.training
+        folder = job.folder / f"step-{training.step_count}"
+        if self._scores and (known := Report.find(folder)) is not None:
+            return known
+        keeper.keep(training, spent)
+        watch = Stopwatch()
+        with training.evaluation_mode():
+            validation_loss = training.validation_loss(self._reference_cache)
+            if not self._scores:
+                return None
+            batch.stay_within(training.peak_memory)
+            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors, batch)
+        texts = {
+            "step": str(training.step_count),
+            TRIGGER_TEXT: self._setup.trigger,
+            BASE_TEXT: self._base.sha256,
+        }
+        with written_folder(folder) as temporary:
+            with training.evaluation_mode():  # where weights are averaged, the average is what was scored
+                save_adapter(training.adapter, temporary, metadata=texts)
+            report = self._report(
+                evaluation,
+                step=training.step_count,
+                folder=folder,
+                extra={VALIDATION_LOSS: validation_loss},
+                remarks=(*taken.remarks, *training.remarks, *batch.remarks),
+                training_effort=spent,
+                scoring_effort=watch.read(),
+            )
+            self._write(report, evaluation, temporary)
+        return report
+
+    def _score(self, job: ScoreJob) -> Report | None:
+        if not self._scores:
+            return None
+        watch, batch = Stopwatch(), self._image_batch()
+        evaluator = self._evaluators[job.prompt_set]
+        if job.prompts is not None:
+            evaluator = evaluator.of_first(job.prompts)
+        adapter = load_adapter(self._base, job.adapter)
+        try:
+            adapter.scale(job.strength)
+            evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
+        finally:
+            adapter.detach()
+        return self._finished(evaluation, job.folder, watch, batch)
+
+    def _anchor(self, job: AnchorJob) -> Report | None:
+        if not self._scores:
+            return None
+        watch, batch = Stopwatch(), self._image_batch()
+        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person, batch)
+        anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
+        report = self._finished(baseline, job.folder, watch, batch, extra=anchors)
+        text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
+        write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
+        return report
+
+    def _image_batch(self) -> ImageBatch:
+        """Of one job: what is learnt of memory holds for its rest."""
+        device = self._base.device
+        return ImageBatch(self._setup.generation.batch_size, CudaMemory(device) if device.type == "cuda" else None)
+
+    def _finished(
+        self,
+        evaluation: Evaluation,
+        folder: Path,
+        watch: Stopwatch,
+        batch: ImageBatch,
+        extra: Mapping[str, float] | None = None,
+    ) -> Report:
+        with written_folder(folder) as temporary:
+            report = self._report(
+                evaluation,
+                step=0,
+                folder=folder,
+                extra=extra or {},
+                remarks=tuple(batch.remarks),
+                scoring_effort=watch.read(),
+            )
+            self._write(report, evaluation, temporary)
+        return report
+
+    def _report(
+        self,
+        evaluation: Evaluation,
+        *,
+        step: int,
+        folder: Path,
+        extra: Mapping[str, float],
+        remarks: tuple[str, ...],
+        training_effort: Effort = NO_EFFORT,
+        scoring_effort: Effort,
+    ) -> Report:
+        metrics = evaluation.metrics()
+        appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
+        hw10 = {}
+        if self._hw10_training:
+            evaluator = next(iter(self._evaluators.values()))
+            hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
+        return Report(
+            step=step,
+            metrics={
+                **metrics,
+                OBJECTIVE: appraisal.objective,
+                SEARCH_VALUE: appraisal.search_value,
+                **extra,
+                **hw10,
+            },
+            rows=tuple(asdict(row) for row in evaluation.person.rows),
+            other_rows=tuple(asdict(row) for row in evaluation.others.rows),
+            unfit=appraisal.unfit,
+            remarks=remarks,
+            folder=folder,
+            training_seconds=training_effort.seconds,
+            scoring_seconds=scoring_effort.seconds,
+            training_cpu_seconds=training_effort.cpu_seconds,
+            scoring_cpu_seconds=scoring_effort.cpu_seconds,
+        )
+
+    def _write(self, report: Report, evaluation: Evaluation, folder: Path) -> None:
+        _write_sheet(evaluation.person, folder / "grid.png")
+        if evaluation.others.images:
+            _write_sheet(evaluation.others, folder / "others.png")
+        report.write(folder)
+
+    def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
+        """Photos by file name, as generated images are: cut as for training, at the same size."""
+        side = self._setup.generation.resolution
+        return {photo.path.name: open_photo(photo.path, side, photo.crop) for photo in photos}
+
+
+def _write_sheet(measurement: Measurement, path: Path) -> None:
+    """A line a prompt, a column a seed."""
+    prompts = len({row.prompt_index for row in measurement.rows})
+    sheet = image_grid(measurement.images, columns=len(measurement.images) // prompts)
+    write_file(path, lambda temporary: sheet.save(temporary, "PNG"))
+
+
+def _whole(path: Path) -> Image.Image:
+    with Image.open(path) as photo:
+        return ImageOps.exif_transpose(photo).convert("RGB")

@@ -1,0 +1,82 @@
+"""The second judge at a seat: another face model that looks at images which exist already. Knows no Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evaluation.faces import FaceModel, distances, mean_pairwise_distance
+from evaluation.generate import grid_images
+from evaluation.scores import FACE_DISTANCE, FACELESS, FACELESS_RATE
+from search.storage.trial_record import Report
+from search.workers.setup import WorkbenchSetup
+from trainer.data.photos import open_photo
+
+
+class SecondJudge:
+    """A face model and the reference photos as it sees them, loaded once a seat.
+
+    Raises:
+        ValueError: the search has no second judge, its models cannot be loaded (`FaceModelError`), or it finds no face
+            in some reference photos.
+    """
+
+    def __init__(self, setup: WorkbenchSetup) -> None:
+        if setup.second_judge is None:
+            raise ValueError("this search has no second judge; set evaluation.second_judge")
+        self._model = FaceModel(setup.second_judge)
+        photos = [open_photo(photo.path, setup.generation.resolution, photo.crop) for photo in setup.split.reference]
+        faces = self._model.embed(photos)
+        without = [photo.path.name for photo, face in zip(setup.split.reference, faces, strict=True) if face is None]
+        if without:
+            raise ValueError(
+                f"{setup.second_judge.name} finds no face in the reference photos {', '.join(without)}; remove or "
+                "replace them, or choose another detector"
+            )
+        self._reference = np.stack([face.embedding for face in faces if face is not None])
+
+    def judge(self, folder: Path) -> Report:
+        """Measure the images of a report's sheet.
+
+        Args:
+            folder: Holds the report and its `grid.png`, a line a prompt and a column a seed.
+
+        Returns:
+            A report with a row an image, in the first report's order: `prompt_index`, `seed`, `face_found`,
+            `face_distance`, `nearest_distance` and `face_confidence`, as in `evaluation.scores.ImageRow`. Among the
+            metrics is `real_distance`, of the reference photos to each other.
+
+        Raises:
+            ValueError: the sheet cannot be read or does not fit its report.
+        """
+        try:
+            first = Report.read(folder)
+            with Image.open(folder / "grid.png") as sheet:
+                lines = len({row["prompt_index"] for row in first.rows})
+                images = grid_images(sheet.convert("RGB"), rows=lines, columns=len(first.rows) // lines)
+        except OSError as error:
+            raise ValueError(f"the images of {folder} cannot be read: {error}") from error
+        rows = []
+        for row, face in zip(first.rows, self._model.embed(images), strict=True):
+            to_reference = None if face is None else distances(face.embedding[None, :], self._reference)
+            rows.append(
+                {
+                    "prompt_index": row["prompt_index"],
+                    "seed": row["seed"],
+                    "face_found": face is not None,
+                    "face_distance": None if to_reference is None else float(to_reference.mean()),
+                    "nearest_distance": None if to_reference is None else float(to_reference.min()),
+                    "face_confidence": None if face is None else face.confidence,
+                }
+            )
+        found = [row["face_distance"] for row in rows if row["face_distance"] is not None]
+        metrics = {
+            "real_distance": mean_pairwise_distance(self._reference),
+            FACELESS: float(len(rows) - len(found)),
+            FACELESS_RATE: 1.0 - len(found) / len(rows),
+        }
+        if found:
+            metrics[FACE_DISTANCE] = float(np.mean(found))
+        return Report(step=first.step, metrics=metrics, rows=tuple(rows), folder=folder)

@@ -1,0 +1,156 @@
+"""A seat: one long-lived Ray Train run whose worker loads the models once and then serves one job after the other.
+
+The loop below runs in every worker of the seat. With several workers a seat, rank 0 talks to the dispatcher and tells
+the others what to do; a worker that fails takes its group down, and Ray Train starts the group again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ray.train
+
+from search.storage.trial_record import Report
+from search.workers.client import Dispatch
+from search.workers.dispatcher import ClosedError
+from search.workers.jobs import Job
+
+if TYPE_CHECKING:
+    from search.workers.runner import Workbench
+    from search.workers.setup import WorkbenchSetup
+
+POLL_SECONDS = 10.0
+PROGRESS_SECONDS = 0.5
+
+Shared = TypeVar("Shared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeatSetup:
+    """What a seat's workers need to begin."""
+
+    name: str
+    dispatch: Dispatch
+    workbench: WorkbenchSetup
+
+
+def serve(setup: SeatSetup) -> None:
+    """Serve jobs until the dispatcher closes. The per-worker function of a seat's `TorchTrainer`."""
+    from search.workers.runner import Workbench
+
+    leads = ray.train.get_context().get_world_rank() == 0
+    token = uuid.uuid4().hex
+    workbench, failure = None, ""
+    try:
+        workbench = Workbench(setup.workbench)
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    # All workers of the seat leave together, or those that loaded well would wait for the others for ever.
+    if failure := any_failure(failure):
+        # What cannot be loaded here can be loaded nowhere: starting again would not help.
+        if leads:
+            setup.dispatch.seat_broken(setup.name, failure)
+        return
+    assert workbench is not None
+    if leads:
+        setup.dispatch.seat_started(setup.name, token)
+    while True:
+        try:
+            job = share(lambda: setup.dispatch.next_job(setup.name, token, POLL_SECONDS), leads=leads)
+        except ClosedError:
+            return
+        if job is not None:
+            _Service(setup.dispatch, token, job, leads=leads).run(workbench)
+
+
+def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
+    """What `value` gives in the leading worker, in every worker of the seat; its `ClosedError` likewise."""
+    import torch.distributed
+
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return value()
+    box: list[Any] = [None]
+    if leads:
+        try:
+            box = [value()]
+        except ClosedError as error:
+            box = [error]
+    torch.distributed.broadcast_object_list(box, src=0)
+    if isinstance(box[0], ClosedError):
+        raise box[0]
+    shared: Shared = box[0]
+    return shared
+
+
+def any_failure(failure: str) -> str:
+    """The first failure among the workers of the seat, each of which gives its own; empty if none has one."""
+    import torch.distributed
+
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return failure
+    failures: list[Any] = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(failures, failure)
+    return next((text for text in failures if text), "")
+
+
+def _made(report: Report | None) -> Report:
+    assert report is not None, "the leading worker scores every checkpoint"
+    return report
+
+
+class _Service:
+    """One job at one seat: passes reports on, and the wish to stop back."""
+
+    def __init__(self, dispatch: Dispatch, token: str, job: Job, *, leads: bool) -> None:
+        self._dispatch = dispatch
+        self._token = token
+        self._job = job
+        self._leads = leads
+        self._stop = dispatch.stop_requested(job.id, token) if leads else None
+        self._progress_due = 0.0
+
+    def run(self, workbench: Workbench) -> None:
+        from trainer.job.job import TrainingDiverged
+        from trainer.job.memory import OutOfMemory, is_out_of_memory
+        from trainer.storage import StorageError
+
+        failure = ""
+        try:
+            workbench.do(self._job, report=self._report, go_on=self._go_on, keeps_state=self._keeps_state)
+        except (TrainingDiverged, OutOfMemory) as error:
+            # Every worker of the seat computes the same loss and knows of the others' memory: all leave the job here.
+            failure = f"{type(error).__name__}: {error}"
+        except (ValueError, RuntimeError, MemoryError, StorageError) as error:
+            # Only the leading worker generates, judges and writes: the others would wait for it. Ray Train starts all
+            # again.
+            told = isinstance(error, ValueError | StorageError) or is_out_of_memory(error)
+            if not told or ray.train.get_context().get_world_size() > 1:
+                raise
+            failure = f"{type(error).__name__}: {error}"
+        if self._leads:
+            self._dispatch.finish(self._job.id, self._token, failure=failure)
+
+    def _report(self, report: Report | None) -> bool:
+        return share(lambda: self._dispatch.report(self._job.id, self._token, _made(report)), leads=self._leads)
+
+    def _go_on(self, step: int) -> bool:
+        def wanted() -> bool:
+            now = time.monotonic()
+            if now >= self._progress_due:
+                self._progress_due = now + PROGRESS_SECONDS
+                self._dispatch.progress(self._job.id, self._token, step)
+            assert self._stop is not None, "only the leading worker asks"
+            return not self._stop.made
+
+        return share(wanted, leads=self._leads)
+
+    def _keeps_state(self) -> bool:
+        def asked() -> bool:
+            assert self._stop is not None, "only the leading worker asks"
+            return self._stop.keeps_state
+
+        return share(asked, leads=self._leads)

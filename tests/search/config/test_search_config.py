@@ -1,0 +1,305 @@
+"""The configuration file: what is refused, how it is told, and what is resolved."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.config import FaceConfig, PromptSet
+from evaluation.scores import METRICS
+from search.config.prompts import read_prompts
+from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
+from search.config.space import clip
+from search.workers.setup import WorkbenchSetup
+from trainer.data.buckets import AspectBuckets
+from trainer.data.photos import PhotoSplit
+from trainer.data.prior_config import PriorConfig
+from trainer.data.views import Views
+
+Write = Callable[[dict[str, Any]], Path]
+
+
+def test_a_file_is_read_resolved_and_read_back_from_what_a_run_keeps(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    config = load_config(write_config(document))
+    assert config.model == str(tmp_path / "base")
+    assert config.photos.folder == tmp_path / "photos"
+    assert config.evaluation.prompts == tmp_path / "validation.txt"
+    again = tmp_path / "elsewhere" / "search.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_config(config), "utf-8")
+    assert load_config(again) == config
+
+
+def test_class_images_are_read_resolved_and_read_back(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "men").mkdir()
+    document["photos"]["prior"] = {"prompt": "a photo of a man", "folder": "men"}
+    document["space"]["prior_loss_weight"] = {"low": 0, "high": 2.0}
+    config = load_config(write_config(document))
+    assert config.photos.prior == PriorConfig(prompt="a photo of a man", folder=tmp_path / "men")
+    assert config.training_config({"prior_loss_weight": 0.5}, seed=0).prior_loss_weight == 0.5
+    again = tmp_path / "elsewhere" / "search.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_config(config), "utf-8")
+    assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "buckets"),
+    [
+        (True, AspectBuckets(step=64, maximum_ratio=2)),
+        ({"step": 8}, AspectBuckets(step=8)),
+        ({"maximum_ratio": 1.5}, AspectBuckets(maximum_ratio=1.5)),
+        (False, None),
+        (None, None),
+    ],
+)
+def test_buckets_are_switched_or_described(
+    setting: object, buckets: AspectBuckets | None, document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    document["photos"]["buckets"] = setting
+    document["training"] = {"resolution": 128}
+    config = load_config(write_config(document))
+    assert config.photos.buckets == buckets
+    assert WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), {}, {}).buckets == buckets
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_config(config), "utf-8")
+    assert load_config(again, ["photos.buckets=false"]).photos.buckets is None
+    assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (("photos", "prior", "promt"), "promt: there is no such key; did you mean 'prompt'?"),
+        (("trails",), "trails: there is no such key; did you mean 'trials'?"),
+        (("training", "bach_size"), "training.bach_size: there is no such key; did you mean 'batch_size'?"),
+        (("evaluation", "sedes"), "evaluation.sedes: there is no such key; did you mean 'seeds'?"),
+        (("evaluation", "second_judge", "detecter"), "detecter: there is no such key; did you mean 'detector'?"),
+        (("evaluation", "generation", "stesp"), "stesp: there is no such key; did you mean 'steps'?"),
+        (("space", "rank", "valeus"), "valeus: there is no such key; did you mean 'values'?"),
+        (("photos", "buckets", "stepp"), "photos.buckets.stepp: there is no such key; did you mean 'step'?"),
+        (("space", "rnk"), "'rnk' is not a training setting; did you mean 'rank'?"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(
+    place: tuple[str, ...], message: str, document: dict[str, Any], write_config: Write
+) -> None:
+    inner = document
+    for key in place[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[place[-1]] = {"low": 1, "high": 2} if place[0] == "space" and len(place) == 2 else 3
+    with pytest.raises(ConfigurationError) as error:
+        load_config(write_config(document))
+    assert message in str(error.value)
+
+
+def test_all_problems_are_told_together(document: dict[str, Any], write_config: Write) -> None:
+    document["trials"] = 0
+    document["final"]["confidence"] = 2
+    del document["photos"]["folder"]
+    with pytest.raises(ConfigurationError) as error:
+        load_config(write_config(document))
+    for place in ("trials", "final.confidence", "photos.folder: this key is missing"):
+        assert place in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
+        ({"photos": {"folder": "photos", "caption_template": " "}}, r"photos.caption_template"),
+        ({"photos": {"folder": "photos", "maximum_pixels": 200_000_000}}, r"photos.maximum_pixels"),
+        ({"photos": {"folder": "photos", "buckets": {"step": 12}}}, r"step is 12; it must be a multiple of 8"),
+        (
+            {"photos": {"folder": "photos", "buckets": True, "face_crop": 2}},
+            r"face_crop is 2.0 and cuts squares, so all buckets but one would be empty; leave out face_crop or buckets",
+        ),
+        (
+            {"photos": {"folder": "photos", "buckets": True}, "training": {"resolution": 48}},
+            r"photos.buckets has a step of 64 pixels, more than training.resolution, which is 48; set a step",
+        ),
+        ({"model": "./nowhere"}, "neither a folder"),
+        ({"name": "../escape"}, "name"),
+        ({"training": {"rank": 0}}, "rank is 0"),
+        ({"space": {}}, "space"),
+        ({"model": "photos/sd15"}, "'photos/sd15' is neither a folder"),
+        ({"model": "photos"}, "'photos' holds no model_index.json"),
+        ({"space": {"steps": {"low": 0, "high": 100}}}, r"space.steps may draw 0: steps is 0"),
+        ({"space": {"rank": {"values": [4, 2048]}}}, r"space.rank may draw 2048: rank is 2048"),
+        ({"space": {"rank": {"low": 4, "high": 64, "log": True}}}, r"space.rank may draw 4.0: .* whole number"),
+        ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space.alpha may draw 'a'"),
+        ({"space": {"dropout": {"low": 0, "high": 1}}}, r"space.dropout may draw 1"),
+        (
+            {
+                "training": {"text_encoder_learning_rate": 0.1},
+                "space": {"optimizer": {"values": ["prodigy", "adamw"]}, "learning_rate": {"values": [0.1, 1e-3]}},
+            },
+            r"space.optimizer may draw 'prodigy'.*text_encoder_learning_rate is 0.1, but Prodigy finds one rate",
+        ),
+        ({"training": {"adapter": "loha"}}, r"adapter is 'loha', whose file diffusers' pipelines do not load"),
+        (
+            {"space": {"adapter": {"values": ["lora", "lokr"]}}},
+            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', 'dora'",
+        ),
+        ({"space": {"rank_pattern": {"values": [1, 2]}}}, r"'rank_pattern' cannot vary: a space draws single values"),
+        (
+            {"training": {"lr_warmup_steps": 60}, "space": {"steps": {"low": 50, "high": 150}}},
+            r"space.steps may draw 50: lr_warmup_steps is 60",
+        ),
+        ({"space": {"resolution": {"values": [64, 128]}}}, "'resolution' cannot vary: the photos are encoded once"),
+        ({"space": {"seed": {"low": 0, "high": 9}}}, "'seed' cannot vary: every trial has a seed of its own"),
+        ({"training": {"prior_loss_weight": 1}}, "prior_loss_weight is 1.0, but there are no class images"),
+        (
+            {"space": {"prior_loss_weight": {"values": [0, 0.5]}}},
+            "prior_loss_weight is 0.5, but there are no class images; give photos.prior a prompt",
+        ),
+        ({"photos": {"folder": "photos", "prior": {"prompt": "a man"}}}, "set training.prior_loss_weight"),
+        ({"photos": {"folder": "photos", "prior": {"prompt": "a man", "images": 0}}}, "photos.prior: images is 0"),
+        (
+            {
+                "photos": {"folder": "photos", "prior": {"prompt": "a man", "folder": "men"}},
+                "training": {"prior_loss_weight": 1},
+            },
+            "men is not a folder",
+        ),
+        ({"seats": {"gpus_per_worker": 0}}, "seats.gpus_per_worker"),
+        ({"first_trials": [{"dropout": 0.1}]}, "first_trials names 'dropout'"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_before_anything_starts(
+    change: dict[str, Any], message: str, document: dict[str, Any], write_config: Write
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_config(write_config({**document, **change}))
+
+
+def test_a_second_judge_is_another_than_the_first(document: dict[str, Any], write_config: Write) -> None:
+    document["evaluation"] |= {"faces": {"detector": "dlib"}, "second_judge": {"detector": "dlib"}}
+    message = (
+        r"evaluation: second_judge is the same as faces \(GhostFaceNet with dlib\).*another recognizer or detector"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        load_config(write_config(document))
+    document["evaluation"]["second_judge"] = {"recognizer": "Dlib", "detector": "dlib"}
+    config = load_config(write_config(document))
+    assert config.evaluation.second_judge == FaceConfig(recognizer="Dlib", detector="dlib")
+    del document["evaluation"]["second_judge"]
+    assert load_config(write_config(document)).evaluation.second_judge is None
+
+
+def test_a_file_that_is_not_utf8_is_named(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:
+    path = write_config(document)
+    (tmp_path / "final.txt").write_bytes("a photo of {trigger}, überrascht".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"final.txt is not UTF-8"):
+        read_prompts(tmp_path / "final.txt")
+    path.write_bytes(b"name: \xfc")
+    with pytest.raises(ConfigurationError, match="is not UTF-8"):
+        load_config(path)
+
+
+def test_a_password_is_not_written_down(document: dict[str, Any], write_config: Write) -> None:
+    document["tracking"] = {"uri": "postgresql://user:s3cret@host/db"}
+    written = dump_config(load_config(write_config(document)))
+    assert "s3cret" not in written
+    assert "postgresql://user@host/db" in written
+    assert without_password("sqlite:////tmp/a:b@c/mlflow.db") == "sqlite:////tmp/a:b@c/mlflow.db"
+    assert without_password("http://host:5000") == "http://host:5000"
+
+
+def test_numbers_may_be_written_as_people_write_them(
+    document: dict[str, Any], tmp_path: Path, write_config: Write
+) -> None:
+    path = write_config(document)
+    path.write_text(path.read_text("utf-8").replace("1.0e-05", "1e-5"), "utf-8")
+    assert "1e-5" in path.read_text("utf-8")
+    dimension = load_config(path).space["learning_rate"]
+    assert dimension.model_dump() == {"low": 1e-5, "high": 1e-2, "log": True}
+
+
+def test_overrides(document: dict[str, Any], write_config: Write) -> None:
+    path = write_config(document)
+    config = load_config(path, ["trials=7", "evaluation.every=25", "stopping.enabled=false", "training.alpha=3e-1"])
+    assert (config.trials, config.evaluation.every, config.stopping.enabled) == (7, 25, False)
+    assert config.training.alpha == 0.3
+    with pytest.raises(ConfigurationError, match="must read key=value"):
+        load_config(path, ["trials"])
+    with pytest.raises(ConfigurationError, match="did you mean 'trials'"):
+        load_config(path, ["trias=7"])
+
+
+def test_the_mode_of_the_objective_can_be_set_from_the_command_line(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    path = write_config(document)
+    place = "evaluation.objective"
+    config = load_config(path, [f"{place}.mode=pareto", f"{place}.minimum_likeness=0.6"])
+    assert (config.evaluation.objective.mode, config.evaluation.objective.minimum_likeness) == ("pareto", 0.6)
+    assert config.sampler.name == "tpe", "learning curves, the default, know one objective"
+    with pytest.raises(ConfigurationError, match=r"sampler\.name is learning_curves.*; give tpe"):
+        load_config(path, [f"{place}.mode=pareto", "sampler.name=learning_curves"])
+    (tmp_path / "again.yaml").write_text(dump_config(config), "utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+    for override, message in (
+        ("minimum_likeness=0.6", f"{place}: minimum_likeness is 0.6, but mode is 'weighted'.*set mode to pareto"),
+        ("mode=pareot", f"{place}.mode: .*'weighted' or 'pareto'"),
+        ("maximum_faceless_rate=2", f"{place}: maximum_faceless_rate is 2.0; give a number from 0.0 to 1.0"),
+        ("minimum_likness=0.6", f"{place}.minimum_likness: there is no such key; did you mean 'minimum_likeness'"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            load_config(path, [f"{place}.{override}"])
+
+
+def test_the_first_trial_is_the_homeworks_within_the_space(document: dict[str, Any], write_config: Write) -> None:
+    config = load_config(write_config(document))
+    assert config.first_trials == (HOMEWORK,)
+    params = clip(config.space, HOMEWORK)
+    assert params == {"learning_rate": 1e-4, "rank": 16, "alpha": 16, "steps": 150}
+    training = config.training_config(params, seed=3)
+    assert (training.learning_rate, training.rank, training.seed, training.batch_size) == (1e-4, 16, 3, 2)
+
+
+def test_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("# comment\n\n a cat \na dog\n")
+    assert read_prompts(path) == ("a cat", "a dog")
+    path.write_text("# nothing\n")
+    with pytest.raises(ConfigurationError, match="holds no prompt"):
+        read_prompts(path)
+    path.write_text("a cat\na dog\na cat\n")
+    with pytest.raises(ConfigurationError, match="'a cat'"):
+        read_prompts(path)
+
+
+def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
+    (tmp_path / "photos").mkdir()
+    for name in ("validation.txt", "final.txt"):
+        (tmp_path / name).write_text("a photo of {trigger}\n")
+    (tmp_path / "my.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0])
+    config = load_config(tmp_path / "my.yaml")
+    assert config.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert config.training_config({}, seed=0).lr_warmup_steps == 100
+
+
+def test_the_readme_names_metrics_that_exist() -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
+    table = readme.split("| metric | meaning | better |")[1].split("\n\n")[0]
+    named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert len(named) >= 7
+    assert set(named) <= set(METRICS)
+
+
+def test_photos_are_encoded_in_every_form_that_some_trial_may_show(
+    document: dict[str, Any], write_config: Write
+) -> None:
+    document["training"]["caption_dropout"] = 0.1
+    document["space"]["horizontal_flip"] = {"values": [0.0, 0.5]}
+    config = load_config(write_config(document))
+    prompts = {"validation": PromptSet(prompts=("a man",), seeds=(1,))}
+    setup = WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), prompts, {})  # type: ignore[arg-type]
+    assert setup.views == Views(mirrored=True, empty_caption=True)

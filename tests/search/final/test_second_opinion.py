@@ -1,0 +1,297 @@
+"""The second judge's opinion: by hand, with a scripted dispatcher in place of seats."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.config import FaceConfig, ObjectiveConfig
+from evaluation.scores import Anchors
+from search.config.search_config import load_config
+from search.final.decision import Decision
+from search.final.final import Final, Finalist, Verdict
+from search.final.second_judging import SecondJudging
+from search.final.second_opinion import NoOpinion, SecondOpinion, rank_correlation
+from search.storage.trial_record import JobState, Report, TrialRecord
+from search.workers.client import Dispatch, JobFailedError
+from search.workers.dispatcher import UnknownJobError
+from search.workers.jobs import Job, JobStatus, JudgeJob
+
+JUDGE = FaceConfig(recognizer="Dlib", detector="opencv")
+REAL_DISTANCE = 0.5
+BASE = [1.0, 1.0]
+"""What the judge sees of the untuned model: its likeness of a distance d is (1 - d) / 0.5."""
+
+
+class ScriptedJudge(Dispatch):
+    """Stands for the dispatcher and a seat with the second judge: answers with given distances, by folder."""
+
+    def __init__(self, distances: Mapping[str, Sequence[float | None]], *, forgets: int = 0) -> None:
+        super().__init__(handle=None)
+        for name, value in {"distances": distances, "jobs": [], "times": [forgets]}.items():
+            object.__setattr__(self, name, value)
+
+    distances: Mapping[str, Sequence[float | None]]
+    jobs: list[JudgeJob]
+    times: list[int]
+    """How often it still has forgotten everything."""
+
+    def submit(self, job: Job) -> None:
+        assert isinstance(job, JudgeJob)
+        self.jobs.append(job)
+
+    def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
+        if self.times[0]:
+            self.times[0] -= 1
+            raise UnknownJobError(f"job {job_id} is unknown; submit it again")
+        folder = str(next(job for job in self.jobs if job.id == job_id).folder)
+        if folder not in self.distances:
+            return JobStatus(id=job_id, state=JobState.FAILED, reason="FaceModelError: out of memory")
+        found = [distance for distance in self.distances[folder] if distance is not None]
+        metrics = {"real_distance": REAL_DISTANCE} | ({"face_distance": sum(found) / len(found)} if found else {})
+        rows = tuple(
+            {"prompt_index": n, "seed": 1, "face_found": d is not None, "face_distance": d}
+            for n, d in enumerate(self.distances[folder])
+        )
+        report = Report(step=0, metrics=metrics, rows=rows, folder=Path(folder))
+        return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
+
+    @property
+    def submitted(self) -> list[str]:
+        """Folders, in order."""
+        return [str(job.folder) for job in self.jobs]
+
+
+def report(folder: str, likeness: float, objective: float, *, images: int = 2) -> Report:
+    """As the first judge scored it; its images all have a face for it."""
+    rows = tuple(
+        {"prompt_index": n, "seed": 1, "face_found": True, "face_distance": 0.7, "clip_score": 30.0}
+        for n in range(images)
+    )
+    anchors = {"base_distance": 0.9, "real_distance": 0.5, "base_clip_score": 30.0}
+    metrics = {"likeness": likeness, "objective": objective, "search_value": objective, "faceless_rate": 0.0, **anchors}
+    return Report(step=100, metrics=metrics, rows=rows, folder=Path(folder))
+
+
+def trial(name: str, likeness: float) -> TrialRecord:
+    record = TrialRecord(id=name, params={}, steps=100)
+    record.add(report(name, likeness, 0.3 + 0.5 * likeness))
+    return record
+
+
+RECORDS = [trial("000", 0.1), trial("001", 0.6), trial("002", 0.5), TrialRecord(id="003", params={}, steps=100)]
+
+
+def final(*names: str) -> Final:
+    """The trials in the final, the first of them the champion. Every image has likeness 0.5 and objective 0.55."""
+    finalists = tuple(
+        Finalist(
+            record=next(record for record in RECORDS if record.id == name),
+            candidate=report(name, 0.5, 0.55),
+            final=report(f"final/{name}", 0.5, 0.55),
+            retrained=(),
+            intervals={},
+            across_seeds={},
+        )
+        for name in names
+    )
+    return Final(
+        base=report("final/base", 0.0, 0.3),
+        finalists=finalists,
+        champion=finalists[0],
+        decision=Decision(winner=names[0], standings=(), tied=(), reason="the highest objective"),
+        verdict=Verdict.TIE,
+        difference=None,
+    )
+
+
+def judging(dispatch: ScriptedJudge) -> SecondJudging:
+    return SecondJudging(
+        dispatch=dispatch,
+        judge=JUDGE,
+        anchors=Anchors(base_distance=1.0, real_distance=REAL_DISTANCE, base_clip_score=30.0),
+        objective=ObjectiveConfig(),
+        confidence=0.95,
+        seed=0,
+    )
+
+
+SEEN: Mapping[str, Sequence[float | None]] = {
+    "000": [1.0, 0.9],
+    "001": [0.5, None],
+    "002": [0.7, 0.8],
+    "final/base": BASE,
+    "final/001": [0.6, 0.8],
+    "final/002": [0.7, None],
+}
+
+
+def test_likeness_is_between_the_judges_own_anchors_and_without_a_face_0() -> None:
+    dispatch = ScriptedJudge(SEEN)
+    opinion = judging(dispatch).opinion(RECORDS, final("001", "002"))
+    assert isinstance(opinion, SecondOpinion)
+    assert dispatch.submitted == ["000", "001", "002", "final/base", "final/001", "final/002"]
+    assert opinion.trials == pytest.approx({"000": 0.1, "001": 0.5, "002": 0.5}), "003 was never scored"
+    first, second = opinion.finalists
+    assert (first.trial, second.trial) == ("001", "002")
+    # (0.8 + 0.4) / 2 in place of 0.5, which weighs 0.5, beside a fidelity of 1, which weighs 0.3; and (0.6 + 0) / 2.
+    assert (first.likeness.mean, second.likeness.mean) == pytest.approx((0.6, 0.3))
+    assert (first.objective, second.objective) == pytest.approx((0.6, 0.45))
+    assert (first.likeness.lower, first.likeness.upper) == pytest.approx((0.4, 0.8)), "of two images"
+    assert opinion.agrees
+    assert opinion.lead is None
+
+
+def test_agreement_is_told_with_the_rank_correlation() -> None:
+    opinion = judging(ScriptedJudge(SEEN)).opinion(RECORDS, final("001", "002"))
+    assert isinstance(opinion, SecondOpinion)
+    # Of the three pairs of trials two stand in the same order for both and one ties for the second judge:
+    # tau-b = 2 / sqrt(3 x 2); ranks 1, 3, 2 and 1, 2.5, 2.5: rho = 1.5 / sqrt(2 x 1.5).
+    assert opinion.correlation.kendall == pytest.approx(2 / 6**0.5)
+    assert opinion.correlation.spearman == pytest.approx(0.75**0.5)
+    assert opinion.line == (
+        "second judge Dlib with opencv: agrees (rank correlation over 3 trials: tau 0.82, rho 0.87)"
+    )
+    assert opinion.as_metrics() == {
+        "second_judge_kendall": opinion.correlation.kendall,
+        "second_judge_spearman": opinion.correlation.spearman,
+        "second_judge_agrees": 1.0,
+    }
+
+
+def test_a_judge_who_disagrees_warns_and_overrules_nobody() -> None:
+    outcome = final("002", "001")
+    opinion = judging(ScriptedJudge(SEEN)).opinion(RECORDS, outcome)
+    assert isinstance(opinion, SecondOpinion)
+    assert outcome.champion.record.id == "002", "as it was"
+    assert not opinion.agrees
+    assert opinion.line.startswith(
+        "warning: second judge Dlib with opencv: disagrees: it prefers trial 001 by 0.150 of objective (rank"
+    )
+    entry = opinion.as_result()
+    assert (entry["agrees"], entry["prefers"]) == (False, "001")
+    # Image by image 0.5 x (0.8 - 0.6) and 0.5 x (0.4 - 0).
+    assert entry["lead"] == pytest.approx({"lower": 0.1, "mean": 0.15, "upper": 0.2})
+    assert [(finalist["trial"], finalist["likeness"]) for finalist in entry["finalists"]] == [
+        ("002", pytest.approx(0.3)),
+        ("001", pytest.approx(0.6)),
+    ]
+
+
+def test_a_preference_that_the_images_do_not_bear_out_is_no_disagreement() -> None:
+    # Likeness 0.9 and 0.28 against 0.8 and 0.4: 0.05 behind on one image, 0.06 ahead on the other.
+    opinion = judging(ScriptedJudge({**SEEN, "final/002": [0.55, 0.86]})).opinion(RECORDS, final("002", "001"))
+    assert isinstance(opinion, SecondOpinion)
+    assert (opinion.prefers, opinion.agrees) == ("001", True)
+    assert opinion.line.startswith(
+        "second judge Dlib with opencv: agrees, though it prefers trial 001 by 0.005 of objective, which is within the "
+        "noise of these images (rank"
+    )
+
+
+def test_among_equals_the_champion_comes_first() -> None:
+    opinion = judging(ScriptedJudge({**SEEN, "final/002": [0.6, 0.8]})).opinion(RECORDS, final("002", "001"))
+    assert isinstance(opinion, SecondOpinion)
+    assert opinion.prefers == "002"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("final/002", "job second-judge-final-002 failed: FaceModelError: out of memory"),
+        ("001", "job second-judge-trial-001 failed: FaceModelError: out of memory"),
+        ({"final/base": [None, None]}, "it finds no face in the untuned model's 2 images"),
+        ({"final/base": [0.51, 0.51]}, "likeness needs a gap of at least 0.02"),
+    ],
+)
+def test_a_judge_who_fails_at_the_end_has_no_opinion_and_costs_nothing(
+    change: str | dict[str, list[float | None]], reason: str
+) -> None:
+    seen = dict(SEEN)
+    if isinstance(change, str):
+        del seen[change]
+    else:
+        seen |= change
+    outcome = final("001", "002")
+    opinion = judging(ScriptedJudge(seen)).opinion(RECORDS, outcome)
+    assert isinstance(opinion, NoOpinion)
+    assert reason in opinion.reason
+    assert outcome.champion.record.id == "001"
+    assert opinion.line == f"second judge Dlib with opencv: no second opinion: {opinion.reason}"
+    entry = opinion.as_result()
+    heard = judging(ScriptedJudge(SEEN)).opinion(RECORDS, outcome).as_result()
+    assert entry.keys() == heard.keys(), "one shape, whatever happened"
+    assert (entry["agrees"], entry["prefers"], entry["trials"], entry["reason"]) == (None, None, {}, opinion.reason)
+    assert json.loads(json.dumps(entry, allow_nan=False)) == entry
+
+
+def test_a_dispatcher_that_was_restarted_is_asked_again() -> None:
+    dispatch = ScriptedJudge(SEEN, forgets=2)
+    assert isinstance(judging(dispatch).opinion(RECORDS, final("001", "002")), SecondOpinion)
+    assert dispatch.submitted[-2:] == ["000", "000"]
+
+
+def test_the_search_begins_with_its_anchors_or_not_at_all(
+    document: dict[str, Any], write_config: Callable[[dict[str, Any]], Path]
+) -> None:
+    def begin(*seen: float | None, second: dict[str, str] | None) -> SecondJudging | None:
+        document["evaluation"]["second_judge"] = second
+        dispatch = ScriptedJudge({"base": seen} if seen else {})
+        return SecondJudging.begin(dispatch, load_config(write_config(document)), report("base", 0, 0))
+
+    opencv = {"recognizer": "Dlib", "detector": "opencv"}
+    assert begin(second=None) is None
+    begun = begin(0.9, 1.1, second=opencv)
+    assert begun is not None
+    assert begun.judge == JUDGE
+    assert begun.anchors == Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
+    for seen, reason in (
+        ((), "job second-judge-base-validation failed: FaceModelError: out of memory"),
+        ((None, None), "it finds no face in the untuned model's 2 images"),
+        ((0.5, 0.52), "likeness needs a gap"),
+    ):
+        with pytest.raises(JobFailedError, match=reason) as error:
+            begin(*seen, second=opencv)
+        assert str(error.value).startswith("the second judge Dlib with opencv cannot be used: ")
+        assert "set another evaluation.second_judge, or none" in str(error.value)
+
+
+def test_rank_correlation_by_hand() -> None:
+    # Two of the ten pairs stand the other way round: (8 - 2) / 10; ranks differ by 1 four times: 1 - 6 x 4 / 120.
+    swapped = rank_correlation([0.1, 0.2, 0.3, 0.4, 0.5], [2.0, 1.0, 4.0, 3.0, 5.0])
+    assert (swapped.trials, swapped.reason) == (5, "")
+    assert swapped.kendall == pytest.approx(0.6)
+    assert swapped.spearman == pytest.approx(0.8)
+    # Four pairs in the same order, one tie on either side: 4 / sqrt((6 - 1) x (6 - 1)).
+    assert rank_correlation([1, 1, 2, 3], [1, 2, 2, 3]).kendall == pytest.approx(0.8)
+    reverse = rank_correlation([1, 2, 3], [3, 2, 1])
+    assert reverse.kendall == pytest.approx(-1)
+    assert reverse.spearman == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ([0.1, 0.2], [0.1, 0.2], "2 scored trials, at least 3 are needed"),
+        ([], [], "0 scored trials"),
+        ([0.2, 0.2, 0.2], [0.1, 0.2, 0.3], "the first judge gives all trials the same likeness"),
+        ([0.1, 0.2, 0.3], [0.0, 0.0, 0.0], "the second judge gives all trials the same likeness"),
+    ],
+)
+def test_where_ranks_say_nothing_there_is_a_reason_and_no_number(
+    first: list[float], second: list[float], reason: str
+) -> None:
+    correlation = rank_correlation(first, second)
+    assert (correlation.kendall, correlation.spearman) == (None, None)
+    assert reason in correlation.reason
+
+
+def test_without_a_correlation_the_line_says_why() -> None:
+    opinion = judging(ScriptedJudge(SEEN)).opinion(RECORDS[:2], final("001"))
+    assert isinstance(opinion, SecondOpinion)
+    assert opinion.line == (
+        "second judge Dlib with opencv: agrees (no rank correlation: 2 scored trials, at least 3 are needed)"
+    )
+    assert opinion.as_metrics() == {"second_judge_agrees": 1.0}

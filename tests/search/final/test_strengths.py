@@ -1,0 +1,130 @@
+"""The champion at several strengths: what is drawn, what the final had, what is kept, what a failure costs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.scale.synthetic_run import ANCHORS, DrawingSeats
+from search.config.prompts import prompt_sets
+from search.config.search_config import SearchConfig, load_config
+from search.final.final import Final, run_final
+from search.final.strengths import Sweep, sweep_strengths
+from search.storage.trial_record import JobState, TrialRecord
+from search.study.trial import TrialSetup, train_job
+from search.workers.client import measure_anchors
+from search.workers.jobs import Job, JobStatus, ScoreJob
+
+
+class CountingSeats(DrawingSeats):
+    """Keeps what it is asked for; fails what it is told to."""
+
+    asked: list[Job]
+    failing: str
+
+    def submit(self, job: Job) -> None:
+        if not hasattr(self, "asked"):
+            object.__setattr__(self, "asked", [])
+        self.asked.append(job)
+        super().submit(job)
+
+    def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
+        status = super().status(job_id)
+        if job_id == getattr(self, "failing", ""):
+            return replace(status, state=JobState.FAILED, reason="out of memory", reports=())
+        return status
+
+
+@pytest.fixture
+def config(document: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path) -> SearchConfig:
+    (tmp_path / "final.txt").write_text("".join(f"a photo of {{trigger}} man, {number}\n" for number in range(3)))
+    document["final"] |= {"retrain": 0, "strengths": [1.5, 0.5, 1.0], "strength_prompts": 2}
+    return load_config(write_config(document))
+
+
+@pytest.fixture
+def seats(config: SearchConfig) -> CountingSeats:
+    return CountingSeats(prompt_sets(config), config, 16)
+
+
+@pytest.fixture
+def final(config: SearchConfig, seats: CountingSeats, tmp_path: Path) -> Final:
+    """Of one trial, whose champion is at step 100."""
+    _, anchors = measure_anchors(seats, tmp_path / "run", "validation")
+    setup = TrialSetup(config=config, dispatch=seats, anchors=anchors, folder=tmp_path / "run" / "trials")
+    params = {"learning_rate": 1e-3, "rank": 4, "alpha": 4, "steps": 100}
+    job = train_job(setup, 0, params)
+    record = TrialRecord(id="000", params=params, steps=100)
+    seats.submit(job)
+    record.add(seats.status(job.id).reports[-1])
+    return run_final(seats, config, [record], tmp_path / "run" / "final", say=lambda text: None)
+
+
+def sweep(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> Sweep:
+    outcome = sweep_strengths(seats, config, final, tmp_path / "run" / "final" / "strengths")
+    assert outcome is not None
+    return outcome
+
+
+def test_only_what_the_final_has_not_drawn_is_drawn(
+    seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path
+) -> None:
+    before = len(seats.asked)
+    outcome = sweep(seats, config, final, tmp_path)
+    jobs = [job for job in seats.asked[before:] if isinstance(job, ScoreJob)]
+    assert [(job.strength, job.prompts, job.prompt_set) for job in jobs] == [(0.5, 2, "final"), (1.5, 2, "final")]
+    assert {job.adapter for job in jobs} == {final.champion.candidate.folder}
+    assert [strength for strength, _ in outcome.reports] == [0.0, 0.5, 1.0, 1.5]
+    assert [strength for strength, _ in outcome.drawn] == [0.5, 1.5]
+    for _, report in outcome.reports:
+        assert [(row["prompt_index"], row["seed"]) for row in report.rows] == [(0, 101), (1, 101)]
+
+
+def test_nothing_and_full_strength_are_the_finals_own_images(
+    seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path
+) -> None:
+    outcome = sweep(seats, config, final, tmp_path)
+    reports = dict(outcome.reports)
+    for strength, whole in ((0.0, final.base), (1.0, final.champion.final)):
+        report = reports[strength]
+        assert report.rows == (whole.rows[0], whole.rows[2]), "the first seed of the first two prompts"
+        distance = np.mean([row["face_distance"] for row in report.rows])
+        gap = ANCHORS.base_distance - ANCHORS.real_distance
+        assert report.metrics["likeness"] == pytest.approx((ANCHORS.base_distance - distance) / gap)
+        sheet, cut = (np.asarray(Image.open(each.folder / "grid.png")) for each in (whole, report))
+        np.testing.assert_array_equal(cut, np.concatenate([sheet[:16, :16], sheet[16:32, :16]]))
+    result = outcome.as_result(tmp_path / "run")
+    assert result["reason"] == ""
+    assert [point["folder"] for point in result["points"]][1:3] == [
+        "final/strengths/000-step-100-at-0.5",
+        "final/strengths/000-step-100-at-1",
+    ]
+    rows = json.loads((tmp_path / "run" / result["points"][0]["folder"] / "report.json").read_text("utf-8"))["rows"]
+    assert rows == [dict(row) for row in reports[0.0].rows]
+
+
+def test_what_is_there_is_kept(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> None:
+    first = sweep(seats, config, final, tmp_path)
+    asked = len(seats.asked)
+    assert sweep(seats, config, final, tmp_path).reports == first.reports
+    assert len(seats.asked) == asked
+
+
+def test_a_failure_is_a_reason(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> None:
+    object.__setattr__(seats, "failing", "strength-000-0.5")
+    outcome = sweep(seats, config, final, tmp_path)
+    reason = "job strength-000-0.5 failed: out of memory"
+    assert outcome.as_result(tmp_path) == {"points": [], "reason": reason}
+    assert outcome.drawn == ()
+
+
+def test_it_can_be_turned_off(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> None:
+    for strengths in ((), (1.0,)):
+        off = config.model_copy(update={"final": config.final.model_copy(update={"strengths": strengths})})
+        assert sweep_strengths(seats, off, final, tmp_path / "strengths") is None
+    assert not (tmp_path / "strengths").exists()

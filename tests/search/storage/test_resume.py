@@ -1,0 +1,144 @@
+"""Whether a run may go on: its settings and its inputs are compared, and what differs is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.config.search_config import ConfigurationError, SearchConfig, load_config
+from search.storage.resume import ended_result, forget_final, how_to_go_on, read_continuation, unsettle
+from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
+
+Write = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture
+def run(document: dict[str, Any], write_config: Write) -> Path:
+    config = load_config(write_config(document))
+    with RunFolder.make(config) as folder:
+        folder.begin(config, {})
+        return folder.path
+
+
+def test_the_runs_own_configuration_counts(run: Path) -> None:
+    going_on = read_continuation(run)
+    assert going_on.config == load_config(run / "search.yaml")
+    assert (going_on.folder, going_on.changes) == (run, ())
+    assert not going_on.changes_final
+
+
+def test_more_trials_seats_tracking_and_the_final_may_change(run: Path) -> None:
+    overrides = ["trials=9", "seats.count=1", "tracking.experiment=other", "final.retrain=0"]
+    going_on = read_continuation(run, overrides=overrides)
+    assert [str(change) for change in going_on.changes] == [
+        "trials: 4 before, 9 now",
+        "seats.count: None before, 1 now",
+        "final.retrain: 2 before, 0 now",
+        "tracking.experiment: 'likeness' before, 'other' now",
+    ]
+    assert (going_on.changes_final, going_on.remeasures_final) == (True, False)
+    assert read_continuation(run, overrides=["final.seeds=[7]"]).remeasures_final
+
+
+def test_what_a_trial_or_a_score_means_may_not_change(run: Path, document: dict[str, Any], write_config: Write) -> None:
+    document["space"]["learning_rate"]["high"] = 0.1
+    del document["space"]["alpha"]
+    document["evaluation"]["every"] = 25
+    document["trials"] = 6
+    with pytest.raises(ConfigurationError) as error:
+        read_continuation(run, write_config(document))
+    assert str(error.value).splitlines()[1:] == [
+        "  space.alpha.low: 1 before, None now",
+        "  space.alpha.high: 32 before, None now",
+        "  space.alpha.step: 1 before, None now",
+        "  space.learning_rate.high: 0.01 before, 0.1 now",
+        "  evaluation.every: 50 before, 25 now",
+        "only trials, seats, tracking, final, budget may change; begin a new run with another --name for these",
+    ]
+
+
+def test_a_configuration_file_is_of_many_runs_but_a_name_that_is_given_counts(
+    run: Path, document: dict[str, Any], write_config: Write
+) -> None:
+    document |= {"name": "template", "trials": 5}
+    going_on = read_continuation(run, write_config(document))
+    assert (going_on.config.name, going_on.config.trials) == ("anna", 5)
+    with pytest.raises(ConfigurationError, match=r"name: 'anna' before, 'berta' now"):
+        read_continuation(run, overrides=["name=berta"])
+
+
+def test_a_moved_run_goes_on_where_it_lies(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "anna"
+    moved.parent.mkdir()
+    run.rename(moved)
+    going_on = read_continuation(moved)
+    assert (going_on.folder, going_on.config.runs, going_on.changes) == (moved, moved.parent, ())
+
+
+def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere is not a run: .*; give one, as runs/demo"):
+        read_continuation(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match=r"empty is not a run: .*remove it and begin anew"):
+        read_continuation(tmp_path / "empty")
+
+
+def test_inputs_that_changed_are_named(run: Path, tmp_path: Path) -> None:
+    config: SearchConfig = load_config(run / "search.yaml")
+
+    def photo(name: str, caption: str = "a photo of sks man") -> Any:
+        return SimpleNamespace(path=Path(name), sha256=f"sum of {name}", caption=caption, crop=None)
+
+    def inputs(training: list[Any], reference: list[Any]) -> dict[str, str]:
+        split: Any = SimpleNamespace(training=training, reference=reference)
+        return inputs_of(config, split)
+
+    before = inputs([photo("a.jpg"), photo("b.jpg"), photo("c.jpg")], [photo("d.jpg")])
+    assert set(before) == {
+        *(f"photo {name}.jpg" for name in "abcd"),
+        *("file evaluation.prompts", "file final.prompts", "folder model"),
+    }
+    assert changed_inputs(before, inputs([photo("a.jpg"), photo("b.jpg"), photo("c.jpg")], [photo("d.jpg")])) == []
+    (tmp_path / "final.txt").write_text("a photo of {trigger} man, smug\n")
+    after = inputs([photo("a.jpg"), photo("b.jpg", "smiling"), photo("d.jpg")], [photo("e.jpg")])
+    assert changed_inputs(before, after) == [
+        "file final.prompts has changed",
+        "photo b.jpg has changed",
+        "photo c.jpg is gone",
+        "photo d.jpg has changed",  # it has changed sides
+        "photo e.jpg is new",
+    ]
+    assert changed_inputs({}, after) == [], "a run of before these were written down"
+
+
+def test_the_final_is_measured_anew_where_its_images_would_be_others(run: Path) -> None:
+    for folder in ("final/000-step-20", "second-judge/final/000-step-20", "second-judge/trials/000/step-20"):
+        (run / folder).mkdir(parents=True)
+    forget_final(run)
+    assert not (run / "final").exists()
+    assert [path.name for path in (run / "second-judge").iterdir()] == ["trials"]
+
+
+def test_while_a_run_goes_on_its_earlier_result_is_not_the_last_word(tmp_path: Path) -> None:
+    unsettle(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "result.json").write_text('{"status": "champion", "champion": {"trial": "003"}}')
+    unsettle(tmp_path)
+    assert ended_result(tmp_path) == {"status": "interrupted", "champion": {"trial": "003"}}
+
+
+@pytest.mark.parametrize("content", [None, "", '{"status": "cham', "[]", "{}"])
+def test_a_result_that_is_not_whole_is_none(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "result.json").write_text(content)
+    assert ended_result(tmp_path) is None
+
+
+def test_the_line_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert how_to_go_on(tmp_path / "runs" / "my run", "ray://head:10001") == (
+        "interrupted; go on with: python -m search.run --resume 'runs/my run' --address ray://head:10001"
+    )
+    assert how_to_go_on(Path("/elsewhere/anna"), None).endswith(" --resume /elsewhere/anna")

@@ -1,0 +1,89 @@
+"""Comparison in MLflow's own page, in a real browser: select the trials of a search, compare, read the coordinates."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from search.storage.trial_record import JobState, Report
+from search.tracking.tracker import Tracker
+from tests.support.mlflow_server import Server
+
+SECONDS = 60
+"""How long the page may take for anything."""
+
+TRIALS = (
+    # learning rate, rank, alpha, steps, objective
+    (1e-4, 32, 16, 300, 0.314),
+    (2.4e-3, 4, 16, 200, 0.521),
+    (1.4e-3, 4, 32, 300, 0.409),
+    (6e-3, 16, 32, 200, 0.203),
+    (9e-4, 8, 8, 100, 0.377),
+)
+
+
+def tell(uri: str, folder: Path) -> Tracker:
+    """A search of five trials, each with a checkpoint every 100 steps."""
+    folder.mkdir(parents=True)
+    with Tracker(uri, "comparison", folder.parent) as tracker:
+        tracker.start(folder, {"model": "base"}, [])
+        for number, (learning_rate, rank, alpha, steps, objective) in enumerate(TRIALS):
+            trial = f"{number:03d}"
+            params = {"learning_rate": learning_rate, "rank": rank, "alpha": alpha, "steps": steps}
+            tracker.trial_started(trial, params)
+            for step in range(100, steps + 1, 100):
+                place = folder / "trials" / trial / f"step-{step}"
+                place.mkdir(parents=True)
+                Image.new("RGB", (64, 64), (step // 2, 40 * number, 90)).save(place / "grid.png")
+                (place / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
+                best = Report(step=step, metrics={"objective": objective * step / steps}, rows=(), folder=place)
+                tracker.trial_report(trial, best)
+            tracker.trial_ended(trial, JobState.FINISHED, "", best)
+        tracker.finish("champion", [], failed=False)
+        deadline = time.monotonic() + 120
+        while tracker.untold and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert tracker.untold == 0
+    return tracker
+
+
+def test_trials_are_compared_in_parallel_coordinates(
+    mlflow_server: Server, browser: Chrome, screenshot: Callable[[Chrome, str], Path], tmp_path: Path
+) -> None:
+    mlflow_server.start()
+    tracker = tell(mlflow_server.uri, tmp_path / "runs" / "anna")
+    browser.set_window_size(1600, 1000)
+    page = WebDriverWait(browser, SECONDS)
+
+    browser.get(f"{mlflow_server.uri}/#/experiments/{tracker.experiment_id}/runs")
+    unfold = "[data-component-id$='runnamecellrenderer.tsx_46']"
+    page.until(lambda window: window.find_element(By.CSS_SELECTOR, unfold)).click()
+    named = ".ag-pinned-left-cols-container .ag-row, .ag-center-cols-container .ag-row"
+
+    def rows(window: Chrome) -> list[str]:
+        told = [row.text for row in window.find_elements(By.CSS_SELECTOR, named)]
+        return [text for text in told if "trial-" in text]
+
+    page.until(lambda window: len(rows(window)) == len(TRIALS))
+    for box in browser.find_elements(By.CSS_SELECTOR, ".ag-row .ag-selection-checkbox")[1:]:
+        box.click()  # all but the first row, the search itself
+    page.until(lambda window: window.find_element(By.CSS_SELECTOR, "[data-testid='runs-compare-button']")).click()
+
+    axes = "g.axis-title, g.y-axis text.axis-title, .axis-title"
+
+    def titles(window: Chrome) -> set[str]:
+        return {title.text for title in window.find_elements(By.CSS_SELECTOR, axes)}
+
+    page.until(lambda window: {"learning_rate", "rank", "alpha"} <= titles(window))
+    assert "Comparing 5 Runs from 1 Experiment" in browser.find_element(By.TAG_NAME, "body").text
+    parameters = browser.find_elements(By.CSS_SELECTOR, "input[role='combobox']")[0]
+    parameters.send_keys("steps")
+    parameters.send_keys(Keys.ENTER)
+    page.until(lambda window: {"learning_rate", "rank", "alpha", "steps"} <= titles(window))
+    assert any("objective" in title for title in titles(browser))
+    screenshot(browser, "mlflow-compare")

@@ -1,0 +1,78 @@
+"""Agreement, worked by hand and against scipy."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from evaluation.config import ObjectiveConfig
+from search.voting.preference import Vector, agreement, fit_decisions, held_out_decisions, wilson_interval
+
+CONFIGURED = ObjectiveConfig()
+
+
+def test_by_hand() -> None:
+    leads = np.array([0.2, -0.1, 0.3, 0.0, 0.5, -0.4])
+    outcomes = np.array([1.0, 1.0, 0.5, 0.0, 0.0, 0.0])
+    # right, wrong, a tie that is left out, a coin, wrong, right
+    told = agreement(leads, outcomes)
+    assert told is not None
+    assert told.value == 2.5 / 5
+    # z = 1.96: half as wide as 1.96 sqrt(0.25 / 5 + 3.8415 / 100) / (1 + 3.8415 / 5)
+    assert (told.lower, told.upper) == pytest.approx((0.5 - 0.3296, 0.5 + 0.3296), abs=1e-4)
+
+
+def test_undecided_votes_tell_no_agreement() -> None:
+    assert agreement(np.array([0.1, -0.1]), np.array([0.5, 0.5])) is None
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (3, 10), (29, 30), (30, 30), (412, 600)])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_wilson_agrees_with_scipy(successes: int, count: int, level: float) -> None:
+    binomtest: Any = importlib.import_module("scipy.stats").binomtest
+    oracle = binomtest(successes, count).proportion_ci(confidence_level=level, method="wilson")
+    told = wilson_interval(successes, count, level=level)
+    assert (told.lower, told.upper) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+    assert told.value == successes / count
+
+
+def test_impossible_counts_are_refused() -> None:
+    for successes, count in ((0, 0), (2, 1), (-1, 3)):
+        with pytest.raises(ValueError, match="at least one trial"):
+            wilson_interval(successes, count)
+    with pytest.raises(ValueError, match="level is 95"):
+        wilson_interval(1, 2, level=95)
+
+
+def test_each_vote_is_judged_by_weights_that_have_not_seen_its_pair() -> None:
+    generator = np.random.default_rng(0)
+    differences = generator.normal(size=(9, 3))
+    outcomes = generator.integers(0, 2, size=9).astype(float)
+    pairs = [0, 1, 2, 3, 4, 5, 6, 0, 1]
+    held_out = held_out_decisions(differences, outcomes, pairs, CONFIGURED, seed=0)
+    for vote, pair in enumerate(pairs):
+        others = [other for other, about in enumerate(pairs) if about != pair]
+        assert_allclose(held_out[vote], fit_decisions(differences[others], outcomes[others], CONFIGURED))
+
+
+def test_it_does_not_flatter() -> None:
+    """Answers that are nothing but noise: weights fit the votes that they were found on, and others less well."""
+    generator = np.random.default_rng(1)
+    fitted, held_out = [], []
+    for _ in range(20):
+        differences = generator.normal(size=(12, 3))
+        outcomes = generator.integers(0, 2, size=12).astype(float)
+        weights = held_out_decisions(differences, outcomes, list(range(12)), CONFIGURED, seed=0)
+        fitted.append(share(differences @ fit_decisions(differences, outcomes, CONFIGURED), outcomes))
+        held_out.append(share((weights * differences).sum(axis=1), outcomes))
+    assert np.mean(held_out) < np.mean(fitted)
+    # 240 tosses of a coin: two standard deviations are 0.065.
+    assert np.mean(held_out) < 0.565
+
+
+def share(leads: Vector, outcomes: Vector) -> float:
+    told = agreement(leads, outcomes)
+    assert told is not None
+    return told.value

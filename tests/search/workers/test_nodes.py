@@ -1,0 +1,273 @@
+"""A search on several nodes, behind a token: it begins with the first seat, others join, a node is taken away."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DEMO = REPOSITORY / "demo"
+TOKEN = "c1u5ter-t0ken-that-n0b0dy-may-write-d0wn"
+SECRET = "a-pa55word-in-the-environment"
+HOSTILE = """<script>alert(1)</script> ").images[0]; print(open("/etc/passwd").read()) # ../../x `id`"""
+TRIALS = 5
+LIMIT = 300.0
+"""Seconds for a search and everything in it on a machine with much else to do."""
+
+
+@dataclass
+class TestCluster:
+    """The nodes of `cluster_process.py`."""
+
+    __test__ = False
+    process: subprocess.Popen[str]
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):  # Ray may have something to say besides
+                self.state = json.loads(line)
+                return
+        pytest.fail("the cluster died")
+
+    def tell(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        self.answer()
+
+    def seats(self, node: int) -> list[psutil.Process]:
+        """The training workers on a node."""
+        try:
+            children = psutil.Process(self.state["raylets"][node]).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [child for child in children if "RayTrainWorker" in _command(child)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was seen of a search that has ended."""
+
+    home: Path
+    code: int
+    output: str
+    doors: list[str]
+    answers: dict[str, int]
+    logs: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads((self.home / "runs" / "anna" / "result.json").read_text("utf-8"))
+        return values
+
+
+def configuration(home: Path) -> Path:
+    """The demo's search, cut down to seconds."""
+    photo = "a photo of {trigger} man"
+    (home / "validation.txt").write_text(f"{photo}, happy {HOSTILE}\n{photo}\n")
+    (home / "final.txt").write_text(f"{photo}, sad {HOSTILE}\n{photo}, smug\n")
+    content = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
+    content |= {"name": "anna", "model": str(DEMO / "base"), "trials": TRIALS, "first_trials": []}
+    content["photos"]["folder"] = str(DEMO / "photos")
+    content["space"] = {"learning_rate": {"low": 1e-3, "high": 4e-3, "log": True}}
+    content["training"] |= {"batch_size": 2, "lr_warmup_steps": 5, "steps": 60, "rank": 4}
+    content["stopping"] = {"grace_period": 20}
+    content["evaluation"] |= {"prompts": "validation.txt", "seeds": [1], "every": 20, "clip": str(DEMO / "clip")}
+    content["evaluation"] |= {"others": {"count": 0}, "second_judge": None}
+    content["final"] = {"prompts": "final.txt", "seeds": [101], "candidates": 1, "retrain": 0}
+    # Two seats on nodes that are not there; for the third no node ever comes.
+    content["seats"] = {"count": 3, "coming": {"nodes": 2, "cpus": 1}}
+    path = home / "search.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    token = tmp_path_factory.mktemp("token") / "auth_token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nodes and driver call this machine 127.0.0.1
+        "LIKENESS_TEST_PASSWORD": SECRET,
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(environment: dict[str, str]) -> Iterator[TestCluster]:
+    started = TestCluster(
+        subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "tests" / "support" / "cluster_process.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+    )
+    with started.process:
+        tree: list[psutil.Process] = []
+        try:
+            started.answer()
+            started.tell("add")
+            yield started
+        finally:
+            if started.process.poll() is None:
+                tree = psutil.Process(started.process.pid).children(recursive=True)
+            assert started.process.stdin is not None
+            started.process.stdin.close()
+            psutil.wait_procs([*tree], timeout=60)
+            for process in tree:
+                if process.is_running():
+                    process.kill()
+
+
+@pytest.fixture(scope="module")
+def outcome(
+    cluster: TestCluster,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    beyond_loopback: Callable[[int], list[str]],
+) -> Outcome:
+    home = tmp_path_factory.mktemp("nodes")
+    search = subprocess.Popen(
+        [sys.executable, "-m", "search.run", str(configuration(home)), "--address", cluster.state["address"]],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+    def wait(happened: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not happened():
+            if search.poll() is not None or time.monotonic() > deadline:
+                search.kill()
+                pytest.fail(f"{what} was not seen; the search said:\n{search.communicate()[0]}")
+            time.sleep(0.1)
+
+    wait(lambda: cluster.seats(0), "a seat on the first node")
+    cluster.tell("add")
+    wait(lambda: cluster.seats(1), "a seat on the node that came later")
+    wait(lambda: list(home.glob("runs/anna/trials/*/step-20")), "a checkpoint")
+    doors = [*beyond_loopback(search.pid), *beyond_loopback(cluster.process.pid)]
+    answers = {
+        "no token": knock(cluster.state["dashboard"], {}),
+        "a wrong token": knock(cluster.state["dashboard"], {"Authorization": "Bearer wrong"}),
+    }
+    cluster.tell("remove 0")
+    output, _ = search.communicate(timeout=LIMIT)
+    return Outcome(
+        home=home, code=search.returncode, output=output, doors=doors, answers=answers, logs=Path(cluster.state["logs"])
+    )
+
+
+def knock(dashboard: str, headers: dict[str, str]) -> int:
+    """Ask Ray's jobs API to run a command; the status of its answer."""
+    request = urllib.request.Request(
+        f"http://{dashboard}/api/jobs/",
+        data=json.dumps({"entrypoint": "true"}).encode(),
+        headers={"Content-Type": "application/json", **headers},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_a_node_is_taken_away_and_every_trial_is_accounted_for(outcome: Outcome) -> None:
+    assert outcome.code == 0, outcome.output
+    result = outcome.result
+    assert result["status"] == "champion"
+    assert [trial["id"] for trial in result["trials"]] == [f"{number:03d}" for number in range(TRIALS)]
+    assert {trial["state"] for trial in result["trials"]} <= {"finished", "stopped"}
+    for trial in result["trials"]:
+        steps = [checkpoint["step"] for checkpoint in trial["checkpoints"]]
+        assert steps == [20, 40, 60][: len(steps)], "no checkpoint twice, none left out"
+        assert trial["state"] == "stopped" or len(steps) == 3
+
+
+def test_the_search_does_not_wait_for_the_seat_whose_node_never_comes(outcome: Outcome) -> None:
+    assert "starting 3 seat(s)" in outcome.output
+    assert outcome.result["cost"]["seats"] == 3
+
+
+def test_what_the_cluster_can_never_give_is_refused_and_named(
+    outcome: Outcome, cluster: TestCluster, environment: dict[str, str]
+) -> None:
+    """One node is left, and two more may come."""
+    options = ("--address", cluster.state["address"], "--set", "seats.count=4", "--name", "greedy")
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", "search.yaml", *options],
+        cwd=outcome.home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "4 seat(s) of 1 worker(s) need 4 CPUs" in done.stderr
+    assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 seat(s)" in done.stderr
+    assert not (outcome.home / "runs" / "greedy" / "trials").exists()
+
+
+def test_everything_that_listens_does_so_on_loopback_only(outcome: Outcome) -> None:
+    assert outcome.doors == []
+
+
+def test_rays_jobs_are_for_those_who_have_the_token(outcome: Outcome) -> None:
+    assert outcome.answers == {"no token": 401, "a wrong token": 403}
+
+
+def test_a_prompts_text_is_only_text(outcome: Outcome) -> None:
+    run = outcome.home / "runs" / "anna"
+    assert "<script>" not in (run / "report.html").read_text("utf-8")
+    card = (run / "champion" / "README.md").read_text("utf-8")
+    outside, code, _ = re.split(r"```(?:python)?\n", card)
+    assert "<script>" not in outside
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert [ast.unparse(call.func) for call in calls] == [
+        "DiffusionPipeline.from_pretrained",
+        "pipeline.load_lora_weights",
+        "pipeline",
+    ]
+    assert [ast.literal_eval(argument) for argument in calls[-1].args] == [f"a photo of sks man, sad {HOSTILE}"]
+    assert {path.name for path in (run / "trials").iterdir()} == {f"{number:03d}" for number in range(TRIALS)}
+
+
+def test_neither_token_nor_environment_is_written_down(outcome: Outcome) -> None:
+    written = [path for folder in (outcome.home, outcome.logs) for path in folder.rglob("*") if path.is_file()]
+    assert {"result.json", "report.html", "README.md", "mlflow.db", "journal.log"} <= {path.name for path in written}
+    for secret in (TOKEN, SECRET):
+        assert secret not in outcome.output
+        assert not [path for path in written if secret.encode() in path.read_bytes()]

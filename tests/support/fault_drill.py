@@ -1,0 +1,173 @@
+"""A pool of seats on two nodes into which faults are put while it trains; prints what was seen as a line of JSON.
+
+The nodes have one CPU each and a seat two workers, so that one seat lies on both nodes and the other waits for room
+that never comes. Every job trains the same; each but the first is hit between two checkpoints. `broken_host.py` has to
+be there as `sitecustomize`, for the storage to be slow and the clocks to jump.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+from benchmarks.scale.simulated_seat import ANCHORS
+from benchmarks.trial_overhead.short_trials import short_search
+from search.config.sections import SeatsConfig
+from search.workers.jobs import TrainJob
+from search.workers.pool import Pool
+from tests.support.broken_host import CONTROL
+from trainer.config import TrainingConfig
+
+NODES = 2
+SCORE_AT = (10, 50)
+STRIKE_AT = 16
+"""The step from which on a job may be hit: it is between two checkpoints and has a state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What became of one job."""
+
+    state: str
+    reason: str
+    steps: tuple[int, ...]
+    """Of its reports."""
+    losses: tuple[str, ...]
+    struck: int
+    """The step that it was known to have done when it was hit; 0 if it was not."""
+    seconds: float
+    """From the blow until it had come farther than that."""
+
+
+class Drill:
+    """Jobs and blows on one pool."""
+
+    def __init__(self, pool: Pool, folder: Path) -> None:
+        self._pool = pool
+        self._folder = folder
+
+    def job(self, name: str, blow: Callable[[], object] | None = None) -> Seen:
+        """Train a job to its end, and strike once it is under way."""
+        config = TrainingConfig(
+            learning_rate=2e-3, rank=4, alpha=8, steps=SCORE_AT[-1], batch_size=2, resolution=64, lr_warmup_steps=5
+        )
+        job = TrainJob(id=name, folder=self._folder / name, config=config, score_at=SCORE_AT, anchors=ANCHORS)
+        dispatch = self._pool.dispatch
+        # As a trial does: it submits the job again if the dispatcher has forgotten it.
+        trial = threading.Thread(target=dispatch.wait, args=(job,))
+        trial.start()
+        struck, seconds = 0, 0.0
+        if blow is not None:
+            struck = self._reach(name, STRIKE_AT)
+            began = time.monotonic()
+            blow()
+            self._reach(name, struck + 1)
+            seconds = time.monotonic() - began
+        trial.join()
+        status = dispatch.status(name)
+        return Seen(
+            state=status.state,
+            reason=status.reason,
+            steps=tuple(report.step for report in status.reports),
+            losses=status.losses,
+            struck=struck,
+            seconds=round(seconds, 1),
+        )
+
+    def _reach(self, name: str, step: int) -> int:
+        while (reached := self._pool.dispatch.steps().get(name, 0)) < step:
+            time.sleep(0.02)
+        return reached
+
+    def kill_dispatcher(self) -> None:
+        kill("ray::Dispatcher")
+
+    def kill_controller(self) -> None:
+        """Of the seat that trains."""
+        (name,) = self._pool.dispatch.serving()
+        ray.kill(self._pool.dispatch.controllers()[name])
+
+
+def kill(words: str) -> None:
+    """SIGKILL for one process whose command holds these words."""
+    for process in psutil.Process().children(recursive=True):
+        if words in " ".join(process.cmdline()):
+            os.kill(process.pid, signal.SIGKILL)
+            return
+    raise LookupError(f"no process is called {words}")
+
+
+def break_host(**faults: float) -> None:
+    """See `broken_host`."""
+    Path(os.environ[CONTROL]).write_text(json.dumps(faults), "utf-8")
+
+
+def main(folder: Path) -> None:
+    cluster = Cluster()
+    try:
+        cluster.add_node(num_cpus=0, node_ip_address="127.0.0.1")
+        for _ in range(NODES):
+            cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        _, workbench = short_search(folder, 2)
+        seen: dict[str, Any] = {}
+        seats = SeatsConfig(count=2, workers=2, threads=1)
+        with Pool(seats, replace(workbench, threads=1), folder / "ray", gpus=False, count=2) as pool:
+            drill = Drill(pool, folder)
+            seen["undisturbed"] = asdict(drill.job("undisturbed"))
+            seen["nodes"] = len({parent(process) for process in workers()})
+            seen["dispatcher"] = asdict(drill.job("dispatcher", drill.kill_dispatcher))
+            seen["storage and clock"] = asdict(
+                drill.job("storage and clock", lambda: break_host(fsync=0.2, jump=86400))
+            )
+            break_host()
+            seen["controller"] = asdict(drill.job("controller", drill.kill_controller))
+            kill("ray::Dispatcher")
+            began = time.monotonic()
+        seen["closed"] = pool.closed
+        seen["closing"] = round(time.monotonic() - began, 1)
+        # The room that a waiting seat has asked for is the driver's, until that ends.
+        ray.shutdown()
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        seen["free"] = free_cpus()
+        print(json.dumps(seen), flush=True)
+        ray.shutdown()
+    finally:
+        cluster.shutdown()
+
+
+def free_cpus() -> float:
+    """CPUs that nobody holds any more, as soon as it is all of them; Ray counts its resources once a second."""
+    deadline = time.monotonic() + 30
+    while (free := float(ray.available_resources().get("CPU", 0.0))) < NODES and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return free
+
+
+def workers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+def parent(process: psutil.Process) -> int:
+    """The raylet that has started a worker."""
+    started = process.parent()
+    assert started is not None
+    return started.pid
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,133 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import Module
+
+from tests.trainer.conftest import RESOLUTION, write_photo
+from trainer.data.cache import DataCache, build_cache
+from trainer.data.photos import load_photos, open_photo
+from trainer.models.loading import BaseModel
+
+NAMES = ("latent_mean", "latent_std", "input_ids", "text_embeddings")
+
+
+def equal(one: DataCache, other: DataCache) -> bool:
+    return all(torch.equal(one.tensors()[name], other.tensors()[name]) for name in NAMES)
+
+
+def fail(*arguments: object, **keywords: object) -> None:
+    raise AssertionError("the VAE was asked to encode")
+
+
+@torch.no_grad()
+def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = load_photos(make_photos(3), trigger="sks")
+    cache = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    assert len(cache) == 3
+    side = RESOLUTION // base.pipeline().vae_scale_factor
+    assert cache.latent_mean.shape == (3, base.denoiser.config["in_channels"], side, side)
+    for number, photo in enumerate(photos):
+        pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
+        posterior = base.vae.encode(pixels).latent_dist
+        scale = base.vae.config["scaling_factor"]
+        torch.testing.assert_close(cache.latent_mean[number], posterior.mean[0] * scale, rtol=0, atol=1e-6)
+        torch.testing.assert_close(cache.latent_std[number], posterior.std[0] * scale, rtol=0, atol=1e-6)
+        embeddings, _ = base.pipeline().encode_prompt(photo.caption, torch.device("cpu"), 1, False)
+        torch.testing.assert_close(cache.conditioning["text_embeddings"][number], embeddings[0], rtol=0, atol=1e-6)
+        assert torch.equal(
+            base.text_encoder(cache.conditioning["input_ids"][number][None])[0][0],
+            cache.conditioning["text_embeddings"][number],
+        )
+
+
+def test_nothing_in_a_cache_carries_gradients(cache: DataCache) -> None:
+    for name in NAMES:
+        tensor = cache.tensors()[name]
+        assert not tensor.requires_grad
+        assert tensor.grad_fn is None
+
+
+def test_encoding_records_no_gradients_and_happens_once(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = load_photos(make_photos(3), trigger="sks")
+    modes = []
+
+    def watch(module: Module, arguments: object) -> None:
+        modes.append(torch.is_grad_enabled())
+
+    hook = base.vae.encoder.register_forward_pre_hook(watch)
+    first = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    hook.remove()
+    assert modes == [False] * 3
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".safetensors"]
+    monkeypatch.setattr(base.vae, "encode", fail)
+    assert equal(build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache"), first)
+
+
+def test_the_file_is_named_by_content(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cached = make_photos(2), tmp_path / "cache"
+
+    def build(resolution: int = RESOLUTION) -> int:
+        build_cache(load_photos(folder, trigger="sks"), base, resolution=resolution, folder=cached)
+        return len(list(cached.iterdir()))
+
+    assert build() == 1
+    (folder / "photo0.png").rename(folder / "a.png")
+    (folder / "photo0.txt").rename(folder / "a.txt")
+    with monkeypatch.context() as patch:
+        patch.setattr(base.vae, "encode", fail)
+        assert build() == 1
+    (folder / "a.txt").write_text("a man")
+    assert build() == 2
+    write_photo(folder, "a", seed=99, caption="a man")
+    assert build() == 3
+    assert build(resolution=RESOLUTION + 8) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "not a file of tensors"])
+def test_a_damaged_file_is_noticed_and_made_again(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos, folder = load_photos(make_photos(2), trigger="sks"), tmp_path / "cache"
+    whole = build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+    (path,) = folder.iterdir()
+    content = path.read_bytes()
+    broken = {
+        "cut short": content[: len(content) // 2],
+        "one bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+        "not a file of tensors": b"",
+    }
+    path.write_bytes(broken[damage])
+    with caplog.at_level(logging.WARNING):
+        assert equal(build_cache(photos, base, resolution=RESOLUTION, folder=folder), whole)
+    assert f"{path} is damaged" in caplog.text
+    assert path.read_bytes() == content
+    assert list(folder.iterdir()) == [path]
+
+
+def test_captions_longer_than_the_text_encoder_reads_are_named_before_anything_is_encoded(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo's tokenizer knows `man` as one token; start and end count, too."""
+    length = base.tokenizer.model_max_length
+    for stem, words in (("fits", length - 2), ("long", length - 1), ("longer", length)):
+        write_photo(tmp_path, stem, seed=words, caption="man " * words)
+    monkeypatch.setattr(base.vae, "encode", fail)
+    with pytest.raises(
+        ValueError, match=rf"than the {length} .*: long.png \({length + 1}\), longer.png \({length + 2}\); shorten"
+    ):
+        build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
+
+
+def test_no_photos_are_refused(base: BaseModel, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no photos"):
+        build_cache([], base, resolution=RESOLUTION, folder=tmp_path)

@@ -1,0 +1,394 @@
+"""Steps that run out of memory, by allocators that refuse more than so many photos at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.trainer.conftest import DEMO_BASE, MakeConfig
+from trainer.data.batches import StepDraw
+from trainer.data.cache import DataCache
+from trainer.job.job import TrainingJob
+from trainer.job.memory import OutOfMemory, PeakMemory, Shortage, half, is_out_of_memory
+from trainer.job.step_start import StepStart
+from trainer.models.loading import BaseModel
+
+ROOT = Path(__file__).parents[3]
+MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 1.00 GiB"
+Point = Callable[[TrainingJob, int], Any]
+
+
+def lack() -> None:
+    raise torch.OutOfMemoryError(MESSAGE)
+
+
+@contextmanager
+def forward_holds(base: BaseModel, most: int) -> Iterator[None]:
+    """Within it a training forward pass of more than `most` photos runs out of memory."""
+
+    def check(module: Any, arguments: tuple[Any, ...]) -> None:
+        if torch.is_grad_enabled() and len(arguments[0]) > most:
+            lack()
+
+    hook = base.denoiser.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def backward_holds(base: BaseModel, most: int) -> Iterator[None]:
+    """Within it the backward pass of more than `most` photos runs out of memory half way."""
+
+    def check(module: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
+        def fail(gradient: Tensor) -> None:
+            if len(gradient) > most:
+                lack()
+
+        if torch.is_grad_enabled():
+            output.register_hook(fail)  # type: ignore[no-untyped-call]
+
+    hook = base.denoiser.mid_block.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def optimizer_holds(job: TrainingJob, most: int) -> Iterator[None]:
+    """Within it the optimizer runs out of memory after its step, while more than `most` photos are trained at once."""
+
+    def check(*arguments: Any) -> None:
+        if job.micro_batch > most:
+            lack()
+
+    hook = job._torch_optimizer.register_step_post_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def state_of(job: TrainingJob) -> dict[str, Any]:
+    """Weights, moments and everything else that the next step depends on."""
+    named = {
+        f"{part}.{name}": weight
+        for part in job.adapter.parts
+        for name, weight in job.adapter.named_parameters(part).items()
+    }
+    moments = {
+        f"{name}.{moment}": torch.as_tensor(value).detach().clone()
+        for name, weight in named.items()
+        for moment, value in job._torch_optimizer.state.get(weight, {}).items()
+    }
+    return {
+        **{name: weight.detach().clone() for name, weight in named.items()},
+        **moments,
+        "groups": [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in job._torch_optimizer.param_groups
+        ],
+        "counter": job._accelerator.step,
+    }
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]) if isinstance(value, Tensor) else value == other[name], name
+
+
+POINTS = [("forward", "adamw"), ("backward", "adamw")] + [
+    ("optimizer", name) for name in ("adamw", "prodigy", "adafactor")
+]
+
+
+@pytest.mark.parametrize(("point", "optimizer"), POINTS)
+def test_a_step_that_ran_out_of_memory_is_as_one_told_to_take_fewer_photos(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, point: str, optimizer: str
+) -> None:
+    """Bit for bit: losses, weights, moments, groups, counters; with dropout and two accumulated passes of 3 photos."""
+    config = make_config(
+        batch_size=3,
+        gradient_accumulation_steps=2,
+        dropout=0.3,
+        optimizer=optimizer,
+        text_encoder_learning_rate=1e-3,
+    )
+    with TrainingJob(base, cache, config, micro_batch=1) as told:
+        losses = [told.step().loss for _ in range(2)]
+        expected = state_of(told)
+        assert told.remarks == ()
+    with TrainingJob(base, cache, config) as job:
+        holds: dict[str, Callable[[], AbstractContextManager[None]]] = {
+            "forward": lambda: forward_holds(base, 1),
+            "backward": lambda: backward_holds(base, 1),
+            "optimizer": lambda: optimizer_holds(job, 1),
+        }
+        with holds[point]():
+            assert [job.step().loss for _ in range(2)] == losses
+        assert_same(state_of(job), expected)
+        assert job.micro_batch == 1
+        assert job.remarks == (
+            "out of memory at step 1 with 3 photos in a forward pass: from there on 2 at a time, gradients accumulated",
+            "out of memory at step 1 with 2 photos in a forward pass: from there on 1 at a time, gradients accumulated",
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_memory_that_runs_out_later_undoes_that_step_only(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, optimizer: str
+) -> None:
+    config = make_config(batch_size=4, optimizer=optimizer, ema_decay=0.9)
+    with TrainingJob(base, cache, config) as told:
+        losses = [told.step().loss]
+        told._micro_batch.size = 2
+        losses.append(told.step().loss)
+        expected = state_of(told)
+        average = {name: weight.clone() for name, weight in (told._average.average if told._average else {}).items()}
+    with TrainingJob(base, cache, config) as job:
+        assert job.step().loss == losses[0]
+        with backward_holds(base, 2):
+            assert job.step().loss == losses[1]
+        assert_same(state_of(job), expected)
+        assert job._average is not None
+        assert all(torch.equal(weight, average[name]) for name, weight in job._average.average.items())
+        assert (job.micro_batch, len(job.remarks)) == (2, 1)
+
+
+def test_fewer_photos_at_a_time_learn_the_same(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
+    """The gradient of 3 photos is 2/3 that of the first two and 1/3 that of the last, up to rounding."""
+    gradients, losses = [], []
+    for size in (3, 2, 1):
+        with TrainingJob(base, cache, make_config(batch_size=3, max_grad_norm=1e9), micro_batch=size) as job:
+            seen: list[Tensor] = []
+            job._torch_optimizer.register_step_pre_hook(
+                lambda *arguments, job=job, seen=seen: seen.extend(
+                    weight.grad.clone() for weight in job._weights if weight.grad is not None
+                )
+            )
+            losses.append(job.step().loss)
+            gradients.append(torch.cat([gradient.flatten() for gradient in seen]))
+    whole, *split = gradients
+    assert whole.norm() > 0
+    for gradient in split:
+        assert (gradient - whole).norm() < 1e-5 * whole.norm()
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
+
+
+def test_when_not_one_photo_fits_the_job_gives_up_and_names_the_remedies(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """What was learnt before is still there to be saved, and goes on elsewhere as if nothing had been."""
+    config = make_config(batch_size=2)
+    with TrainingJob(base, cache, config) as whole:
+        losses = [whole.step().loss for _ in range(2)]
+        expected = state_of(whole)
+    with TrainingJob(base, cache, config) as job:
+        job.step()
+        before = state_of(job)
+        with forward_holds(base, 0), pytest.raises(OutOfMemory) as caught:
+            job.step()
+        assert str(caught.value) == (
+            "out of memory at step 2 with a single photo in a forward pass (CUDA out of memory. Tried to allocate 2.00 "
+            "GiB.); set training.gradient_checkpointing to true, or lower training.resolution (32) or rank (4), or let "
+            "fewer seats share a GPU (seats.count, seats.gpus_per_worker)"
+        )
+        assert caught.value.step == 2
+        assert (job.step_count, job.micro_batch) == (1, 1)
+        assert_same(state_of(job), before)
+        job.save(tmp_path / "state")
+    with TrainingJob(base, cache, config) as bigger:
+        bigger.restore(tmp_path / "state")
+        assert bigger.micro_batch == 2, "a checkpoint knows nothing of the split"
+        assert bigger.step().loss == losses[1]
+        assert_same({**state_of(bigger), "counter": 0}, {**expected, "counter": 0})
+    assert "gradient_checkpointing" not in str(OutOfMemory(1, "", replace(config, gradient_checkpointing=True)))
+
+
+def test_other_errors_go_through(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    with TrainingJob(base, cache, make_config(batch_size=2)) as job:
+        hook = base.denoiser.register_forward_pre_hook(fail)
+        try:
+            with pytest.raises(RuntimeError, match="device-side assert"):
+                job.step()
+        finally:
+            hook.remove()
+        assert (job.micro_batch, job.remarks) == (2, ())
+
+
+def test_a_micro_batch_holds_at_least_one_photo(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
+    with pytest.raises(ValueError, match="micro_batch is 0; at least one photo"):
+        TrainingJob(base, cache, make_config(), micro_batch=0)
+
+
+def test_validation_takes_two_rows_a_photo_and_fewer_when_memory_runs_out(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig
+) -> None:
+    """Ten rows: at micro-batch 2 in fours; where three are too many, in twos from the start."""
+    rows: list[int] = []
+
+    def check(module: Any, arguments: tuple[Any, ...]) -> None:
+        rows.append(len(arguments[0]))
+        if len(arguments[0]) > most:
+            lack()
+
+    with TrainingJob(base, cache, make_config(batch_size=2)) as job:
+        hook = base.denoiser.register_forward_pre_hook(check)
+        try:
+            most = 4
+            value = job.validation_loss(cache)
+            assert rows == [4] * 10
+            rows.clear()
+            most = 2
+            assert job.validation_loss(cache) == pytest.approx(value, rel=1e-6)
+            assert rows == [4] + [2] * 20
+            most = 0
+            with pytest.raises(torch.OutOfMemoryError, match="one row at a time in validation"):
+                job.validation_loss(cache)
+        finally:
+            hook.remove()
+
+
+def test_the_errors_of_allocators_are_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**47)
+    assert is_out_of_memory(caught.value), "the CPU's own words"
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory."),
+        torch.OutOfMemoryError("HIP out of memory, in words that nobody listed"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"),
+        MemoryError(),
+    ):
+        with Shortage() as short:
+            raise error
+        assert short
+        assert short.reason
+    for other in (
+        RuntimeError("CUDA error: invalid argument"),
+        ValueError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        with pytest.raises(type(other)), Shortage():
+            raise other
+    with Shortage() as enough:
+        pass
+    assert not enough
+    assert [half(size) for size in (2, 3, 4, 5, 9)] == [1, 2, 2, 3, 5]
+
+
+def test_a_shortage_lets_go_of_what_its_block_held() -> None:
+    class Held:
+        pass
+
+    references = []
+
+    def block() -> None:
+        held = Held()
+        references.append(weakref.ref(held))
+        lack()
+
+    with Shortage() as short:
+        block()
+    assert short
+    assert references[0]() is None, "its traceback would hold a forward pass's activations"
+
+
+def test_a_draw_splits_in_order() -> None:
+    latents = torch.randn(5, 4, 2, 2)
+    draw = StepDraw(
+        bucket=0, indices=torch.arange(5), timesteps=torch.arange(5) * 7, latent_noise=latents, noise=-latents
+    )
+    parts = draw.split(2)
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([part.noise for part in parts]), -latents)
+    assert parts[2].indices.tolist() == [4]
+    assert parts[1].timesteps.tolist() == [14, 21]
+    assert parts[0].latent_noise.data_ptr() == latents.data_ptr(), "nothing is copied"
+
+
+def test_float16_scaling_can_begin_again(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
+    """A step undone between unscaling and the optimizer's step: the scaler neither refuses nor grows."""
+    with TrainingJob(base, cache, make_config(optimizer="adafactor")) as job:
+        scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1)
+        job._accelerator.scaler = scaler
+        optimizer, weights = job._torch_optimizer, job._weights
+        for _ in range(2):
+            start = StepStart(job._accelerator, optimizer, weights)
+            before = state_of(job)
+            for weight in weights:
+                weight.grad = torch.ones_like(weight)
+            scaler.scale(torch.ones(()))
+            start.keep(copies=True)
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            assert scaler.get_scale() == 128.0
+            start.undo()
+            assert scaler.get_scale() == 64.0
+            assert_same(state_of(job), before)
+
+
+def test_the_peak_of_training_leaves_out_what_is_not_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's allocator, played: training holds 5 bytes, then an evaluation 9, then training 7."""
+    held = {"peak": 0}
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: held.update(peak=0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held["peak"])
+    peak = PeakMemory(torch.device("cuda"))
+    for training, evaluation in ((5, 9), (7, 9), (6, 9)):
+        peak.begin()
+        held["peak"] = training
+        peak.pause()
+        held["peak"] = evaluation
+    assert peak.bytes == 7
+    elsewhere = PeakMemory(torch.device("cpu"))
+    elsewhere.begin()
+    elsewhere.pause()
+    assert elsewhere.bytes is None
+
+
+def test_two_workers_agree_when_memory_runs_out_in_one_of_them(
+    cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """In the first step in the second worker's forward pass, in the next after its optimizer's step, when the first has
+    done its own; at last in the first worker for good. Neither waits for the other for ever."""
+    config = make_config(batch_size=8, text_encoder_learning_rate=0.0)
+    (tmp_path / "job.json").write_text(json.dumps({"base": str(DEMO_BASE), "config": asdict(config)}))
+    save_file(cache.tensors(), tmp_path / "cache.safetensors")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "support" / "memory_worker.py"), str(tmp_path)]
+    workers = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
+    try:
+        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2)]
+    assert [each["micro_batches"] for each in told] == [[2, 1]] * 2
+    assert told[0]["losses"] == told[1]["losses"]
+    assert told[0]["losses"] == told[0]["expected_losses"]
+    assert told[0]["remarks"] == told[1]["remarks"]
+    assert [each["failure"].split(";")[0] for each in told] == [
+        f"out of memory at step 3 with a single photo in a forward pass ({words})"
+        for words in (MESSAGE.splitlines()[0], "in another worker")
+    ]
+    weights = [
+        load_file(tmp_path / f"{name}-{rank}.safetensors") for name in ("weights", "expected") for rank in range(2)
+    ]
+    for other in weights[1:]:
+        assert_same(weights[0], other)

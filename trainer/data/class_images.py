@@ -1,0 +1,164 @@
+"""Class images that the untuned base model draws, once for all that ask for the same, however often it is killed.
+
+Several processes may draw into one folder: each batch is claimed by a lock on the seeds' bytes of one file, which the
+system releases with the process that holds it, and what another one is drawing is waited for.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from trainer.data.photos import CaptionedPhoto
+from trainer.data.prior_config import PriorConfig
+from trainer.data.resemblance import fingerprint
+from trainer.files import write_file
+from trainer.models.base_model import BaseModel
+
+VERSION = "1"
+DIGEST = "pixels-sha256"
+LOCKS = ".locks"
+logger = logging.getLogger(__name__)
+
+
+def draw_class_images(
+    prior: PriorConfig,
+    base: BaseModel,
+    *,
+    resolution: int,
+    folder: Path,
+    made: Callable[[int, int], None] = lambda done, count: None,
+) -> tuple[CaptionedPhoto, ...]:
+    """The class images of the seeds 0 ... prior.count - 1, read where they are there and whole, else drawn.
+
+    They are in `folder`/class-images-HASH, the hash being of base model, prompt, size and sampling; a higher count adds
+    to them. A batch is always drawn as a whole, so what a kill left out of it comes out as it would have.
+
+    Args:
+        prior: names no folder.
+        base: carries no adapter.
+        resolution: side of the images in pixels, a multiple of 8.
+        folder: made if missing; several processes may share it.
+        made: told how many of how many are there, after each batch; what it raises ends the drawing.
+
+    Returns:
+        In the order of the seeds, all with the prompt as their caption.
+
+    Raises:
+        ValueError: the prompt is longer than the text encoder reads.
+    """
+    _check_length(prior.caption, base)
+    images = Path(folder) / f"class-images-{_key(prior, base, resolution)}"
+    images.mkdir(parents=True, exist_ok=True)
+    batches = [
+        range(first, min(first + prior.batch_size, prior.count)) for first in range(0, prior.count, prior.batch_size)
+    ]
+    photos: dict[int, CaptionedPhoto] = {}
+    pipeline = base.pipeline()
+    pipeline.set_progress_bar_config(disable=True)
+
+    def missing(seeds: Sequence[int]) -> list[int]:
+        for seed in seeds:
+            if seed not in photos and (photo := _read(_path(images, seed), prior.caption, resolution)) is not None:
+                photos[seed] = photo
+        return [seed for seed in seeds if seed not in photos]
+
+    with (images / LOCKS).open("ab") as locks:
+        for wait in (False, True):  # first what nobody else is at
+            for seeds in batches:
+                if not wait or missing(seeds):
+                    with _claimed(locks, seeds, wait=wait) as claimed:
+                        if claimed and (absent := missing(seeds)):
+                            _write(_draw(pipeline, prior, seeds, resolution), absent, images)
+                    missing(seeds)
+                    made(len(photos), prior.count)
+    return tuple(photos[seed] for batch in batches for seed in batch)
+
+
+def _key(prior: PriorConfig, base: BaseModel, resolution: int) -> str:
+    content = [VERSION, base.sha256, str(base.dtype), prior.caption, resolution, prior.steps, prior.guidance_scale]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _path(images: Path, seed: int) -> Path:
+    return images / f"{seed:05}.png"
+
+
+def _draw(pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int) -> dict[int, Image.Image]:
+    # A generator for each image, on the CPU, so that every device starts from the same noise.
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    drawn = pipeline(
+        prompt=[prior.caption] * len(seeds),
+        generator=generators,
+        height=resolution,
+        width=resolution,
+        num_inference_steps=prior.steps,
+        guidance_scale=prior.guidance_scale,
+        output_type="pil",
+    ).images
+    return dict(zip(seeds, drawn, strict=True))
+
+
+def _write(drawn: dict[int, Image.Image], seeds: Sequence[int], images: Path) -> None:
+    for seed in seeds:
+        path, texts = _path(images, seed), PngImagePlugin.PngInfo()
+        if path.exists():
+            logger.warning("The class image %s is damaged; it is drawn again.", path)
+        texts.add_text(DIGEST, _digest(drawn[seed]))
+        write_file(path, partial(drawn[seed].save, format="PNG", pnginfo=texts))
+
+
+def _read(path: Path, caption: str, resolution: int) -> CaptionedPhoto | None:
+    """The image in `path`, or None if it is missing or not as it was written."""
+    try:
+        content = path.read_bytes()
+        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
+            picture.load()
+    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        return None
+    if picture.size != (resolution, resolution) or picture.info.get(DIGEST) != _digest(picture):
+        return None
+    return CaptionedPhoto(
+        path=path,
+        caption=caption,
+        sha256=hashlib.sha256(content).hexdigest(),
+        fingerprint=fingerprint(picture),
+        size=picture.size,
+    )
+
+
+def _digest(picture: Image.Image) -> str:
+    return hashlib.sha256(picture.tobytes()).hexdigest()
+
+
+@contextmanager
+def _claimed(locks: BinaryIO, seeds: Sequence[int], *, wait: bool) -> Iterator[bool]:
+    """Holds the seeds; False if another process does and is not to be waited for."""
+    try:
+        fcntl.lockf(locks, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), len(seeds), seeds[0])
+    except OSError as error:
+        # A file system without locks lets two processes draw the same; files that are whole or not there bear it.
+        yield not isinstance(error, (BlockingIOError, PermissionError))
+        return
+    try:
+        yield True
+    finally:
+        fcntl.lockf(locks, fcntl.LOCK_UN, len(seeds), seeds[0])
+
+
+def _check_length(prompt: str, base: BaseModel) -> None:
+    length, tokens = base.tokenizer.model_max_length, len(base.tokenizer(prompt).input_ids)
+    if tokens > length:
+        raise ValueError(
+            f"photos.prior.prompt is {prompt!r}, which has {tokens} tokens, start and end included; the base model's "
+            f"text encoder reads {length}: shorten it"
+        )

@@ -1,0 +1,49 @@
+"""Class images that the user supplies: a folder as of photos, of anybody but the person. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trainer.data.photos import CaptionedPhoto, PhotoFolderError, PhotoProblem, survey_photos
+from trainer.data.picture import MAXIMUM_PIXELS
+from trainer.data.prior_config import PriorConfig, names_person
+
+
+def load_class_photos(
+    prior: PriorConfig | None,
+    person: Sequence[CaptionedPhoto],
+    *,
+    trigger: str,
+    maximum_pixels: int = MAXIMUM_PIXELS,
+) -> tuple[CaptionedPhoto, ...]:
+    """The class images of the folder that `prior` names, read as `trainer.data.photos.survey_photos` does; else none.
+
+    Args:
+        prior: the class images, if any.
+        person: the person's photos, none of which may be among them.
+        trigger: the word that stands for the person.
+        maximum_pixels: most width x height of an image; looked at before it is decoded.
+
+    Raises:
+        PhotoFolderError: anything is wrong with any file; lists all of it.
+    """
+    if prior is None or prior.folder is None:
+        return ()
+    # With the trigger filled in, captions that name the person are told from others in one way.
+    found, problems = survey_photos(
+        prior.folder, trigger, maximum_pixels=maximum_pixels, caption_template=prior.caption
+    )
+    told = [
+        replace(problem, remedy=problem.remedy.replace("photos.caption_template", "photos.prior.prompt"))
+        for problem in problems
+    ]
+    own = {photo.sha256: photo.path.name for photo in person}
+    for photo in found:
+        if photo.sha256 in own:
+            reason = f"is the person's own photo {own[photo.sha256]}"
+            told.append(PhotoProblem(file=photo.path.name, reason=reason, remedy="class images show others: remove it"))
+        elif names_person(photo.caption, trigger):
+            reason = f"has the trigger {trigger!r} in its caption"
+            told.append(PhotoProblem(file=photo.path.name, reason=reason, remedy="class images show others: remove it"))
+    if told:
+        raise PhotoFolderError(prior.folder, told)
+    return found

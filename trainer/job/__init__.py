@@ -1,0 +1,1 @@
+"""One training: its loss, its optimizer, its steps, its state."""

@@ -1,0 +1,1 @@
+"""Base models of several families behind one interface."""

@@ -1,0 +1,153 @@
+"""What the trainer knows of a base model, whatever its family: captions in, predictions out, parts that carry adapters.
+
+Legend: batch = photos of one call, channels, height and width as those of a latent.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from trainer.config import AdapterMethod, Targets, TrainingConfig
+
+Part = Literal["unet", "transformer", "text_encoder", "text_encoder_2"]
+Conditioning = Mapping[str, Tensor]
+"""Named tensors, each with one row a photo, that steer a prediction; their names are the family's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """Where the training crop lies in a photo: the micro-conditioning of SDXL (Podell et al. 2023, arXiv:2307.01952).
+
+    Sizes in pixels, heights first.
+    """
+
+    original_size: tuple[int, int]
+    """Height and width of the upright photo."""
+    crop_top_left: tuple[int, int]
+    """Rows and columns cut off at the top and the left, in the photo scaled to its crop."""
+    target_size: tuple[int, int]
+    """Height and width of the crop."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BaseModel(ABC):
+    """The parts of one pipeline, frozen and in evaluation mode; a subclass a family of models.
+
+    The parts are live and shared: an attached adapter changes what they compute until it is detached.
+    """
+
+    title: ClassVar[str]
+    """What people call the family."""
+    pipeline_class: ClassVar[Any]
+    """The diffusers pipeline, which also reads and writes the family's adapter files."""
+    parts: ClassVar[tuple[Part, ...]]
+    """Modules that may carry adapter layers: the denoiser (UNet or transformer), then the text encoders."""
+    targets: ClassVar[Mapping[Targets, tuple[str, ...]]]
+    """Adapted layers of the denoiser."""
+    methods: ClassVar[tuple[AdapterMethod, ...]] = get_args(AdapterMethod)
+    """Kinds of adapters of which there is a file for other programs."""
+    files: ClassVar[tuple[str, ...]]
+    """Sub-folders of the pipeline that say what the model computes."""
+    unused: ClassVar[Mapping[str, Any]]
+    """Arguments of the pipeline that leave out what neither training nor scoring needs."""
+    kohya_prefixes: ClassVar[Mapping[Part, str]]
+    """What kohya's keys begin with, by part; {} if the family's readers know diffusers' names."""
+    kohya_version: ClassVar[str]
+    """What kohya's header calls the family."""
+
+    name: str
+    """Folder, file or hub name it was loaded from."""
+    folder: Path
+    """Local folder of the files."""
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel | CLIPTextModelWithProjection
+    vae: AutoencoderKL
+    scheduler: ConfigMixin
+    """The pipeline's sampler; its config holds the noise schedule and the prediction type."""
+    device: torch.device
+    dtype: torch.dtype
+    """Of all weights: float32 on a CPU, bfloat16 on CUDA (float16 where that is missing)."""
+
+    @abstractmethod
+    def tokenize(self, captions: Sequence[str]) -> Conditioning:
+        """Token ids of every text encoder, Int64[captions, tokens] on the CPU, padded to the tokenizer's length."""
+
+    @abstractmethod
+    def encode(self, tokens: Conditioning) -> Conditioning:
+        """What the text encoders make of `tokenize`'s tensors, on the device: with gradients if these are enabled."""
+
+    @abstractmethod
+    def describe_framing(self, framings: Sequence[Framing]) -> Conditioning:
+        """What the model is told of sizes and crops, on the CPU; {} if it is told nothing."""
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's answer to Float[batch, channels, height, width] latents at [batch] timesteps.
+
+        Args:
+            noisy: any float format; the model computes in its own.
+            timesteps: as `trainer.job.loss.NoiseSchedule.times` tells them.
+            conditioning: rows of `encode` and `describe_framing` together; further names are ignored.
+        """
+
+    @abstractmethod
+    def pipeline(self) -> Any:
+        """A `pipeline_class` over these very modules (nothing is copied) with a sampler of its own."""
+
+    def check(self, config: TrainingConfig) -> None:
+        """Raises ValueError if `config` asks for what the family cannot do."""
+        if config.adapter not in self.methods:
+            raise ValueError(
+                f"adapter is {config.adapter!r}, for which no file of {self.title} is known that other programs read; "
+                f"choose one of {', '.join(map(repr, self.methods))}"
+            )
+
+    @property
+    def caption_tokenizer(self) -> tuple[Any, int]:
+        """The tokenizer that reads most of a caption, and how many tokens it reads."""
+        return self.tokenizer, self.tokenizer.model_max_length
+
+    @property
+    def denoiser(self) -> Any:
+        """The UNet or transformer, a diffusers ModelMixin."""
+        return self.module(self.parts[0])
+
+    def module(self, part: Part) -> nn.Module:
+        """The module that `part` names."""
+        module: nn.Module = getattr(self, part)
+        return module
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the names and contents of the weight, config and tokenizer files; the same on every device."""
+        digest = hashlib.sha256()
+        for part in self.files:
+            for path in sorted((self.folder / part).iterdir()):
+                if path.suffix in (".safetensors", ".json", ".txt"):
+                    with path.open("rb") as file:
+                        content = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest.update(f"{part}/{path.name} {content}\n".encode())
+        return digest.hexdigest()
+
+
+def padded_tokens(tokenizer: Any, captions: Sequence[str], length: int | None = None) -> Tensor:
+    """Int64[captions, tokens], cut and padded to `length`, or the tokenizer's own."""
+    encoded = tokenizer(
+        list(captions),
+        padding="max_length",
+        truncation=True,
+        max_length=length or tokenizer.model_max_length,
+        return_tensors="pt",
+    )
+    input_ids: Tensor = encoded.input_ids
+    return input_ids

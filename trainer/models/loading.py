@@ -1,0 +1,97 @@
+"""Base models, loaded once and shared by every job of a process."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.models.base_model import BaseModel as BaseModel
+from trainer.models.families import FAMILIES, family_of
+from trainer.models.hub import fetch
+from trainer.models.linear_layers import quicken_linear_layers
+from trainer.models.pickled import check_has_safetensors, check_not_pickled
+from trainer.models.quiet import quiet_loading
+from trainer.models.single_file import diffusers_folder
+
+DOWNLOADED = ("json", "txt", "model", "safetensors")
+"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
+
+
+def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
+    """Loads a pipeline's parts from a folder, a single .safetensors file or the hub (offline if HF_HUB_OFFLINE is set).
+
+    Raises:
+        ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
+            ones are named and not opened.
+    """
+    device = torch.device(device)
+    folder = _resolve_folder(str(name_or_path))
+    family = family_of(folder, name_or_path)
+    for part in family.files:
+        check_has_safetensors(folder / part)
+    dtype = choose_dtype(device)
+    try:
+        with quiet_loading():
+            pipeline = family.pipeline_class.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.unused
+            )
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{name_or_path} does not load as a {family.title} pipeline with safetensors weights ({error}); "
+            "name a folder or hub model in the diffusers layout"
+        ) from error
+    return take_apart(pipeline, name=str(name_or_path), folder=folder, device=device, dtype=dtype)
+
+
+def take_apart(pipeline: Any, *, name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """The base model over a pipeline's parts: frozen, in evaluation mode, on `device`.
+
+    Convolution weights lie channels last, in which convolutions need no reordering: on a CPU images are made 1.07 times
+    as fast and training steps 1.0 to 1.08 times. Linear layers are those of `trainer.models.linear_layers`.
+    """
+    family = FAMILIES[type(pipeline).__name__]
+    own = {field.name for field in fields(family)} - {"name", "folder", "device", "dtype"}
+    modules = pipeline.components
+    parts = {part: modules[part] if part in modules else pipeline.config[part] for part in own}
+    for module in parts.values():
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False).eval().to(device)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+            quicken_linear_layers(module)
+    return family(name=name, folder=folder, device=device, dtype=dtype, **parts)
+
+
+def choose_device() -> torch.device:
+    """The current CUDA device if there is one, otherwise the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """Number format of the frozen weights on `device`."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def set_threads(count: int) -> None:
+    """Sets the CPU threads of torch operators in this process; one a job and one job a core gives the most steps."""
+    if count < 1:
+        raise ValueError(f"threads is {count}; it must be at least 1")
+    torch.set_num_threads(count)
+
+
+def _resolve_folder(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    check_not_pickled(path)
+    if path.suffix == ".safetensors":
+        return diffusers_folder(path)
+    parts = {part for family in FAMILIES.values() for part in family.files}
+    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in sorted(parts) for suffix in DOWNLOADED)]
+    try:
+        return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
+    except ValueError as error:
+        raise ValueError(f"base model {name_or_path!r} is neither a folder nor {error}") from error

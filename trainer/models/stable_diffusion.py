@@ -1,0 +1,62 @@
+"""Stable Diffusion 1.x and 2.x: one text encoder, whose last hidden state steers the UNet.
+
+Legend: tokens = the tokenizer's length, dim = width of the text encoder.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from torch import Tensor
+
+from trainer.config import Targets
+from trainer.models.base_model import BaseModel, Conditioning, Framing, Part, padded_tokens
+from trainer.models.targets import UNET_TARGETS
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StableDiffusion(BaseModel):
+    """Conditioning: `input_ids` Int64[batch, tokens], `text_embeddings` Float[batch, tokens, dim]."""
+
+    title: ClassVar[str] = "Stable Diffusion 1.x/2.x"
+    pipeline_class: ClassVar[Any] = StableDiffusionPipeline
+    parts: ClassVar[tuple[Part, ...]] = ("unet", "text_encoder")
+    targets: ClassVar[Mapping[Targets, tuple[str, ...]]] = UNET_TARGETS
+    files: ClassVar[tuple[str, ...]] = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+    unused: ClassVar[Mapping[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "image_encoder": None,
+        "requires_safety_checker": False,
+    }
+    kohya_prefixes: ClassVar[Mapping[Part, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
+    kohya_version: ClassVar[str] = "sd_v1"
+
+    unet: UNet2DConditionModel
+
+    def tokenize(self, captions: Sequence[str]) -> Conditioning:
+        return {"input_ids": padded_tokens(self.tokenizer, captions)}
+
+    def encode(self, tokens: Conditioning) -> Conditioning:
+        return {"text_embeddings": self.text_encoder(tokens["input_ids"])[0]}
+
+    def describe_framing(self, framings: Sequence[Framing]) -> Conditioning:
+        return {}
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        embeddings = conditioning["text_embeddings"].to(self.dtype)
+        answer: Tensor
+        (answer,) = self.unet(noisy.to(self.dtype), timesteps, embeddings, return_dict=False)
+        return answer
+
+    def pipeline(self) -> StableDiffusionPipeline:
+        return StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=type(self.scheduler).from_config(self.scheduler.config),
+            **self.unused,
+        )
