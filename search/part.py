@@ -30,32 +30,32 @@ from search.report.tables import IMAGES_FILE, write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
-from search.storage.trial_record import JobState, Report, TrialRecord
-from search.study.accountant import Accountant, Before
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import Rate
-from search.study.callback import Watcher
+from search.study.callback import TrialCallback
+from search.study.accountant import Before, BudgetMonitor
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
 from search.study.trial import TrialSetup
 from search.tracking.tracker import Tracker
-from search.workers.client import Dispatch, JobFailedError, measure_anchors
+from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
 from search.workers.pool import Pool
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.files import written_folder
 from trainer.models.loadable import loadable
 
 SAVE_SECONDS = 20.0
-"""How long an interrupted search waits for seats to save what they train, and to end a scoring that is under way."""
+"""How long an interrupted search waits for workers to save what they train, and to end a scoring that is under way."""
 
 
 @dataclass
 class SearchPart:
-    """From the seats to the result; what earlier parts have measured is taken as it is."""
+    """From the workers to the result; what earlier parts have measured is taken as it is."""
 
     config: SearchConfig
-    workbench: WorkbenchSetup
+    runner: RunnerSetup
     folder: Path
     tracker: Tracker
     console: Console
@@ -64,89 +64,89 @@ class SearchPart:
     earlier: list[TrialRecord]
     stop: Stop
     address: str | None = None
-    base: Report | None = None
+    base: CheckpointResult | None = None
     final: Final | None = None
     opinion: SecondOpinion | NoOpinion | None = None
     sweep: Sweep | None = None
-    watcher: Watcher | None = None
-    accountant: Accountant | None = None
+    callback: TrialCallback | None = None
+    monitor: BudgetMonitor | None = None
     status: str = ""
 
     @property
     def records(self) -> list[TrialRecord]:
-        return self.watcher.records if self.watcher else self.earlier
+        return self.callback.records if self.callback else self.earlier
 
     @property
     def _gpus(self) -> bool:
         return Capacity.of(ray.nodes(), self.config.seats).gpus
 
-    def run(self, seats: int) -> tuple[SearchResult, bool]:
-        """The result, and whether all seats have left."""
+    def run(self, workers: int) -> tuple[SearchResult, bool]:
+        """The result, and whether all workers have left."""
         gpus = self._gpus
         with ExitStack() as stack:
-            with Pool(self.config.seats, self.workbench, self.folder / "ray", gpus=gpus, count=seats) as pool:
+            with Pool(self.config.seats, self.runner, self.folder / "ray", gpus=gpus, count=workers) as pool:
                 try:
-                    self._measure(pool.dispatch, seats)
+                    self._measure(pool.client, workers)
                 except (JobFailedError, NoCandidateError) as error:
                     self.status = str(error)
                 except KeyboardInterrupt:
-                    # What is under way is kept; the seats are given a moment for it.
-                    pool.dispatch.pause(self.stop.reason)
-                    pool.hurried = not pool.dispatch.rest(SAVE_SECONDS)
+                    # What is under way is kept; the workers are given a moment for it.
+                    pool.client.pause(self.stop.reason)
+                    pool.hurried = not pool.client.rest(SAVE_SECONDS)
                     self.status = INTERRUPTED_STATUS
                 # From here on a first signal changes nothing: all that is left is to write down what there is.
                 stack.enter_context(self.stop.heed())
-            return self._conclude(seats), pool.closed
+            return self._conclude(workers), pool.closed
 
-    def _measure(self, dispatch: Dispatch, seats: int) -> None:
+    def _measure(self, client: WorkersClient, workers: int) -> None:
         config, clock = self.config, self.clock
-        self.console.print(f"starting {seats} seat(s)", highlight=False)
+        self.console.print(f"starting {workers} worker(s)", highlight=False)
         with clock.phase("start"):
-            self.base, anchors = measure_anchors(dispatch, self.folder, "validation")
+            self.base, anchors = measure_anchors(client, self.folder, "validation")
             began = time.monotonic()
-            second_judging = SecondJudging.begin(dispatch, config, self.base, self.folder)
+            second_judging = SecondJudging.begin(client, config, self.base, self.folder)
             judging = time.monotonic() - began if second_judging is not None else 0.0
-            # Where all that was measured before: trials that no seat could do would fail, and stay so in the journal.
-            dispatch.wait_for_seat()
+            # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
+            client.wait_for_worker()
         self.tracker.metrics(self.base.metrics, prefix="base_")
         self.tracker.picture(self.base.folder / "grid.png", "base")
-        trials = TrialSetup(config=config, dispatch=dispatch, anchors=anchors, folder=self.folder / "trials")
-        with Progress(config.trials, dispatch.steps, self.console) as progress, clock.phase("search"):
-            self.watcher = Watcher(trials, self.tracker, progress, self.sampler, clock, self.earlier)
-            self.accountant = Accountant(
+        trials = TrialSetup(config=config, client=client, anchors=anchors, folder=self.folder / "trials")
+        with Progress(config.trials, client.steps, self.console) as progress, clock.phase("search"):
+            self.callback = TrialCallback(trials, self.tracker, progress, self.sampler, clock, self.earlier)
+            self.monitor = BudgetMonitor(
                 config,
-                rate=Rate.of(config.seats, seats, config.budget, gpus=self._gpus),
-                seats=seats,
+                rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+                workers=workers,
                 before=Before(base=self.base, judging=judging),
                 elapsed=lambda: clock.seconds()[TOTAL],
-                records=self.watcher.so_far,
-                steps=dispatch.steps,
+                records=self.callback.so_far,
+                steps=client.steps,
                 request=self.stop.request,
                 say=lambda line: tell(self.console, line),
             )
-            with self.accountant:
+            with self.monitor:
                 run_study(
                     config,
                     trials,
-                    self.watcher,
+                    self.callback,
                     self.sampler,
                     self.stop,
                     earlier=self.earlier,
-                    seats=seats,
+                    workers=workers,
                     run_folder=self.folder,
                 )
         if self.stop.interrupted:
             raise KeyboardInterrupt
         if self.stop.requested:
-            dispatch.rest(SAVE_SECONDS)
-            dispatch.unpause()
+            client.rest(SAVE_SECONDS)
+            client.unpause()
         with clock.phase("final"):
-            self.final = run_final(dispatch, config, self.records, self.folder / "final", say=self.console.print)
+            self.final = run_final(client, config, self.records, self.folder / "final", say=self.console.print)
             if second_judging is not None:
                 self.opinion = second_judging.opinion(self.records, self.final)
-            self.sweep = sweep_strengths(dispatch, config, self.final, self.folder / "final" / "strengths")
+            self.sweep = sweep_strengths(client, config, self.final, self.folder / "final" / "strengths")
 
-    def _conclude(self, seats: int) -> SearchResult:
+    def _conclude(self, workers: int) -> SearchResult:
         config, folder, final, tracker = self.config, self.folder, self.final, self.tracker
         interrupted = self.status == INTERRUPTED_STATUS
         if interrupted:
@@ -176,14 +176,14 @@ class SearchPart:
             sweep=self.sweep if final is not None else None,
             model_uri=model_uri,
             seconds=self.clock.seconds(),
-            seats=seats,
+            workers=workers,
             mlflow=_mlflow(tracker),
-            budget=self.accountant.as_result(self.clock.seconds()[TOTAL]) if self.accountant else None,
+            budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
         )
         self.clock.save()
         files = (
             result.write(),
-            write_report(result, self.workbench.split.reference),
+            write_report(result, self.runner.split.reference),
             write_trials(result.values["trials"], folder),
             *images,
         )
@@ -194,8 +194,8 @@ class SearchPart:
         else:
             card = (folder / "champion" / "README.md",) if final else ()
             tracker.finish(self.status, (*files, *card), failed=final is None)
-        if self.accountant is not None:
-            tell(self.console, self.accountant.summary(self.clock.seconds()[TOTAL]))
+        if self.monitor is not None:
+            tell(self.console, self.monitor.summary(self.clock.seconds()[TOTAL]))
         for line in summary(result, final, self.address):
             tell(self.console, line)
         return result
@@ -206,13 +206,13 @@ class SearchPart:
         with written_folder(folder / "champion") as temporary:
             export_champion(final, temporary, config.name)
             write_samples(final, temporary / "samples.png")
-        split = self.workbench.split
+        split = self.runner.split
         write_card(
             config,
             final,
             folder / "champion",
             photos=(len(split.training), len(split.reference)),
-            prompt=self.workbench.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
+            prompt=self.runner.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
             second_judge=opinion.line if opinion else "",
         )
         self.tracker.metrics(final.champion.final.metrics, prefix="champion_")
@@ -229,8 +229,8 @@ class SearchPart:
             records=self.records,
             final=final,
             sweep=self.sweep if final is not None else None,
-            prompt_sets=self.workbench.prompt_sets,
-            other_sets=self.workbench.other_sets,
+            prompt_sets=self.runner.prompt_sets,
+            other_sets=self.runner.other_sets,
         )
 
 

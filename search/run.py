@@ -59,7 +59,8 @@ def main(
         str | None, typer.Option(help="quick, standard or thorough: settings for what the configuration leaves open.")
     ] = None,
     max_gpu_hours: Annotated[
-        float | None, typer.Option(help="End the search, final included, within these GPU hours (seat hours on CPUs).")
+        float | None,
+        typer.Option(help="End the search, final included, within these GPU hours (worker hours on CPUs)."),
     ] = None,
     max_cost: Annotated[
         float | None, typer.Option(help="The same for money; budget.gpu_hour_price says what an hour costs.")

@@ -22,7 +22,7 @@ from search.storage.result import SearchResult
 from search.storage.resume import Continuation, ended_result, forget_final, how_to_go_on, unsettle
 from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
 from search.storage.trial_record import JobState
-from search.study.history import recollect
+from search.study.history import read_history
 from search.study.samplers.study_sampler import StudySampler
 from search.study.samplers.warm_start import warm_start
 from search.study.stop import INTERRUPTED, Interrupts, SteadyConsole, Stop, end_now
@@ -31,7 +31,7 @@ from search.tracking.mlflow_writer import TrackingError
 from search.tracking.tracker import Tracker
 from search.workers.cluster import Capacity, CapacityError
 from search.workers.head_watch import OTHERS_PATIENCE, OWN_PATIENCE, HeadWatch
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.data.buckets import bucket_warnings
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
@@ -74,7 +74,7 @@ def run_search(
     """
     console = console or SteadyConsole()
     clock = Clock()
-    # These log every event of every seat and trial; the terminal belongs to the search.
+    # These log every event of every worker and trial; the terminal belongs to the search.
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -93,7 +93,7 @@ def run_search(
         run = RunFolder.make(config) if continuation is None else RunFolder.take_up(continuation.folder)
     except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
         raise InputError(str(error)) from error
-    setup = WorkbenchSetup.of(config, split, person, others, class_photos=class_photos)
+    setup = RunnerSetup.of(config, split, person, others, class_photos=class_photos)
     with run:
         try:
             sampler = _open_journal(config, run, continuation, inputs)
@@ -121,8 +121,8 @@ def run_search(
                 tell(console, f"class images: {config.photos.prior.source}")
             stop = Stop()
             with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_told(run.path):
-                count = _seats(config)
-                records = recollect(sampler, config, run.path / "trials")
+                count = _workers(config)
+                records = read_history(sampler, config, run.path / "trials")
                 tracker.start(
                     run.path,
                     _common(config, split),
@@ -132,7 +132,7 @@ def run_search(
                 search = SearchPart(config, setup, run.path, tracker, console, clock, sampler, records, stop, address)
                 result, whole = search.run(count)
                 if not whole:
-                    # Seats are still scoring; Ray would wait for them, and so would Python.
+                    # Workers are still scoring; Ray would wait for them, and so would Python.
                     tracker.__exit__(None, None, None)
                     end_now(INTERRUPTED)
             if tracker.untold:
@@ -215,14 +215,14 @@ def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[
         ray.shutdown()
 
 
-def _seats(config: SearchConfig) -> int:
-    """How many seats there will be.
+def _workers(config: SearchConfig) -> int:
+    """How many workers there will be.
 
     Raises:
         InputError: the cluster can never hold them; they would be waited for without end.
     """
     try:
-        return Capacity.of(ray.nodes(), config.seats).seats(config.seats)
+        return Capacity.of(ray.nodes(), config.seats).workers(config.seats)
     except CapacityError as error:
         raise InputError(str(error)) from error
 

@@ -1,7 +1,7 @@
 """What a trial costs the driver as a search grows: processor seconds by part, and memory, trial after trial.
 
 A whole search of the demo's space runs with everything that is real about it: Tune, sampler and journal, dispatcher,
-watcher, MLflow's record in sqlite, progress, final, result and report. Only the seats' work is simulated
+callback, MLflow's record in sqlite, progress, final, result and report. Only the workers' work is simulated
 (`benchmarks.scale.simulated_seat`), so that nothing but the search itself takes time.
 """
 

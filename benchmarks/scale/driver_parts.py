@@ -23,15 +23,15 @@ from search.report.plots import write_plots
 from search.report.progress import Progress
 from search.report.tables import write_images, write_trials
 from search.storage.result import SearchResult
-from search.study.callback import Watcher
+from search.study.callback import TrialCallback
 from search.study.samplers.learning_curves import CurveSampler
 from search.study.samplers.study_sampler import StudySampler
-from search.study.scheduler import SparingAsha
+from search.study.scheduler import AshaScheduler
 from search.tracking.mlflow_writer import Bookkeeper
 from search.tracking.outbox import Ledger
 from search.tracking.system_metrics import MachineMetrics
 from search.tracking.tracker import Tracker
-from search.workers.client import Dispatch
+from search.workers.client import WorkersClient
 from search.workers.dispatcher import Dispatcher
 
 REST = "Tune's loop, the rest"
@@ -42,14 +42,14 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (BaseSampler, ("before_trial", "after_trial"), "sampler, its model"),
     (StudySampler, ("suggest", "on_trial_result", "on_trial_complete", "save"), "sampler, trials asked and told"),
     (JournalFileBackend, ("append_logs", "read_logs"), "journal file"),
-    (SparingAsha, ("on_trial_add", "on_trial_result", "on_trial_complete"), "scheduler"),
-    (Watcher, ("on_trial_start", "on_trial_result", "on_trial_complete"), "watcher and records"),
-    (Dispatch, ("status",), "dispatcher calls"),
+    (AshaScheduler, ("on_trial_add", "on_trial_result", "on_trial_complete"), "scheduler"),
+    (TrialCallback, ("on_trial_start", "on_trial_result", "on_trial_complete"), "callback and records"),
+    (WorkersClient, ("status",), "dispatcher calls"),
     (Ledger, ("append",), "MLflow ledger"),
     (Bookkeeper, ("tell",), "MLflow itself, in its thread"),
     (MachineMetrics, ("look",), "machine metrics, in their thread"),
     (Progress, ("started", "reported", "ended"), "progress"),
-    (Dispatch, ("steps",), "progress, in its thread"),
+    (WorkersClient, ("steps",), "progress, in its thread"),
     (TuneController, ("checkpoint",), "Tune's snapshots"),
     (TuneController, ("step",), REST),
 )
@@ -74,7 +74,7 @@ CONCLUDING_FUNCTIONS: tuple[tuple[Callable[..., Any], str], ...] = (
 
 
 class DriverParts:
-    """Looks at the driver of the search that this process runs next, whose seats are simulated from now on.
+    """Looks at the driver of the search that this process runs next, whose workers are simulated from now on.
 
     Args:
         marks: Numbers of ended trials to look at, ascending.
@@ -96,15 +96,15 @@ class DriverParts:
         for concluding, part in CONCLUDING_FUNCTIONS:
             self._watch_everywhere(concluding, part)
         # Around the clocks, so that a look counts for nobody but Tune's loop.
-        completed = Watcher.on_trial_complete
+        completed = TrialCallback.on_trial_complete
 
-        def on_trial_complete(watcher: Watcher, *arguments: Any, **options: Any) -> None:
-            completed(watcher, *arguments, **options)
+        def on_trial_complete(callback: TrialCallback, *arguments: Any, **options: Any) -> None:
+            completed(callback, *arguments, **options)
             self._ended += 1
             if self._ended in self._marks:
                 self.samples.append(self._look())
 
-        setattr(Watcher, "on_trial_complete", on_trial_complete)  # noqa: B010 - its type says less
+        setattr(TrialCallback, "on_trial_complete", on_trial_complete)  # noqa: B010 - its type says less
 
     def _watch_everywhere(self, function: Callable[..., Any], part: str) -> None:
         """Watch a function under its name in every module of the search that has imported it."""

@@ -1,4 +1,4 @@
-"""A seat whose work is simulated: it answers at once, with files and reports of the shape of real ones.
+"""A worker whose work is simulated: it answers at once, with files and reports of the shape of real ones.
 
 Everything around it is real: Ray Train's worker, the dispatcher's actor, Tune's trials and the driver.
 """
@@ -22,11 +22,11 @@ from evaluation.generate import image_grid
 from evaluation.objective import appraise
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS, Anchors, ImageRow, score_rows
 from search.config.run_layout import ANCHORS_FILE
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
 from search.workers.runner import GoOn, Send
-from search.workers.setup import WorkbenchSetup
-from search.workers.worker import SeatSetup, serve
+from search.workers.setup import RunnerSetup
+from search.workers.worker import WorkerSetup, serve
 from trainer.adapters.adapter import attach_adapter
 from trainer.adapters.adapter_files import WEIGHTS_FILE, save_adapter
 from trainer.config import TrainingConfig
@@ -40,17 +40,17 @@ BEST_RATE = 2e-3
 """Learning rate at which the simulated training does best; a decade from it there is little left."""
 
 
-def serve_simulated(setup: SeatSetup) -> None:
+def serve_simulated(setup: WorkerSetup) -> None:
     """Stands for `search.workers.worker.serve`: the same, with a simulated workbench."""
-    search.workers.runner.Workbench = SimulatedWorkbench  # type: ignore[assignment, misc]
+    search.workers.runner.JobRunner = SimulatedRunner  # type: ignore[assignment, misc]
     serve(setup)
 
 
-class SimulatedWorkbench:
-    """Stands for `search.workers.runner.Workbench`: it neither trains nor draws, but writes what that would
+class SimulatedRunner:
+    """Stands for `search.workers.runner.JobRunner`: it neither trains nor draws, but writes what that would
     have written."""
 
-    def __init__(self, setup: WorkbenchSetup) -> None:
+    def __init__(self, setup: RunnerSetup) -> None:
         set_threads(setup.threads)
         self._setup = setup
         self._adapter = _adapter(setup.model)
@@ -62,7 +62,7 @@ class SimulatedWorkbench:
             case TrainJob():
                 self._train(job, report, go_on)
             case ScoreJob():
-                trained = Report.read(job.adapter)
+                trained = CheckpointResult.read(job.adapter)
                 distance = ANCHORS.base_distance + job.strength * (
                     trained.metrics["face_distance"] - ANCHORS.base_distance
                 )
@@ -77,7 +77,7 @@ class SimulatedWorkbench:
                 text = json.dumps({"anchors": anchors})
                 write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
             case JudgeJob():
-                raise ValueError("a simulated seat has no second judge; leave evaluation.second_judge out")
+                raise ValueError("a simulated worker has no second judge; leave evaluation.second_judge out")
 
     def _train(self, job: TrainJob, send: Send, go_on: GoOn) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -107,12 +107,12 @@ class SimulatedWorkbench:
         extra: Mapping[str, float] | None = None,
         *,
         adapter: bool = False,
-    ) -> Report:
+    ) -> CheckpointResult:
         rows = _rows(images, distance, seed)
         scores = score_rows(rows, ANCHORS)
         metrics = scores.as_metrics()
         appraisal = appraise(scores, metrics, self._setup.objective, self._setup.limits)
-        report = Report(
+        report = CheckpointResult(
             step=step,
             metrics={
                 **metrics,

@@ -1,4 +1,5 @@
-"""A run folder of any number of trials without any training: everything is real but what seats answer, which is drawn.
+"""A run folder of any number of trials without any training: everything is real but what workers answer, which is
+drawn.
 
 Pictures are smooth colours with noise, which weigh about what photos of their size do. What a trial scores follows from
 its settings: best at a learning rate of 1e-3, and faceless far above it.
@@ -28,9 +29,9 @@ from search.final.strengths import sweep_strengths
 from search.report.outcome import build_result
 from search.report.tables import IMAGES_FILE, write_images
 from search.storage.result import CHAMPION, SearchResult
-from search.storage.trial_record import JobState, Report, TrialRecord, trial_id
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.trial import TrialSetup, train_job
-from search.workers.client import Dispatch, measure_anchors
+from search.workers.client import WorkersClient, measure_anchors
 from search.workers.jobs import AnchorJob, Job, JobStatus, JudgeJob, ScoreJob, TrainJob
 from trainer.data.photos import CaptionedPhoto, load_photos
 from trainer.files import write_file
@@ -46,7 +47,7 @@ SHEETS = 12
 PROMPTS, FINAL_PROMPTS = 12, 8
 
 
-class DrawingSeats(Dispatch):
+class DrawingWorkers(WorkersClient):
     """Stands for dispatcher and seats: draws instead of training, at once.
 
     Args:
@@ -73,7 +74,7 @@ class DrawingSeats(Dispatch):
     def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
         return self.known[job_id]
 
-    def _do(self, job: Job) -> tuple[Report, ...]:
+    def _do(self, job: Job) -> tuple[CheckpointResult, ...]:
         match job:
             case AnchorJob():
                 return (self._draw(job.folder, self.sets[job.prompt_set], 0.0, 0),)
@@ -84,7 +85,7 @@ class DrawingSeats(Dispatch):
                     if job.prompts is None
                     else PromptSet(prompts=whole.prompts[: job.prompts], seeds=(whole.seeds[0],))
                 )
-                quality = Report.read(job.adapter).metrics["likeness"] * job.strength
+                quality = CheckpointResult.read(job.adapter).metrics["likeness"] * job.strength
                 return (self._draw(job.folder, few, quality, 0),)
             case TrainJob():
                 return tuple(
@@ -99,7 +100,7 @@ class DrawingSeats(Dispatch):
             case JudgeJob():
                 raise ValueError("a synthetic run has no second judge")
 
-    def _draw(self, folder: Path, prompts: PromptSet, quality: float, step: int) -> Report:
+    def _draw(self, folder: Path, prompts: PromptSet, quality: float, step: int) -> CheckpointResult:
         random = np.random.default_rng([len(str(folder)), step, int(1e6 * abs(quality))])
         rows = []
         for prompt_index, seed in prompts.pairs():
@@ -119,7 +120,7 @@ class DrawingSeats(Dispatch):
             scores, scores.as_metrics(), self.config.evaluation.objective, self.config.evaluation.limits
         )
         anchors = {name: value for name, value in asdict(ANCHORS).items() if value is not None} if step == 0 else {}
-        report = Report(
+        report = CheckpointResult(
             step=step,
             metrics={
                 **scores.as_metrics(),
@@ -177,9 +178,9 @@ def write_synthetic_run(
     folder = config.runs / config.name
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
     sets = prompt_sets(config)
-    seats = DrawingSeats(sets, config, side)
-    base, anchors = measure_anchors(seats, folder, "validation")
-    setup = TrialSetup(config=config, dispatch=seats, anchors=anchors, folder=folder / "trials")
+    workers = DrawingWorkers(sets, config, side)
+    base, anchors = measure_anchors(workers, folder, "validation")
+    setup = TrialSetup(config=config, client=workers, anchors=anchors, folder=folder / "trials")
     random = np.random.default_rng(0)
     records = []
     for number in range(trials):
@@ -190,8 +191,8 @@ def write_synthetic_run(
     final = sweep = None
     status = CHAMPION
     try:
-        final = run_final(seats, config, records, folder / "final", say=lambda text: None)
-        sweep = sweep_strengths(seats, config, final, folder / "final" / "strengths")
+        final = run_final(workers, config, records, folder / "final", say=lambda text: None)
+        sweep = sweep_strengths(workers, config, final, folder / "final" / "strengths")
     except NoCandidateError as error:
         status = str(error)
     write_images(
@@ -208,7 +209,7 @@ def write_synthetic_run(
         sweep=sweep,
         model_uri=None,
         seconds={"start": 30.0, "search": 60.0 * trials, "final": 200.0, "total": 60.0 * trials + 230.0},
-        seats=2,
+        workers=2,
         mlflow={},
     )
     result.write()
@@ -220,8 +221,8 @@ def _trial(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> Trial
     job = train_job(setup, number, params)
     record = TrialRecord(id=trial_id(number), params=params, steps=job.config.steps, seconds=float(job.config.steps))
     stopped = number % 3 == 2
-    setup.dispatch.submit(job)
-    for report in setup.dispatch.status(job.id).reports[: 1 if stopped else None]:
+    setup.client.submit(job)
+    for report in setup.client.status(job.id).reports[: 1 if stopped else None]:
         record.add(report)
     record.state = JobState.STOPPED if stopped else JobState.FINISHED
     record.reason = "stopped early: two thirds of the trials were better at this step" if stopped else ""

@@ -32,7 +32,7 @@ from benchmarks.trial_overhead.short_trials import DEMO
 from evaluation.config import PromptSet
 from search.config.prompts import read_prompts
 from search.config.search_config import load_config
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.data.photos import load_photos, split_photos
 from trainer.job.heap import heap_environment
 
@@ -94,7 +94,7 @@ class Measured:
     same_images: dict[str, float]
     """The same where the homework's loop scores the images that ours has made."""
 
-    def outcome(self, setup: WorkbenchSetup, batch: int) -> dict[str, Any]:
+    def outcome(self, setup: RunnerSetup, batch: int) -> dict[str, Any]:
         """Everything that the benchmark has to say."""
         ours, homework = ([turn.rate for turn in turns] for turns in (self.ours, self.homework))
         ratio = statistics.median(ours) / statistics.median(homework)
@@ -130,7 +130,7 @@ def _figures(turns: Sequence[Turn]) -> dict[str, Any]:
     }
 
 
-def evaluation_setup(folder: Path, *, quick: bool) -> WorkbenchSetup:
+def evaluation_setup(folder: Path, *, quick: bool) -> RunnerSetup:
     """What the demo's search evaluates with, on its validation prompts, with one thread.
 
     Args:
@@ -144,12 +144,12 @@ def evaluation_setup(folder: Path, *, quick: bool) -> WorkbenchSetup:
     split = split_photos(
         load_photos(config.photos.folder, config.photos.trigger), config.photos.reference_share, config.photos.seed
     )
-    setup = WorkbenchSetup.of(config.model_copy(update={"runs": folder}), split, {"validation": prompts}, {})
+    setup = RunnerSetup.of(config.model_copy(update={"runs": folder}), split, {"validation": prompts}, {})
     generation = replace(setup.generation, steps=4) if quick else setup.generation
     return replace(setup, generation=generation, threads=1)
 
 
-def _measure(setup: WorkbenchSetup, rounds: int, count: int, batch: int, folder: Path) -> Measured:
+def _measure(setup: RunnerSetup, rounds: int, count: int, batch: int, folder: Path) -> Measured:
     with ExitStack() as stack:
         typer.echo(f"starting {cores()} process(es)")
         began = time.perf_counter()

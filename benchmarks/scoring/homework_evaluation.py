@@ -24,7 +24,7 @@ from benchmarks.scoring.scored import Scored
 from evaluation.config import with_trigger, without_trigger
 from evaluation.faces import install_dlib_weights
 from evaluation.scores import ImageRow
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.models.loading import set_threads
 from trainer.models.quiet import quiet_loading
 
@@ -38,7 +38,7 @@ class HomeworkEvaluation:
         batch: Images made at a time.
     """
 
-    def __init__(self, setup: WorkbenchSetup, reference: NDArray[np.float32], batch: int) -> None:
+    def __init__(self, setup: RunnerSetup, reference: NDArray[np.float32], batch: int) -> None:
         set_threads(setup.threads)
         install_dlib_weights()
         self._deepface: Any = importlib.import_module("deepface.DeepFace")

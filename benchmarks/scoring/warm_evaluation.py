@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.scoring`: a process that loads the models once, as a seat does, and scores checkpoints.
+"""Our side of `benchmarks.scoring`: a process that loads the models once, as a worker does, and scores checkpoints.
 
 Where the time goes is measured from outside: the calls that the evaluation package makes are wrapped in clocks.
 """
@@ -20,7 +20,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluator, know_person
 from evaluation.faces import FaceModel, Reference
 from evaluation.scores import Anchors
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.adapters.adapter import attach_adapter
 from trainer.adapters.adapter_files import load_adapter, save_adapter
 from trainer.config import TrainingConfig
@@ -37,7 +37,7 @@ RANDOM_UPDATE = 0.02
 class WarmEvaluation:
     """Models, photos and judges, loaded once."""
 
-    def __init__(self, setup: WorkbenchSetup) -> None:
+    def __init__(self, setup: RunnerSetup) -> None:
         set_threads(setup.threads)
         self._base = load_base_model(setup.model, device="cpu")
         self._pipeline = self._base.pipeline()
@@ -84,7 +84,7 @@ class WarmEvaluation:
         adapter.detach()
 
     def evaluate(self, checkpoint: Path, anchors: Anchors) -> Scored:
-        """Score one checkpoint, as a seat does for the final."""
+        """Score one checkpoint, as a worker does for the final."""
         self._seconds = dict.fromkeys(self._seconds, 0.0)
         began = time.perf_counter()
         adapter = load_adapter(self._base, checkpoint)

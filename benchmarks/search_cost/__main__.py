@@ -7,7 +7,7 @@ sees noise.
 
 The target is the mean, over the seeds, of what random search with full budgets has picked after all of its trials. Each
 method may spend in each seed what random search spends there in all, in trials of its own number. Cost is the
-processor's seconds of training and scoring of all seats until the pick is first worth the target; where a method does
+processor's seconds of training and scoring of all workers until the pick is first worth the target; where a method does
 not come so far it counts as infinite.
 
 It is compared with what random search spends in all: who runs one does not know when it has arrived. Beside it stands

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE
 from search.config.space import Value
-from search.storage.trial_record import Report, trial_id
+from search.storage.trial_record import CheckpointResult, trial_id
 from trainer.files import write_file
 from trainer.settings_file import read_settings
 
@@ -43,8 +43,8 @@ class Checkpoint:
     objective: float
     search_value: float
     training_seconds: float
-    """Since the checkpoint before, in the processor's seconds of the seat's leading process: other work on the machine
-    lengthens the wall's seconds, and hardly these."""
+    """Since the checkpoint before, in the processor's seconds of the worker's leading process: other work on the
+    machine lengthens the wall's seconds, and hardly these."""
     scoring_seconds: float
     """In the processor's seconds, likewise."""
 
@@ -90,7 +90,7 @@ def _fixed(path: Path) -> Mapping[str, Value]:
 
 def _trial(run: Path, number: int, params: Mapping[str, Value]) -> RecordedTrial:
     reports = sorted(
-        (Report.read(file.parent) for file in (run / "trials" / trial_id(number)).glob("step-*/report.json")),
+        (CheckpointResult.read(file.parent) for file in (run / "trials" / trial_id(number)).glob("step-*/report.json")),
         key=lambda report: report.step,
     )
     return RecordedTrial(
@@ -100,7 +100,7 @@ def _trial(run: Path, number: int, params: Mapping[str, Value]) -> RecordedTrial
     )
 
 
-def _checkpoint(report: Report) -> Checkpoint:
+def _checkpoint(report: CheckpointResult) -> Checkpoint:
     training, scoring = report.training_cpu_seconds, report.scoring_cpu_seconds
     if training is None or scoring is None:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""A search on a virtual clock: the real sampler and the real scheduler, with seats that look a surrogate up.
+"""A search on a virtual clock: the real sampler and the real scheduler, with workers that look a surrogate up.
 
-Events come in the order in which seats would report them. As in `search.study.study`, one trial more is proposed than
-there are seats, so that no seat waits for a proposal, and Tune's order is kept: the scheduler is asked first, the
+Events come in the order in which workers would report them. As in `search.study.study`, one trial more is proposed than
+there are workers, so that no worker waits for a proposal, and Tune's order is kept: the scheduler is asked first, the
 sampler hears a checkpoint of a trial that goes on, and the end of one that does not.
 """
 
@@ -35,7 +35,7 @@ class Moment:
     """The search after a checkpoint was scored."""
 
     cost: float
-    """The processor's seconds that all seats together have spent on training and scoring."""
+    """The processor's seconds that all workers together have spent on training and scoring."""
     value: float
     """What the search would pick now is truly worth: the surrogate's mean, not the score by which it was picked."""
 
@@ -123,13 +123,13 @@ class VirtualSearch:
                 stopper.on_trial_add(NO_CONTROLLER, self._queue[-1].tune)
                 began += 1
 
-        def seat(now: float) -> None:
+        def worker(now: float) -> None:
             while self._queue and len(events) < SEATS:
                 trial = self._queue.popleft()
                 heapq.heappush(events, (now + trial.pieces[0], int(trial.tune.trial_id), trial))
 
         fill()
-        seat(0.0)
+        worker(0.0)
         while events and (budget is None or self._spent < budget):
             now, number, trial = heapq.heappop(events)
             step, value, true = (values[trial.done] for values in (trial.steps, trial.seen, trial.true))
@@ -149,9 +149,9 @@ class VirtualSearch:
             stopper.on_trial_complete(NO_CONTROLLER, trial.tune, result)
             proposer.on_trial_complete(trial.tune.trial_id, result)
             ended += 1
-            seat(now)
+            worker(now)
             fill()
-            seat(now)
+            worker(now)
         trials = began - len(self._queue)
         trainings = tuple((trial.steps, trial.done) for trial in proposals[:trials])
         return Course(moments=tuple(moments), trials=trials, stopped=stopped, trainings=trainings)

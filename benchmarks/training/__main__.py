@@ -2,7 +2,7 @@
 
 Both sides train LoRA of the same rank on the same layers of the demo's model with the same photos, batch, loss and
 schedule, and take turns. One job is compared with one job, a thread each; then the machine: as many of our processes at
-once as it has cores, a thread each, as a search's seats are, with the plain loop on all threads. That both learn the
+once as it has cores, a thread each, as a search's workers are, with the plain loop on all threads. That both learn the
 same is seen by their mean loss and by the loss on held-out photos afterwards, which our side measures for both.
 
 On a machine that has other work, too, threads wait for each other and the plain loop on all of them says nothing; one

@@ -1,4 +1,5 @@
-"""Our side of `benchmarks.training`: a process that loads the model once, as a seat does, and trains job after job."""
+"""Our side of `benchmarks.training`: a process that loads the model once, as a worker does, and trains job after
+job."""
 
 from __future__ import annotations
 

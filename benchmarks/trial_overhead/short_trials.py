@@ -9,7 +9,7 @@ from evaluation.config import FaceConfig, GenerationConfig, PromptSet
 from search.config.search_config import SearchConfig
 from search.config.sections import EvaluationConfig, FinalConfig, PhotosConfig, SeatsConfig
 from search.config.space import Choice, Value
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.config import TrainingConfig
 from trainer.data.photos import load_photos, split_photos
 
@@ -29,7 +29,7 @@ def short_trials(count: int) -> dict[int, dict[str, Value]]:
     return {number: {"learning_rate": rate, "rank": rank} for number, (rate, rank) in enumerate(chosen)}
 
 
-def short_search(folder: Path, seats: int) -> tuple[SearchConfig, WorkbenchSetup]:
+def short_search(folder: Path, workers: int) -> tuple[SearchConfig, RunnerSetup]:
     """The search that such trials belong to, with one thread a worker, and what its workers load.
 
     Args:
@@ -43,7 +43,7 @@ def short_search(folder: Path, seats: int) -> tuple[SearchConfig, WorkbenchSetup
         photos=PhotosConfig(folder=DEMO / "photos"),
         training=TrainingConfig(steps=STEPS, resolution=64),
         space={"learning_rate": Choice(values=LEARNING_RATES), "rank": Choice(values=RANKS)},
-        seats=SeatsConfig(count=seats, threads=1),
+        seats=SeatsConfig(count=workers, threads=1),
         evaluation=EvaluationConfig(
             prompts=prompts,
             every=STEPS,
@@ -57,4 +57,4 @@ def short_search(folder: Path, seats: int) -> tuple[SearchConfig, WorkbenchSetup
     photos = load_photos(config.photos.folder, config.photos.trigger)
     split = split_photos(photos, config.photos.reference_share, config.photos.seed)
     prompt_set = PromptSet(prompts=("a photo of {trigger} man, neutral, gray background",), seeds=(1, 2))
-    return config, WorkbenchSetup.of(config, split, {"validation": prompt_set}, {})
+    return config, RunnerSetup.of(config, split, {"validation": prompt_set}, {})

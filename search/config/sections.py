@@ -154,9 +154,9 @@ class SeatsConfig(_Section):
     """Warm trainers: each holds the base model and trains one trial after the other."""
 
     count: int | None = Field(default=None, ge=1)
-    """Seats. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no GPU."""
+    """Workers. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no GPU."""
     workers: int = Field(default=1, ge=1)
-    """Training processes a seat (data parallel)."""
+    """Training processes a worker (data parallel)."""
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
     """GPUs each worker reserves where the cluster has any; a fraction lets several share one."""
     threads: int = Field(default=1, ge=1)
@@ -164,8 +164,8 @@ class SeatsConfig(_Section):
     tries: int = Field(default=3, ge=1)
     """How often a job may lose its worker before the trial has failed."""
     coming: ComingNodesConfig | None = None
-    """Nodes that seats may wait for: the search begins with the first seat, the others join as their nodes come.
-    Default: none, seats that do not fit at once are refused."""
+    """Nodes that workers may wait for: the search begins with the first worker, the others join as their nodes come.
+    Default: none, workers that do not fit at once are refused."""
 
 
 class TrackingConfig(_Section):
@@ -185,13 +185,13 @@ class BudgetConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_gpu_hours: Positive | None = None
-    """Hours of reserved GPUs: two GPUs for half an hour are one. Without GPUs the seats' hours count."""
+    """Hours of reserved GPUs: two GPUs for half an hour are one. Without GPUs the workers' hours count."""
     max_cost: Positive | None = None
     """Money, in the currency of `gpu_hour_price`."""
     max_minutes: Positive | None = None
     """Minutes by the clock, from the start of the search to its result."""
     gpu_hour_price: Positive | None = None
-    """Price of one GPU's hour, or of a seat's where there are no GPUs."""
+    """Price of one GPU's hour, or of a worker's where there are no GPUs."""
 
     @model_validator(mode="after")
     def _priced(self) -> BudgetConfig:

@@ -16,10 +16,10 @@ from search.config.run_layout import finalist_folder
 from search.config.search_config import SearchConfig
 from search.final.decision import Decision, Entrant, decide, decide_by_front
 from search.storage.result import NO_CANDIDATE
-from search.storage.trial_record import JobState, Report, TrialRecord
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.ranking import Candidate, own_entrant
 from search.study.ranking import entrants as choose_entrants
-from search.workers.client import Dispatch, measure_anchors
+from search.workers.client import WorkersClient, measure_anchors
 from search.workers.jobs import Job, JobStatus, ScoreJob, TrainJob
 
 RETRAINING_SEED_STRIDE = 1_000_000
@@ -50,7 +50,7 @@ class Retraining:
     """A finalist's configuration trained again with another seed, up to the candidate's step."""
 
     seed: int
-    report: Report | None
+    report: CheckpointResult | None
     """As scored on the final prompts and seeds; None if the training failed."""
     reason: str = ""
     """Why it failed."""
@@ -61,9 +61,9 @@ class Finalist:
     """A trial's best checkpoint in the final."""
 
     record: TrialRecord
-    candidate: Report
+    candidate: CheckpointResult
     """As scored in the search."""
-    final: Report
+    final: CheckpointResult
     """The same adapter, as scored on the final prompts and seeds."""
     retrained: tuple[Retraining, ...]
     intervals: Mapping[str, Interval]
@@ -80,7 +80,7 @@ class Finalist:
 class Final:
     """The outcome of a search."""
 
-    base: Report
+    base: CheckpointResult
     """The untuned model on the final prompts and seeds."""
     finalists: tuple[Finalist, ...]
     """The highest mean objective over all trainings first; those that proved unfit last."""
@@ -92,7 +92,7 @@ class Final:
 
 
 def run_final(
-    dispatch: Dispatch,
+    client: WorkersClient,
     config: SearchConfig,
     records: Sequence[TrialRecord],
     folder: Path,
@@ -120,8 +120,8 @@ def run_final(
     if first is not None and all(record is not records[0] for record, _ in entrants):
         entrants.append((records[0], first))
     say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
-    base, anchors = measure_anchors(dispatch, folder, "final")
-    finalists = _score(dispatch, config, entrants, anchors, folder, say)
+    base, anchors = measure_anchors(client, folder, "final")
+    finalists = _score(client, config, entrants, anchors, folder, say)
     fit = [finalist for finalist in finalists if not finalist.unfit]
     if not fit:
         reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
@@ -173,7 +173,7 @@ def _decide(config: SearchConfig, finalists: Sequence[Finalist], values: Mapping
 
 
 def _score(
-    dispatch: Dispatch,
+    client: WorkersClient,
     config: SearchConfig,
     entrants: Sequence[Candidate],
     anchors: Anchors,
@@ -195,23 +195,23 @@ def _score(
         for entrant in entrants
         for number in range(config.final.retrain)
     ]
-    # All at once, so that no seat idles; what cannot be scored is known before the long trainings.
+    # All at once, so that no worker idles; what cannot be scored is known before the long trainings.
     # But for what an earlier part of the search has done: that lies there already.
-    scored = {job.id: known for job in scoring if (known := Report.find(job.folder))}
-    trained = {job.id: known for job in training if (known := Report.find(_checkpoint(job)))}
+    scored = {job.id: known for job in scoring if (known := CheckpointResult.find(job.folder))}
+    trained = {job.id: known for job in training if (known := CheckpointResult.find(_checkpoint(job)))}
     every: list[Job] = [*scoring, *training]
     jobs = [job for job in every if job.id not in scored and job.id not in trained]
     for job in jobs:
-        dispatch.submit(job)
+        client.submit(job)
     missing = [job for job in scoring if job.id not in scored]
-    scored |= dict(zip((job.id for job in missing), dispatch.run(missing), strict=True))
+    scored |= dict(zip((job.id for job in missing), client.run(missing), strict=True))
     reports = [scored[job.id] for job in scoring]
     outcomes = []
     for number, again in enumerate(training, start=1):
         if again.id in trained:
             outcomes.append(Retraining(seed=again.config.seed, report=trained[again.id]))
         else:
-            outcomes.append(_outcome(again.config.seed, dispatch.wait(again)))
+            outcomes.append(_outcome(again.config.seed, client.wait(again)))
         say(f"final: {number} of {len(training)} trainings with other seeds done")
     times = config.final.retrain
     return [
@@ -245,7 +245,11 @@ def _outcome(seed: int, status: JobStatus) -> Retraining:
 
 
 def _finalist(
-    config: SearchConfig, entrant: Candidate, report: Report, retrained: tuple[Retraining, ...], anchors: Anchors
+    config: SearchConfig,
+    entrant: Candidate,
+    report: CheckpointResult,
+    retrained: tuple[Retraining, ...],
+    anchors: Anchors,
 ) -> Finalist:
     def intervals(values: Mapping[str, Values]) -> dict[str, Interval]:
         return {
@@ -273,7 +277,7 @@ def _values(finalist: Finalist, anchors: Anchors, config: SearchConfig) -> dict[
     return {name: np.stack([values.get(name, blank) for values in runs]) for name in names}
 
 
-def _report_values(report: Report, anchors: Anchors, config: SearchConfig) -> Mapping[str, Values]:
+def _report_values(report: CheckpointResult, anchors: Anchors, config: SearchConfig) -> Mapping[str, Values]:
     rows = [ImageRow(**row) for row in report.rows]
     return image_values(rows, anchors, config.evaluation.objective, leakage=report.metrics.get(LEAKAGE))
 

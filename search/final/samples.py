@@ -8,7 +8,7 @@ from PIL import Image
 
 from evaluation.generate import grid_images, image_grid
 from search.final.final import Final
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from trainer.files import write_file
 
 COLUMNS = 12
@@ -23,7 +23,7 @@ def write_samples(final: Final, path: Path) -> Path:
     return path
 
 
-def _first_of_each_prompt(report: Report) -> list[Image.Image]:
+def _first_of_each_prompt(report: CheckpointResult) -> list[Image.Image]:
     """The sheet of a report has a line a prompt and a column a seed."""
     prompts = len({row["prompt_index"] for row in report.rows})
     seeds = len(report.rows) // prompts

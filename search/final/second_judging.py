@@ -19,8 +19,8 @@ from evaluation.scores import FACE_DISTANCE, LEAKAGE, LIKENESS, OBJECTIVE, Ancho
 from search.config.search_config import SearchConfig
 from search.final.final import Final
 from search.final.second_opinion import JudgedFinalist, NoOpinion, SecondOpinion, rank_correlation
-from search.storage.trial_record import Report, TrialRecord
-from search.workers.client import Dispatch, JobFailedError
+from search.storage.trial_record import CheckpointResult, TrialRecord
+from search.workers.client import JobFailedError, WorkersClient
 from search.workers.jobs import JudgeJob
 
 
@@ -28,7 +28,7 @@ from search.workers.jobs import JudgeJob
 class SecondJudging:
     """The second judge of a search, which has shown at its start that it can judge."""
 
-    dispatch: Dispatch
+    client: WorkersClient
     judge: FaceConfig
     anchors: Anchors
     """On the validation prompts."""
@@ -42,7 +42,7 @@ class SecondJudging:
 
     @classmethod
     def begin(
-        cls, dispatch: Dispatch, config: SearchConfig, base: Report, run_folder: Path | None = None
+        cls, client: WorkersClient, config: SearchConfig, base: CheckpointResult, run_folder: Path | None = None
     ) -> SecondJudging | None:
         """Have it judge the untuned model, so that one who cannot judge is refused before hours of search.
 
@@ -62,13 +62,13 @@ class SecondJudging:
         if judge is None:
             return None
         try:
-            anchors = _anchors(base, _judge(dispatch, {"base-validation": base}, run_folder)["base-validation"])
+            anchors = _anchors(base, _judge(client, {"base-validation": base}, run_folder)["base-validation"])
         except (JobFailedError, ValueError) as error:
             raise JobFailedError(
                 f"the second judge {judge.name} cannot be used: {error}; set another evaluation.second_judge, or none"
             ) from error
         return cls(
-            dispatch=dispatch,
+            client=client,
             judge=judge,
             anchors=anchors,
             objective=config.evaluation.objective,
@@ -93,7 +93,7 @@ class SecondJudging:
         best = {record.id: record.best for record in records if record.best is not None}
         finals = {finalist.record.id: finalist.final for finalist in final.finalists}
         judged = _judge(
-            self.dispatch,
+            self.client,
             {
                 **{f"trial-{name}": report for name, report in best.items()},
                 "base-final": final.base,
@@ -137,13 +137,17 @@ class SecondJudging:
             lead=lead,
         )
 
-    def _values(self, report: Report, judged: Report, anchors: Anchors) -> Mapping[str, NDArray[np.float64]]:
+    def _values(
+        self, report: CheckpointResult, judged: CheckpointResult, anchors: Anchors
+    ) -> Mapping[str, NDArray[np.float64]]:
         """Its measures of a report's images, one value an image each."""
         pairs = zip(report.rows, judged.rows, strict=True)
         rows = [ImageRow(**{**row, **seen}) for row, seen in pairs]
         return image_values(rows, anchors, self.objective, leakage=report.metrics.get(LEAKAGE))
 
-    def _objective(self, report: Report, base: Report, likeness: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _objective(
+        self, report: CheckpointResult, base: CheckpointResult, likeness: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """The first judge's objective of each image, which is linear in likeness, with another likeness in it."""
         rows = [ImageRow(**row) for row in report.rows]
         anchors = Anchors.from_metrics(base.metrics)
@@ -151,8 +155,10 @@ class SecondJudging:
         return first[OBJECTIVE] + self.objective.likeness * (likeness - first[LIKENESS])
 
 
-def _judge(dispatch: Dispatch, sheets: Mapping[str, Report], run_folder: Path | None) -> dict[str, Report]:
-    """Have the seats judge the sheets of reports; what they say by the same names.
+def _judge(
+    client: WorkersClient, sheets: Mapping[str, CheckpointResult], run_folder: Path | None
+) -> dict[str, CheckpointResult]:
+    """Have the workers judge the sheets of reports; what they say by the same names.
 
     What was judged in an earlier part of the search is read from `second-judge/` in the run folder.
 
@@ -160,21 +166,25 @@ def _judge(dispatch: Dispatch, sheets: Mapping[str, Report], run_folder: Path | 
         JobFailedError: a sheet could not be judged.
     """
     kept = {name: _verdict_folder(report, run_folder) for name, report in sheets.items()}
-    judged = {name: verdict for name, folder in kept.items() if folder is not None and (verdict := Report.find(folder))}
+    judged = {
+        name: verdict
+        for name, folder in kept.items()
+        if folder is not None and (verdict := CheckpointResult.find(folder))
+    }
     missing = [name for name in sheets if name not in judged]
     jobs = [JudgeJob(id=f"second-judge-{name}", folder=sheets[name].folder) for name in missing]
-    for name, verdict in zip(missing, dispatch.run(jobs), strict=True):
+    for name, verdict in zip(missing, client.run(jobs), strict=True):
         judged[name] = verdict
         if (folder := kept[name]) is not None:
             verdict.write(folder)
     return judged
 
 
-def _verdict_folder(report: Report, run_folder: Path | None) -> Path | None:
+def _verdict_folder(report: CheckpointResult, run_folder: Path | None) -> Path | None:
     return None if run_folder is None else run_folder / "second-judge" / report.folder.relative_to(run_folder)
 
 
-def _anchors(base: Report, judged: Report) -> Anchors:
+def _anchors(base: CheckpointResult, judged: CheckpointResult) -> Anchors:
     """The judge's own ends of likeness, and the first report's of fidelity, which it does not judge.
 
     Raises:

@@ -13,8 +13,8 @@ from evaluation.generate import grid_images, image_grid
 from evaluation.scores import Anchors, ImageRow, score_rows
 from search.config.search_config import SearchConfig
 from search.final.final import Final
-from search.storage.trial_record import Report
-from search.workers.client import Dispatch, JobFailedError
+from search.storage.trial_record import CheckpointResult
+from search.workers.client import JobFailedError, WorkersClient
 from search.workers.jobs import ScoreJob
 from trainer.files import write_file, written_folder
 
@@ -23,13 +23,13 @@ from trainer.files import write_file, written_folder
 class Sweep:
     """What came of it."""
 
-    reports: tuple[tuple[float, Report], ...] = ()
+    reports: tuple[tuple[float, CheckpointResult], ...] = ()
     """(strength, its report), ascending; 0 is the untuned model and 1 the champion, both as the final drew them."""
     reason: str = ""
     """Why there is none; empty if there is."""
 
     @property
-    def drawn(self) -> tuple[tuple[float, Report], ...]:
+    def drawn(self) -> tuple[tuple[float, CheckpointResult], ...]:
         """Those that cost images of their own."""
         return tuple((strength, report) for strength, report in self.reports if strength not in (0.0, 1.0))
 
@@ -46,8 +46,8 @@ class Sweep:
         return {"points": points, "reason": self.reason}
 
 
-def sweep_strengths(dispatch: Dispatch, config: SearchConfig, final: Final, folder: Path) -> Sweep | None:
-    """Have seats draw the champion at the configured strengths. Whatever fails here costs no champion.
+def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, folder: Path) -> Sweep | None:
+    """Have workers draw the champion at the configured strengths. Whatever fails here costs no champion.
 
     A strength that the folder holds already is not drawn again.
 
@@ -82,8 +82,8 @@ def sweep_strengths(dispatch: Dispatch, config: SearchConfig, final: Final, fold
         if not (place / "report.json").exists()
     ]
     try:
-        dispatch.run(jobs)
-        reports = {strength: Report.read(place) for strength, place in places.items()}
+        client.run(jobs)
+        reports = {strength: CheckpointResult.read(place) for strength, place in places.items()}
         for strength, known in ((0.0, final.base), (1.0, champion.final)):
             reports[strength] = _excerpt(known, prompts, anchors, folder / f"{stem}-{strength:g}")
     except (JobFailedError, OSError, ValueError) as error:
@@ -91,7 +91,7 @@ def sweep_strengths(dispatch: Dispatch, config: SearchConfig, final: Final, fold
     return Sweep(reports=tuple(sorted(reports.items())))
 
 
-def _excerpt(report: Report, prompts: int, anchors: Anchors, folder: Path) -> Report:
+def _excerpt(report: CheckpointResult, prompts: int, anchors: Anchors, folder: Path) -> CheckpointResult:
     """The first prompts of a report with the first seed, as a report of its own."""
     seeds = len({row["seed"] for row in report.rows})
     lines = len(report.rows) // seeds
@@ -99,7 +99,7 @@ def _excerpt(report: Report, prompts: int, anchors: Anchors, folder: Path) -> Re
     rows = [ImageRow(**report.rows[place]) for place in chosen]
     with Image.open(report.folder / "grid.png") as sheet:
         images = grid_images(sheet.convert("RGB"), rows=lines, columns=seeds)
-    excerpt = Report(
+    excerpt = CheckpointResult(
         step=report.step,
         metrics=score_rows(rows, anchors).as_metrics(),
         rows=tuple(report.rows[place] for place in chosen),

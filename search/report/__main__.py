@@ -30,7 +30,7 @@ from search.config.search_config import ConfigurationError, SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
 from search.report.curves import CURVES
 from search.report.figures import interval_figure, strength_figure
-from search.report.gallery import SIDE, Album, Gallery, Grid
+from search.report.gallery import SIDE, Gallery, Grid, Thumbnails
 from search.report.importance import importance
 from search.report.page import page_environment
 from search.report.plots import FRONT, PARALLEL, draw_plots
@@ -105,7 +105,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
 def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> dict[str, Any]:
     """What is shown as pictures, the most needed first: the album may become full."""
     values = result.values
-    album = Album()
+    album = Thumbnails()
     gallery = Gallery(result.folder, album)
     real = None
     try:

@@ -19,7 +19,7 @@ from search.config.search_config import SearchConfig
 from search.report.tables import BASE, IMAGES_FILE
 from search.storage.result import read_result
 from search.storage.run_folder import RunFolderError, read_config
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 
 NEUTRAL = ("name", "runs", "tracking", "seats")
 """Settings that say where and how a search runs, and nothing about what it finds."""
@@ -110,11 +110,11 @@ class ComparedRun:
         ]
         anchors = Anchors.from_metrics(self.values["base"]["final"])
         try:
-            return np.stack([self._objective(Report.read(folder), anchors) for folder in folders])
+            return np.stack([self._objective(CheckpointResult.read(folder), anchors) for folder in folders])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunFolderError(f"the final of {self.folder} cannot be read: {error}") from error
 
-    def _objective(self, report: Report, anchors: Anchors) -> Values:
+    def _objective(self, report: CheckpointResult, anchors: Anchors) -> Values:
         rows = [ImageRow(**row) for row in report.rows]
         weights = self.config.evaluation.objective
         return image_values(rows, anchors, weights, leakage=report.metrics.get("leakage"))[OBJECTIVE]

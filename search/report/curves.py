@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluation.scores import FIDELITY, LIKENESS, OBJECTIVE, VALIDATION_LOSS
 from search.report.figures import Curve
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 
 CURVES = (OBJECTIVE, LIKENESS, FIDELITY, VALIDATION_LOSS)
 
@@ -25,7 +25,7 @@ def read_curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> Mapping[st
         for checkpoint in trial["checkpoints"]:
             step = checkpoint["step"]
             try:
-                metrics = Report.read(folder / "trials" / trial["id"] / f"step-{step}").metrics
+                metrics = CheckpointResult.read(folder / "trials" / trial["id"] / f"step-{step}").metrics
             except (OSError, ValueError, KeyError):
                 metrics = {OBJECTIVE: checkpoint["objective"]}
             for name in CURVES:

@@ -18,7 +18,7 @@ from evaluation.generate import grid_images, image_grid
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow, image_fidelity, image_likeness
 from search.config.run_layout import finalist_folder
 from search.report.tables import BASE, IMAGES_FILE
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 
 FULL_COLUMNS = 48
 """Most pictures of a checkpoint in a whole grid."""
@@ -74,7 +74,7 @@ class Gallery:
         album: Where the pictures go.
     """
 
-    def __init__(self, folder: Path, album: Album) -> None:
+    def __init__(self, folder: Path, album: Thumbnails) -> None:
         self._folder = folder
         self._album = album
         self.damaged: list[str] = []
@@ -107,7 +107,7 @@ class Gallery:
         base: list[Row] = []
         for point in points:
             try:
-                report = Report.read(self._folder / point["folder"])
+                report = CheckpointResult.read(self._folder / point["folder"])
             except (OSError, ValueError, KeyError) as error:
                 self.damaged.append(f"{point['folder']}/report.json cannot be read ({type(error).__name__})")
                 continue
@@ -269,7 +269,7 @@ class Strip:
     height: int
 
 
-class Album:
+class Thumbnails:
     """Takes pictures until it is full; what comes first is what the report cannot do without.
 
     Args:

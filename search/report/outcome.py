@@ -14,7 +14,7 @@ from search.final.final import Final, Finalist
 from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep
 from search.storage.result import SearchResult
-from search.storage.trial_record import Report, TrialRecord
+from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.study.ranking import front_as_result
 
 
@@ -23,14 +23,14 @@ def build_result(
     folder: Path,
     *,
     status: str,
-    base: Report | None,
+    base: CheckpointResult | None,
     final: Final | None,
     opinion: SecondOpinion | NoOpinion | None,
     records: Sequence[TrialRecord],
     sweep: Sweep | None = None,
     model_uri: str | None,
     seconds: dict[str, float],
-    seats: int,
+    workers: int,
     mlflow: dict[str, str],
     budget: dict[str, Any] | None = None,
 ) -> SearchResult:
@@ -48,7 +48,7 @@ def build_result(
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
         seats: How many trained side by side.
-        budget: What the accountant says of time, cost, forecast and limit; None if no trial began.
+        budget: What the budget monitor says of time, cost, forecast and limit; None if no trial began.
         mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
     """
     first = {record.id: record for record in records}
@@ -73,7 +73,7 @@ def build_result(
         "trials": [record.as_result(first.get(record.same_as)) for record in records],
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "cost": {
-            "seats": seats,
+            "seats": workers,
             "training_seconds": round(sum(report.training_seconds for report in reports), 3),
             "scoring_seconds": round(sum(report.scoring_seconds for report in reports), 3),
             "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports)
@@ -125,12 +125,12 @@ def _finalist(final: Final, finalist: Finalist) -> dict[str, Any]:
     }
 
 
-def _retrainings(final: Final | None) -> list[Report]:
+def _retrainings(final: Final | None) -> list[CheckpointResult]:
     finalists = final.finalists if final else ()
     return [again.report for finalist in finalists for again in finalist.retrained if again.report is not None]
 
 
-def _scored(base: Report | None, final: Final | None) -> list[Report]:
+def _scored(base: CheckpointResult | None, final: Final | None) -> list[CheckpointResult]:
     """Reports of what was only scored: the untuned model, and the finalists' adapters in the final."""
     finals = [final.base, *(finalist.final for finalist in final.finalists)] if final else []
     return [*([base] if base else []), *finals]
@@ -143,7 +143,7 @@ def _retrained(finalist: Finalist) -> list[dict[str, Any]]:
     ]
 
 
-def _anchors(base: Report | None, final: Final | None, folder: Path) -> dict[str, Any]:
+def _anchors(base: CheckpointResult | None, final: Final | None, folder: Path) -> dict[str, Any]:
     """The anchors of likeness by prompt set, and the file that lists what was paired with what."""
     reports = {"validation": base, "final": final.base if final else None}
     return {

@@ -28,7 +28,7 @@ from search.final.final import Final
 from search.storage.clock import duration
 from search.storage.result import SearchResult
 from search.storage.resume import how_to_go_on
-from search.storage.trial_record import JobState, Report, TrialRecord
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 
 REFRESH_SECONDS = 1.0
 
@@ -50,7 +50,7 @@ class Progress:
         self._records: dict[str, TrialRecord] = {}
         self._steps: dict[str, int] = {}
         self._share_before = 0.0
-        self._best: tuple[TrialRecord, Report] | None = None
+        self._best: tuple[TrialRecord, CheckpointResult] | None = None
         self._remarks: set[tuple[str, str]] = set()
         self._done = threading.Event()
         self._lock = threading.RLock()
@@ -89,7 +89,7 @@ class Progress:
         with self._lock:
             self._records[record.id] = record
 
-    def reported(self, record: TrialRecord, report: Report) -> None:
+    def reported(self, record: TrialRecord, report: CheckpointResult) -> None:
         """A checkpoint was scored."""
         with self._lock:
             self._steps[record.id] = report.step
@@ -168,7 +168,7 @@ class Progress:
                 self._steps.update(steps)
 
 
-def _value(report: Report) -> float:
+def _value(report: CheckpointResult) -> float:
     return report.metrics[SEARCH_VALUE]
 
 
@@ -176,7 +176,7 @@ def _over(record: TrialRecord) -> bool:
     return record.state not in {JobState.QUEUED, JobState.RUNNING}
 
 
-def _scores(report: Report) -> str:
+def _scores(report: CheckpointResult) -> str:
     return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE))
 
 

@@ -17,7 +17,7 @@ from search.config.prompts import PromptSetName
 from search.config.sections import BudgetConfig
 from search.final.final import Final
 from search.final.strengths import Sweep
-from search.storage.trial_record import EFFORTS, Report, TrialRecord
+from search.storage.trial_record import EFFORTS, CheckpointResult, TrialRecord
 from trainer.files import write_file
 
 IMAGES_FILE = "images.parquet"
@@ -62,14 +62,14 @@ class _Source:
     candidate: str
     step: int
     training_seed: int | None
-    report: Report
+    report: CheckpointResult
     strength: float | None = 1.0
 
 
 def write_images(
     path: Path,
     *,
-    base: Report,
+    base: CheckpointResult,
     records: Sequence[TrialRecord],
     final: Final | None,
     sweep: Sweep | None = None,
@@ -213,7 +213,7 @@ class Account:
     """What a search might use, what it has used, and what was foretold."""
 
     lines: tuple[AccountLine, ...]
-    """Minutes, hours of GPUs or seats, cost."""
+    """Minutes, hours of GPUs or workers, cost."""
     notes: tuple[str, ...]
     """Whether a limit ended the search, and how well it was foretold; a sentence each."""
 

@@ -30,7 +30,7 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CheckpointResult:
     """One scored checkpoint of a job."""
 
     step: int
@@ -73,14 +73,14 @@ class Report:
         write_file(folder / "report.json", lambda path: path.write_text(text, "utf-8"))
 
     @classmethod
-    def read(cls, folder: Path) -> Report:
+    def read(cls, folder: Path) -> CheckpointResult:
         """Read the report of a `step-N` folder."""
         values = json.loads((folder / "report.json").read_text("utf-8"))
         lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks", "rows", "other_rows")}
         return cls(**{**values, **lists}, folder=folder)
 
     @classmethod
-    def find(cls, folder: Path) -> Report | None:
+    def find(cls, folder: Path) -> CheckpointResult | None:
         """The report of a folder; None where there is none, or a damaged one."""
         try:
             return cls.read(folder)
@@ -104,13 +104,13 @@ class TrialRecord:
     state: JobState = JobState.RUNNING
     reason: str = ""
     """Why it failed or was stopped, in words."""
-    reports: list[Report] = field(default_factory=list)
+    reports: list[CheckpointResult] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     """How it has lost its workers, in words, one each time; it went on from its last state."""
     same_as: str = ""
     """Of a duplicate: the trial whose result stands for it."""
     seconds: float = 0.0
-    """From being proposed to its end, waiting for a seat included."""
+    """From being proposed to its end, waiting for a worker included."""
 
     @classmethod
     def of_duplicate(cls, name: str, params: Mapping[str, Value], steps: int, first: str) -> TrialRecord:
@@ -119,12 +119,12 @@ class TrialRecord:
         return cls(id=name, params=params, steps=steps, state=JobState.DUPLICATE, reason=reason, same_as=first)
 
     @property
-    def best(self) -> Report | None:
+    def best(self) -> CheckpointResult | None:
         """The scored checkpoint with the highest search value, the earlier of equals; None if none was scored."""
         return _best(self.reports)
 
     @property
-    def candidate(self) -> Report | None:
+    def candidate(self) -> CheckpointResult | None:
         """The best of the checkpoints that are fit to win; None if there is nothing to send into the final."""
         return _best([report for report in self.reports if not report.unfit])
 
@@ -133,7 +133,7 @@ class TrialRecord:
         """Of all its reports, each once, in the order in which they came up; then how it has lost its workers."""
         return tuple(dict.fromkeys([*(remark for report in self.reports for remark in report.remarks), *self.losses]))
 
-    def add(self, report: Report) -> bool:
+    def add(self, report: CheckpointResult) -> bool:
         """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""
         if any(known.step == report.step for known in self.reports):
             return False
@@ -166,7 +166,7 @@ class TrialRecord:
         return efforts
 
 
-def _best(reports: Sequence[Report]) -> Report | None:
+def _best(reports: Sequence[CheckpointResult]) -> CheckpointResult | None:
     return max(reports, key=lambda report: (report.metrics[SEARCH_VALUE], -report.step), default=None)
 
 

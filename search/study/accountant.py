@@ -15,7 +15,7 @@ from typing import Any
 
 from search.config.search_config import SearchConfig
 from search.storage.clock import duration
-from search.storage.trial_record import JobState, Report, TrialRecord
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import Rate, first_limit
 from search.study.forecast import Forecast, Pace, final_seconds, makespan
 from search.study.workload import Workload
@@ -24,7 +24,7 @@ MARGIN = 1.15
 """How much longer than foretold a final may take."""
 
 CLOSING_SECONDS = 15.0
-"""For the champion's files, the report, MLflow's registry and the seats' leaving."""
+"""For the champion's files, the report, MLflow's registry and the workers' leaving."""
 
 FORECAST_AFTER = 2
 """Trials that have ended when the search is first foretold."""
@@ -38,13 +38,13 @@ OVER = {JobState.FINISHED, JobState.STOPPED, JobState.FAILED}
 class Before:
     """What was measured before the first trial."""
 
-    base: Report
+    base: CheckpointResult
     """The untuned model on the validation prompts."""
     judging: float = 0.0
     """Seconds in which the second judge looked at these images; 0 without one."""
 
 
-class Accountant:
+class BudgetMonitor:
     """Use it as a context manager around the study: it looks once a second, in a thread of its own.
 
     Args:
@@ -64,7 +64,7 @@ class Accountant:
         config: SearchConfig,
         *,
         rate: Rate,
-        seats: int,
+        workers: int,
         before: Before,
         elapsed: Callable[[], float],
         records: Callable[[], Sequence[TrialRecord]],
@@ -75,7 +75,7 @@ class Accountant:
         self._config = config
         self._work = Workload.of(config)
         self._rate = rate
-        self._seats = seats
+        self._workers = workers
         self._before = before
         self._elapsed = elapsed
         self._records = records
@@ -90,7 +90,7 @@ class Accountant:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="accountant", daemon=True)
 
-    def __enter__(self) -> Accountant:
+    def __enter__(self) -> BudgetMonitor:
         self._thread.start()
         return self
 
@@ -134,7 +134,7 @@ class Accountant:
             for steps, scored in self._work.coming(len(records), rungs)
         ]
         return Forecast(
-            search_end=self._elapsed() + makespan(coming, self._seats, running),
+            search_end=self._elapsed() + makespan(coming, self._workers, running),
             final=self._final(records, entrants=self._work.entrant_count()),
             closing=CLOSING_SECONDS,
         )
@@ -212,8 +212,8 @@ class Accountant:
             retrain=self._config.final.retrain,
             scoring=scoring,
             anchors=base.scoring_seconds * self._work.final_images / self._work.images,
-            seats=self._seats,
-        ) + makespan([self._before.judging] * judged, self._seats)
+            workers=self._workers,
+        ) + makespan([self._before.judging] * judged, self._workers)
 
     @staticmethod
     def _paces(records: Sequence[TrialRecord]) -> dict[str, Pace]:

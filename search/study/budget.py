@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """What a search uses up while it runs, whether its seats have work or not: they are reserved all the time."""
+    """What a search uses up while it runs, whether its workers have work or not: they are reserved all the time."""
 
     units: float
-    """GPUs that all seats reserve together, or their number where there are no GPUs."""
+    """GPUs that all workers reserve together, or their number where there are no GPUs."""
     unit: str
     """`GPU` or `seat`."""
     price: float | None = None
     """Of one unit's hour."""
 
     @classmethod
-    def of(cls, seats: SeatsConfig, count: int, budget: BudgetConfig, *, gpus: bool) -> Rate:
-        """What `count` seats reserve."""
-        units = count * seats.workers * seats.gpus_per_worker if gpus else count
+    def of(cls, workers: SeatsConfig, count: int, budget: BudgetConfig, *, gpus: bool) -> Rate:
+        """What `count` workers reserve."""
+        units = count * workers.workers * workers.gpus_per_worker if gpus else count
         return cls(units=units, unit="GPU" if gpus else "seat", price=budget.gpu_hour_price)
 
     def hours(self, seconds: float) -> float:

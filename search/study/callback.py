@@ -1,4 +1,4 @@
-"""The watcher: hears of every event in Tune and passes it to the records, to MLflow and to the terminal."""
+"""The callback: hears of every event in Tune and passes it to the records, to MLflow and to the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.config.space import Value
-from search.storage.trial_record import BEATEN, JobState, Report, TrialRecord, trial_id
+from search.storage.trial_record import BEATEN, CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.history import end_note
 from search.study.trial import TrialSetup
 from search.workers.dispatcher import UnknownJobError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from search.tracking.tracker import Tracker
 
 
-class Watcher(tune.Callback):
+class TrialCallback(tune.Callback):
     """Keeps `records`. Runs in the driver, within Tune's loop.
 
     Args:
@@ -106,7 +106,7 @@ class Watcher(tune.Callback):
         record = self._records[trial_id(trial.config["number"])]
         if "step" not in result:
             return
-        report = Report.read(self._setup.folder / record.id / f"step-{result['step']}")
+        report = CheckpointResult.read(self._setup.folder / record.id / f"step-{result['step']}")
         if record.add(report):
             self._tracker.trial_report(record.id, report)
             self._progress.reported(record, report)
@@ -143,6 +143,6 @@ class Watcher(tune.Callback):
 
     def _status(self, job_id: str) -> JobStatus | None:
         try:
-            return self._setup.dispatch.status(job_id)
+            return self._setup.client.status(job_id)
         except UnknownJobError:
             return None  # The dispatcher was restarted after the job had ended well.

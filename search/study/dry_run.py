@@ -11,10 +11,10 @@ import torch
 from search.config.presets import flat
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
-from search.study.accountant import CLOSING_SECONDS
 from search.study.budget import Rate, first_limit
 from search.study.earlier_pace import Experience, newest_experience
 from search.study.forecast import final_seconds, makespan
+from search.study.accountant import CLOSING_SECONDS
 from search.study.workload import Workload
 
 
@@ -50,7 +50,7 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"final: {finalists} candidates, each trained again {retrain} times, about {final_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]
-    seats, rate = _reserved(config)
+    workers, rate = _reserved(config)
     limit = first_limit(config.budget, rate)
     experience = newest_experience(config)
     if experience is None:
@@ -59,9 +59,9 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
             "search foretells them when two trials have ended"
         )
     else:
-        seconds = _seconds(config, work, trials, experience, seats)
+        seconds = _seconds(config, work, trials, experience, workers)
         kept = checkpoints + finalists * (1 + retrain)
-        lines.append(f"time on {seats} seat(s): about {rate.words(seconds)}, at the pace of {experience.run}")
+        lines.append(f"time on {workers} worker(s): about {rate.words(seconds)}, at the pace of {experience.run}")
         lines.append(f"disk: about {kept * experience.checkpoint_bytes / 1e6:,.0f} MB of checkpoints")
     if limit.name:
         lines.append(f"budget: {limit.name}, which ends the search after {rate.words(limit.seconds)} at the latest")
@@ -69,30 +69,30 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
 
 
 def _seconds(
-    config: SearchConfig, work: Workload, trials: list[tuple[float, float]], experience: Experience, seats: int
+    config: SearchConfig, work: Workload, trials: list[tuple[float, float]], experience: Experience, workers: int
 ) -> float:
     pace, finalists = experience.pace, work.entrant_count()
     scoring = pace.image * work.final_images
     return (
         experience.start_seconds
-        + makespan([steps * pace.step + scored * pace.image * work.images for steps, scored in trials], seats)
+        + makespan([steps * pace.step + scored * pace.image * work.images for steps, scored in trials], workers)
         + final_seconds(
             trainings=[work.mean_steps * pace.step] * finalists,
             entrants=finalists,
             retrain=config.final.retrain,
             scoring=scoring,
             anchors=scoring,
-            seats=seats,
+            workers=workers,
         )
         + CLOSING_SECONDS
     )
 
 
 def _reserved(config: SearchConfig) -> tuple[int, Rate]:
-    """The seats that this machine would hold, and what they reserve."""
-    seats, gpus = config.seats, torch.cuda.device_count()
-    share = seats.workers * (seats.gpus_per_worker if gpus else seats.threads)
-    count = seats.count or max(1, int((gpus or os.cpu_count() or 1) / share))
+    """The workers that this machine would hold, and what they reserve."""
+    workers, gpus = config.seats, torch.cuda.device_count()
+    share = workers.workers * (workers.gpus_per_worker if gpus else workers.threads)
+    count = workers.count or max(1, int((gpus or os.cpu_count() or 1) / share))
     return count, Rate.of(config.seats, count, config.budget, gpus=bool(gpus))
 
 

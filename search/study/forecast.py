@@ -1,6 +1,6 @@
 """The forecast: how long a search will take, from what its first trials took. Pure arithmetic on seconds.
 
-Work is laid onto seats as the dispatcher does it, first come first served, each piece at its expected length. What a
+Work is laid onto workers as the dispatcher does it, first come first served, each piece at its expected length. What a
 trial will take is its steps and checkpoints at the pace measured so far; how many of its steps it will get, where
 trials are stopped early, follows from ASHA's rule for values that come in any order, which is stricter the more values
 a rung holds by then, and from what became of the trials at each rung. What trials draw and which of them are stopped is
@@ -120,23 +120,23 @@ class Forecast:
         return self.search_end + self.final + self.closing
 
 
-def makespan(pieces: Sequence[float], seats: int, busy: Sequence[float] = ()) -> float:
-    """Seconds until the last of some pieces of work is done, each taken up in turn by the seat that is free first.
+def makespan(pieces: Sequence[float], workers: int, busy: Sequence[float] = ()) -> float:
+    """Seconds until the last of some pieces of work is done, each taken up in turn by the worker that is free first.
 
     Args:
         pieces: Seconds each, in the order of the queue.
         seats: At least 1.
-        busy: Seconds that seats still have to do; those beyond the number of seats wait as pieces do.
+        busy: Seconds that workers still have to do; those beyond the number of workers wait as pieces do.
     """
-    free = [*busy[:seats], *[0.0] * (seats - len(busy))]
+    free = [*busy[:workers], *[0.0] * (workers - len(busy))]
     heapq.heapify(free)
-    for seconds in (*busy[seats:], *pieces):
+    for seconds in (*busy[workers:], *pieces):
         heapq.heappush(free, heapq.heappop(free) + seconds)
     return max(free)
 
 
 def final_seconds(
-    *, trainings: Sequence[float], entrants: int, retrain: int, scoring: float, anchors: float, seats: int
+    *, trainings: Sequence[float], entrants: int, retrain: int, scoring: float, anchors: float, workers: int
 ) -> float:
     """Seconds of a final: the anchors alone, then every candidate scored, then all trained again and scored.
 
@@ -149,4 +149,4 @@ def final_seconds(
         seats: At least 1.
     """
     again = [seconds + scoring for seconds in trainings for _ in range(retrain)]
-    return anchors + makespan([scoring] * entrants + again, seats)
+    return anchors + makespan([scoring] * entrants + again, workers)

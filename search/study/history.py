@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config.search_config import SearchConfig
 from search.config.space import Value
-from search.storage.trial_record import BEATEN, JobState, Report, TrialRecord, trial_id
+from search.storage.trial_record import BEATEN, CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.samplers.distributions import SAME_AS
 from search.study.samplers.study_sampler import StudySampler
 
@@ -28,7 +28,7 @@ def end_note(name: str) -> str:
     return f"trial {name}"
 
 
-def recollect(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:
+def read_history(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:
     """What became of every trial that was begun, in the order of their numbers.
 
     The journal counts. A checkpoint that it does not hold is not in the records, though it may lie in the trial's
@@ -64,7 +64,7 @@ def _record(
         return TrialRecord.of_duplicate(
             name, params, config.training_config(params, seed=0).steps, trial_id(trial.user_attrs[SAME_AS])
         )
-    reports = [Report.find(folder / f"step-{step}") for step in sorted(sampler.noted(trial))]
+    reports = [CheckpointResult.find(folder / f"step-{step}") for step in sorted(sampler.noted(trial))]
     record = TrialRecord(
         id=name,
         params=params,

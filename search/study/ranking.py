@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 from evaluation.config import ObjectiveConfig
 from evaluation.pareto import Point, front, ranking
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS
-from search.storage.trial_record import Report, TrialRecord, ranked
+from search.storage.trial_record import CheckpointResult, TrialRecord, ranked
 
-Candidate: TypeAlias = tuple[TrialRecord, Report]
+Candidate: TypeAlias = tuple[TrialRecord, CheckpointResult]
 """A trial and one of its checkpoints."""
 
 
@@ -55,7 +55,7 @@ def entrants(records: Sequence[TrialRecord], config: ObjectiveConfig, count: int
     return list(entered.values())
 
 
-def own_entrant(record: TrialRecord, config: ObjectiveConfig) -> Report | None:
+def own_entrant(record: TrialRecord, config: ObjectiveConfig) -> CheckpointResult | None:
     """The checkpoint with which a trial enters the final whatever its rank; None if it has no candidate."""
     return next((report for _, report in entrants([record], config, 1)), None)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 
-class SparingAsha(AsyncHyperBandScheduler):
+class AshaScheduler(AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020, arXiv:1810.05934) that never stops the first trials.
 
     They are what the champion is compared with, and a comparison with half a training would be worth nothing. Their
@@ -82,7 +82,7 @@ def scheduler(config: SearchConfig, earlier: Sequence[TrialRecord] = ()) -> Tria
         return FIFOScheduler()
     objective = config.evaluation.objective
     if objective.mode == "pareto":
-        return StopDominated(
+        return ParetoScheduler(
             spared=len(config.first_trials),
             grace_period=stopping.grace_period,
             reduction_factor=stopping.reduction_factor,
@@ -91,7 +91,7 @@ def scheduler(config: SearchConfig, earlier: Sequence[TrialRecord] = ()) -> Tria
             maximum_faceless_rate=objective.maximum_faceless_rate,
             earlier=earlier,
         )
-    return SparingAsha(
+    return AshaScheduler(
         spared=len(config.first_trials),
         earlier=earlier,
         # Tune's own count of reports starts again at 1 when a trial's process does; ours goes on.
@@ -108,7 +108,7 @@ LEAST_DOMINATING = 2
 """Trials that must dominate one before it can be stopped: a single one may be luck on a few dozen images."""
 
 
-class StopDominated(FIFOScheduler):
+class ParetoScheduler(FIFOScheduler):
     """Successive halving by domination instead of rank, decided as in ASHA when a report comes, without waiting.
 
     Rungs are ASHA's (Li et al. 2020, arXiv:1810.05934): grace_period * reduction_factor^k, on our own count of

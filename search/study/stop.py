@@ -19,7 +19,7 @@ from rich.console import Console
 class Stop:
     """Asked for by whoever has a reason: a signal, a budget. The study heeds it at its next turn.
 
-    Running trials then save their training state and leave their seats; in the journal they stay unfinished, so that
+    Running trials then save their training state and leave their workers; in the journal they stay unfinished, so that
     the run can be resumed. After a request that is no interruption the search goes on with its final, in which what
     was scored so far takes part.
 
@@ -107,7 +107,7 @@ class Interrupts:
 
     @contextmanager
     def unheard_by_children(self) -> Iterator[None]:
-        """Processes that are started within ignore a closed terminal, which tells all of them at once: the seats have
+        """Processes that are started within ignore a closed terminal, which tells all of them at once: the workers have
         to live on until they have saved what they train."""
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:

@@ -14,32 +14,32 @@ from evaluation.scores import SEARCH_VALUE
 from search.config.run_layout import JOURNAL
 from search.config.search_config import SearchConfig
 from search.storage.trial_record import TrialRecord
-from search.study.callback import Watcher
+from search.study.callback import TrialCallback
 from search.study.samplers.pareto_sampler import ParetoSampler
 from search.study.samplers.study_sampler import OptunaSampler, StudySampler, StudySettings
 from search.study.samplers.warm_start import warm_start
 from search.study.scheduler import scheduler
 from search.study.stop import Stop
 from search.study.trial import TrialSetup, run_trial
-from search.workers.client import Dispatch
+from search.workers.client import WorkersClient
 
 TRIAL_MEMORY = 8 * 2**20
 """Bytes of memory a trial reserves. A trial computes nothing, but Tune insists on some resource: a reserved CPU would
-be taken from the seats, and on a small machine nothing would ever start."""
+be taken from the workers, and on a small machine nothing would ever start."""
 
 TRIAL_RESTARTS = 2
-"""How often Tune starts a trial again whose own process died; the seat's training goes on meanwhile."""
+"""How often Tune starts a trial again whose own process died; the worker's training goes on meanwhile."""
 
 
 class _StudyStopper(tune.Stopper):
-    """Ends Tune's loop when a stop is asked for. Tune then tells sampler and watcher of no ends.
+    """Ends Tune's loop when a stop is asked for. Tune then tells sampler and callback of no ends.
 
     That leaves the trials unfinished in the journal, as they are.
     """
 
-    def __init__(self, stop: Stop, dispatch: Dispatch) -> None:
+    def __init__(self, stop: Stop, client: WorkersClient) -> None:
         self._stop = stop
-        self._dispatch = dispatch
+        self._client = client
         self._paused = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -47,8 +47,8 @@ class _StudyStopper(tune.Stopper):
 
     def stop_all(self) -> bool:
         if self._stop.requested and not self._paused:
-            # Before Tune stops the trials: a trial that is stopped takes its job from the seat, and its state is lost.
-            self._dispatch.pause(self._stop.reason)
+            # Before Tune stops the trials: a stopped trial takes its job from the worker, and its state is lost.
+            self._client.pause(self._stop.reason)
             self._paused = True
         return self._paused
 
@@ -56,24 +56,24 @@ class _StudyStopper(tune.Stopper):
 def run_study(
     config: SearchConfig,
     setup: TrialSetup,
-    watcher: Watcher,
+    callback: TrialCallback,
     sampler: StudySampler,
     stop: Stop,
     *,
     earlier: Sequence[TrialRecord] = (),
-    seats: int,
+    workers: int,
     run_folder: Path,
 ) -> None:
-    """Run all trials to their ends, or until a stop is asked for; the outcome is in `watcher.records`.
+    """Run all trials to their ends, or until a stop is asked for; the outcome is in `callback.records`.
 
     Args:
         config: The search.
         setup: What the trials share.
-        watcher: Told of every event.
+        callback: Told of every event.
         sampler: Proposes.
         stop: Looked at in every turn of Tune's loop. After it the dispatcher is paused.
         earlier: What became of the trials in earlier parts of the search.
-        seats: Trials that can train at once; one more is kept waiting, so that no seat ever waits for a proposal.
+        seats: Trials that can train at once; one more is kept waiting, so that no worker ever waits for a proposal.
         run_folder: Gets Tune's files in `ray/`.
     """
     if not sampler.remaining:
@@ -92,15 +92,15 @@ def run_study(
             metric=SEARCH_VALUE,  # in every mode: Tune wants one number, sampler and scheduler read what they need
             mode="max",
             num_samples=sampler.remaining,
-            max_concurrent_trials=seats + 1,
+            max_concurrent_trials=workers + 1,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(run_folder / "ray"),
             failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
-            callbacks=[watcher],
-            stop=_StudyStopper(stop, setup.dispatch),
+            callbacks=[callback],
+            stop=_StudyStopper(stop, setup.client),
             verbose=0,
         ),
     )

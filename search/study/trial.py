@@ -1,4 +1,4 @@
-"""A trial: submits its configuration to a seat and passes every scored checkpoint on to Tune. It holds no model."""
+"""A trial: submits its configuration to a worker and passes every scored checkpoint on to Tune. It holds no model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.config.space import Value
-from search.storage.trial_record import BEATEN, Report, trial_id
-from search.workers.client import Dispatch
+from search.storage.trial_record import BEATEN, CheckpointResult, trial_id
+from search.workers.client import WorkersClient
 from search.workers.dispatcher import UnknownJobError
 from search.workers.jobs import JobStatus, TrainJob
 
@@ -28,7 +28,7 @@ class TrialSetup:
     """What every trial of a search shares."""
 
     config: SearchConfig
-    dispatch: Dispatch
+    client: WorkersClient
     anchors: Anchors
     folder: Path
     """Gets one folder a trial."""
@@ -43,7 +43,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
     passed_on = 0
     try:
         while True:
-            status = _status(setup.dispatch, job, passed_on)
+            status = _status(setup.client, job, passed_on)
             for report in status.reports[passed_on:]:
                 passed_on += 1
                 if report.step > sample.get("noted", 0):
@@ -51,11 +51,11 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
             if status.ended:
                 return  # A failed job reports nothing more; its reason is kept by the dispatcher.
     except SystemExit:  # Tune stops the trial. Anything else is this process's own trouble: Tune starts it again.
-        setup.dispatch.stop(job.id, f"stopped early: {BEATEN}")
+        setup.client.stop(job.id, f"stopped early: {BEATEN}")
         raise
 
 
-def as_tune_result(report: Report) -> dict[str, Any]:
+def as_tune_result(report: CheckpointResult) -> dict[str, Any]:
     """What Tune, its sampler and its scheduler are told of a scored checkpoint."""
     return {"step": report.step, **report.metrics}
 
@@ -73,13 +73,13 @@ def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> Tr
     )
 
 
-def _status(dispatch: Dispatch, job: TrainJob, reports: int) -> JobStatus:
+def _status(client: WorkersClient, job: TrainJob, reports: int) -> JobStatus:
     """The job's status once there is news. Submits the job, again too if the dispatcher has lost it."""
     while True:
         try:
-            status = dispatch.status(job.id, reports=reports, timeout=POLL_SECONDS)
+            status = client.status(job.id, reports=reports, timeout=POLL_SECONDS)
         except UnknownJobError:
-            dispatch.submit(job)
+            client.submit(job)
             continue
         if len(status.reports) > reports or status.ended:
             return status

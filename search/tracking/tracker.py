@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from search.config.space import Value
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from search.tracking.mlflow_writer import Bookkeeper, new_token
 from search.tracking.outbox import Entry, Kind, Ledger
 from search.tracking.system_metrics import MachineMetrics
@@ -160,7 +160,7 @@ class Tracker:
             self._open[trial] = None
             self._put("trial_started", trial, token=self._token, params=dict(params))
 
-    def trial_report(self, trial: str, report: Report) -> None:
+    def trial_report(self, trial: str, report: CheckpointResult) -> None:
         """Log a scored checkpoint: its metrics and its sample grid, by step. A replayed step is logged once."""
         if trial in self._known and (trial, report.step) not in self._logged:
             self._logged.add((trial, report.step))
@@ -168,7 +168,7 @@ class Tracker:
             self._put("checkpoint", trial, metrics=dict(report.metrics), step=report.step, grid=grid)
 
     def trial_ended(
-        self, trial: str, state: JobState, reason: str, best: Report | None, remarks: tuple[str, ...] = ()
+        self, trial: str, state: JobState, reason: str, best: CheckpointResult | None, remarks: tuple[str, ...] = ()
     ) -> None:
         """Close a trial's run honestly, with the adapter of its best checkpoint if it has one."""
         if trial not in self._open:

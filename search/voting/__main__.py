@@ -71,7 +71,7 @@ def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
         RunFolderError, ConfigurationError, PhotoFolderError, VotesError, PortError: see there.
     """
     from search.voting.candidates import read_run
-    from search.voting.page import ADDRESS, Booth, create_app, listening
+    from search.voting.page import ADDRESS, VotingSession, create_app, listening
     from search.voting.votes import VotesFile
 
     run = read_run(folder)
@@ -79,7 +79,7 @@ def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
         if votes.record.warning:
             typer.secho(votes.record.warning, err=True)
         token = secrets.token_urlsafe(16)
-        with listening(create_app(Booth(run, votes, seed=seed), token), port) as server:
+        with listening(create_app(VotingSession(run, votes, seed=seed), token), port) as server:
             address = f"http://{ADDRESS}:{server.port}/{token}/"
             typer.echo(f"vote here, for you alone: {address}\nend with Ctrl-C; every vote is kept at once")
             if browser:

@@ -15,7 +15,7 @@ from search.config.prompts import read_prompts
 from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
 from search.storage.run_folder import RunFolderError, read_config
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from search.voting.preference import Vector, image_measures
 from search.voting.votes import CandidateName
 from trainer.data.photos import open_photo
@@ -135,14 +135,14 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def _report(folder: Path) -> Report:
+def _report(folder: Path) -> CheckpointResult:
     try:
-        return Report.read(folder)
+        return CheckpointResult.read(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunFolderError(f"{folder / 'report.json'} is damaged ({error}); remove the folder {folder}") from error
 
 
-def _anchors(base: Report) -> Anchors:
+def _anchors(base: CheckpointResult) -> Anchors:
     known = {name: base.metrics[name] for name in Anchors.__dataclass_fields__ if name in base.metrics}
     try:
         return Anchors(**known)
@@ -150,7 +150,7 @@ def _anchors(base: Report) -> Anchors:
         raise RunFolderError(f"{base.folder / 'report.json'} holds no usable anchors: {error}") from error
 
 
-def _candidate(name: CandidateName, report: Report, anchors: Anchors) -> Candidate:
+def _candidate(name: CandidateName, report: CheckpointResult, anchors: Anchors) -> Candidate:
     rows = [ImageRow(**row) for row in report.rows]
     return Candidate(
         name=name,

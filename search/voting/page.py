@@ -38,7 +38,7 @@ class Showing:
     """True once every pair of images has been voted on."""
 
 
-class Booth:
+class VotingSession:
     """One run's voting. Safe to use from several threads.
 
     Args:
@@ -159,7 +159,7 @@ class PortError(ValueError):
     """The port cannot be listened on; the message says why and the remedy."""
 
 
-def create_app(booth: Booth, token: str) -> Flask:
+def create_app(booth: VotingSession, token: str) -> Flask:
     """The page. Every address begins with the token; without it nothing is answered.
 
     No part of an address ever becomes a file's name: pictures are looked up in the booth.

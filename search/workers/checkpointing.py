@@ -1,4 +1,4 @@
-"""What a seat keeps of a training that it may not end, and how another life of a seat takes it up again."""
+"""What a worker keeps of a training that it may not end, and how another life of a worker takes it up again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.config.run_layout import STATE
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import TrainJob
 from search.workers.stopwatch import NO_EFFORT, Effort
 from trainer.files import write_file
@@ -33,7 +33,7 @@ STATE_SHARE = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakenUp:
+class RestoredTraining:
     """A training as an earlier life has left it, or before its first step."""
 
     training: TrainingJob
@@ -43,7 +43,7 @@ class TakenUp:
     """What a user should know of it: which states could not be used and why."""
 
 
-class Keeper:
+class StateSaver:
     """Keeps the states of one job, in `state/step-N`.
 
     Args:
@@ -90,7 +90,7 @@ class Keeper:
             self.keep(training, spent)
 
 
-def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> TakenUp:
+def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining:
     """The training as an earlier life has left it.
 
     Where the newest state is damaged or another job's, or where a checkpoint before it can no longer be reported, the
@@ -107,7 +107,7 @@ def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> TakenUp:
         try:
             training.restore(state)
             for step in job.score_at:
-                if step < training.step_count and Report.find(job.folder / f"step-{step}") is None:
+                if step < training.step_count and CheckpointResult.find(job.folder / f"step-{step}") is None:
                     raise ValueError(f"the report of step {step} is missing or damaged")
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("job %s cannot go on from %s: %s", job.id, state, error)
@@ -116,8 +116,8 @@ def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> TakenUp:
             training.close()
             training = begin()
             continue
-        return TakenUp(training=training, spent=_spent(state / SPENT_FILE), remarks=_told(refused, state))
-    return TakenUp(training=training, remarks=_told(refused, None))
+        return RestoredTraining(training=training, spent=_spent(state / SPENT_FILE), remarks=_told(refused, state))
+    return RestoredTraining(training=training, remarks=_told(refused, None))
 
 
 def _states(folder: Path) -> list[Path]:

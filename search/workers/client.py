@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from evaluation.scores import Anchors
 from search.config.prompts import PromptSetName
 from search.config.run_layout import ANCHORS_FILE
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.dispatcher import ClosedError, Dispatcher, UnknownJobError
 from search.workers.jobs import AnchorJob, Job, JobStatus
 
@@ -29,16 +29,16 @@ class JobFailedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Dispatch:
+class WorkersClient:
     """Calls to the dispatcher's actor; see `search.workers.dispatcher.Dispatcher` for what each does. Can be sent
     anywhere."""
 
     handle: Any
 
     @classmethod
-    def start(cls, tries: int) -> Dispatch:
+    def start(cls, tries: int) -> WorkersClient:
         """Start the actor. It outlives the death of its process: Ray starts it again and repeats calls under way."""
-        # Every seat and trial holds a long call open; the limit only guards against a runaway.
+        # Every worker and trial holds a long call open; the limit only guards against a runaway.
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher)
         # Beside the driver: other nodes may be taken away at any time.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -62,8 +62,8 @@ class Dispatch:
             if status.ended:
                 return status
 
-    def run(self, jobs: Sequence[Job]) -> list[Report]:
-        """Have seats do jobs that report once; the reports in the jobs' order.
+    def run(self, jobs: Sequence[Job]) -> list[CheckpointResult]:
+        """Have workers do jobs that report once; the reports in the jobs' order.
 
         Raises:
             JobFailedError: one of them could not be done.
@@ -83,8 +83,8 @@ class Dispatch:
         return steps
 
     def serving(self) -> frozenset[str]:
-        seats: frozenset[str] = _get(self.handle.serving.remote())
-        return seats
+        workers: frozenset[str] = _get(self.handle.serving.remote())
+        return workers
 
     def controllers(self) -> dict[str, Any]:
         handles: dict[str, Any] = _get(self.handle.controllers.remote())
@@ -94,14 +94,14 @@ class Dispatch:
         """Does not wait: a trial that is being stopped has no time."""
         self.handle.stop.remote(job_id, reason)
 
-    def wait_for_seat(self) -> None:
-        """Returns when a seat has started.
+    def wait_for_worker(self) -> None:
+        """Returns when a worker has started.
 
         Raises:
             JobFailedError: none can; the message says why.
         """
         while True:
-            up, broken = _get(self.handle.seats_up.remote(POLL_SECONDS))
+            up, broken = _get(self.handle.workers_up.remote(POLL_SECONDS))
             if broken:
                 raise JobFailedError(broken)
             if up:
@@ -119,29 +119,29 @@ class Dispatch:
     def close(self) -> None:
         _get(self.handle.close.remote())
 
-    def seat_controller(self, seat: str, controller: Any) -> None:
+    def worker_controller(self, worker: str, controller: Any) -> None:
         """Does not wait: it is called from Ray Train's own loop."""
-        self.handle.seat_controller.remote(seat, controller)
+        self.handle.worker_controller.remote(worker, controller)
 
-    def seat_started(self, seat: str, token: str) -> None:
-        _get(self.handle.seat_started.remote(seat, token))
+    def worker_started(self, worker: str, token: str) -> None:
+        _get(self.handle.worker_started.remote(worker, token))
 
-    def seat_lost(self, seat: str, reason: str) -> None:
+    def worker_lost(self, worker: str, reason: str) -> None:
         """Does not wait: it is called from Ray Train's own loop."""
-        self.handle.seat_lost.remote(seat, reason)
+        self.handle.worker_lost.remote(worker, reason)
 
-    def seat_broken(self, seat: str, reason: str) -> None:
-        _get(self.handle.seat_broken.remote(seat, reason))
+    def worker_broken(self, worker: str, reason: str) -> None:
+        _get(self.handle.worker_broken.remote(worker, reason))
 
-    def next_job(self, seat: str, token: str, timeout: float) -> Job | None:
-        job: Job | None = _get(self.handle.next_job.remote(seat, token, timeout))
+    def next_job(self, worker: str, token: str, timeout: float) -> Job | None:
+        job: Job | None = _get(self.handle.next_job.remote(worker, token, timeout))
         return job
 
     def progress(self, job_id: str, token: str, step: int) -> None:
         """Does not wait: nobody depends on it."""
         self.handle.progress.remote(job_id, token, step)
 
-    def report(self, job_id: str, token: str, report: Report) -> bool:
+    def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
         return bool(_get(self.handle.report.remote(job_id, token, report)))
 
     def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
@@ -152,7 +152,7 @@ class Dispatch:
 
 
 class StopRequest:
-    """The wish, which may come at any time, that a seat leaves its job."""
+    """The wish, which may come at any time, that a worker leaves its job."""
 
     def __init__(self, reference: Any) -> None:
         self._reference = reference
@@ -180,8 +180,8 @@ def _get(reference: Any) -> Any:
         raise
 
 
-def measure_anchors(dispatch: Dispatch, folder: Path, prompt_set: PromptSetName) -> tuple[Report, Anchors]:
-    """Have a seat measure the untuned model and the real photos on a prompt set.
+def measure_anchors(client: WorkersClient, folder: Path, prompt_set: PromptSetName) -> tuple[CheckpointResult, Anchors]:
+    """Have a worker measure the untuned model and the real photos on a prompt set.
 
     What an earlier part of the search has measured is read from the folder.
 
@@ -189,7 +189,7 @@ def measure_anchors(dispatch: Dispatch, folder: Path, prompt_set: PromptSetName)
         JobFailedError: it could not; the message says why.
     """
     job = AnchorJob(id=f"base-{prompt_set}", folder=folder / f"base-{prompt_set}", prompt_set=prompt_set)
-    report = Report.find(job.folder) if (job.folder / ANCHORS_FILE).exists() else None
+    report = CheckpointResult.find(job.folder) if (job.folder / ANCHORS_FILE).exists() else None
     if report is None:
-        (report,) = dispatch.run([job])
+        (report,) = client.run([job])
     return report, Anchors.from_metrics(report.metrics)

@@ -14,7 +14,7 @@ ROUNDING = 1e-6
 
 
 class CapacityError(ValueError):
-    """The cluster can never hold the seats that are asked for; the message says what is missing and the remedy."""
+    """The cluster can never hold the workers that are asked for; the message says what is missing and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class Capacity:
 
     @property
     def gpus(self) -> bool:
-        """Whether seats use GPUs: where there is one, or will be, they do."""
+        """Whether workers use GPUs: where there is one, or will be, they do."""
         return any(node.get("GPU", 0) > 0 for node in (*self.present, *self.coming))
 
-    def seats(self, config: SeatsConfig) -> int:
-        """How many seats to start: as many as are asked for, else as many as fit.
+    def workers(self, config: SeatsConfig) -> int:
+        """How many workers to start: as many as are asked for, else as many as fit.
 
         A worker lies on one node; the workers of one seat may lie on several.
 
@@ -64,7 +64,7 @@ class Capacity:
                 f"{count} seat(s) of {config.workers} worker(s) need {needs}, {each} on one node for each worker, but "
                 f"Ray has {_told(self.present, worker)}"
                 + (f" and may come to have {_told(self.coming, worker)} more" if self.coming else "")
-                + f", which is enough for {fitting} seat(s); {remedy}"
+                + f", which is enough for {fitting} worker(s); {remedy}"
             )
         return count
 

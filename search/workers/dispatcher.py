@@ -1,8 +1,8 @@
-"""The dispatcher: hands jobs to seats and their reports back to whoever waits for them.
+"""The dispatcher: hands jobs to workers and their reports back to whoever waits for them.
 
 It is plain asyncio and knows no Ray, so that its rules can be tested without a cluster; `search.workers.pool` runs it
-as an actor. It keeps nothing that cannot be lost: after a restart the trials submit their jobs again, and a seat finds
-the job's checkpoints and reports in the job's folder.
+as an actor. It keeps nothing that cannot be lost: after a restart the trials submit their jobs again, and a worker
+finds the job's checkpoints and reports in the job's folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.jobs import Job, JobStatus
 
 
@@ -29,14 +29,14 @@ class _Record:
     job: Job
     state: JobState = JobState.QUEUED
     reason: str = ""
-    reports: list[Report] = field(default_factory=list)
+    reports: list[CheckpointResult] = field(default_factory=list)
     step: int = 0
     losses: list[str] = field(default_factory=list)
     """How each worker of the job was lost, in words."""
-    seat: str = ""
+    worker: str = ""
     token: str = ""
     pausing: str = ""
-    """Why the seat was asked to save the job's state and leave it; empty if it was not."""
+    """Why the worker was asked to save the job's state and leave it; empty if it was not."""
 
     def status(self) -> JobStatus:
         return JobStatus(
@@ -50,7 +50,7 @@ class _Record:
 
 
 class Dispatcher:
-    """Queue of jobs, first come first served; a job that lost its seat goes to the head.
+    """Queue of jobs, first come first served; a job that lost its worker goes to the head.
 
     A seat is a name and a token. The token is new in every life of the seat's worker, so that the long poll of a dead
     worker can neither take a job nor report one.
@@ -104,15 +104,15 @@ class Dispatcher:
         return {job_id: record.step for job_id, record in self._records.items()}
 
     async def serving(self) -> frozenset[str]:
-        """Seats whose worker is alive, as far as is known: neither waiting for a node nor starting nor lost."""
-        return frozenset(seat for seat, token in self._tokens.items() if token)
+        """Workers whose worker is alive, as far as is known: neither waiting for a node nor starting nor lost."""
+        return frozenset(worker for worker, token in self._tokens.items() if token)
 
     async def controllers(self) -> dict[str, object]:
-        """What runs each seat, by the seat's name, for whoever has to end it; see `seat_controller`."""
+        """What runs each worker, by the worker's name, for whoever has to end it; see `worker_controller`."""
         return dict(self._controllers)
 
     async def stop(self, job_id: str, reason: str) -> None:
-        """End a job that has not ended; its seat learns of it at its next step. Unknown jobs are no matter."""
+        """End a job that has not ended; its worker learns of it at its next step. Unknown jobs are no matter."""
         async with self._changed:
             record = self._records.get(job_id)
             if record is None or record.status().ended or record.pausing:
@@ -123,7 +123,7 @@ class Dispatcher:
             self._changed.notify_all()
 
     async def pause(self, reason: str) -> None:
-        """Stop all jobs, those that come later too, until `unpause`; seats save the state of what they train."""
+        """Stop all jobs, those that come later too, until `unpause`; workers save the state of what they train."""
         async with self._changed:
             self._paused = reason
             for record in self._records.values():
@@ -139,7 +139,7 @@ class Dispatcher:
         self._paused = ""
 
     async def rest(self, timeout: float) -> bool:
-        """Whether no seat is at a job any more; waits for it, at most `timeout` seconds."""
+        """Whether no worker is at a job any more; waits for it, at most `timeout` seconds."""
 
         def still() -> bool:
             return all(record.state is not JobState.RUNNING for record in self._records.values())
@@ -148,43 +148,43 @@ class Dispatcher:
         return still()
 
     async def close(self) -> None:
-        """No more work: every seat's next call says so."""
+        """No more work: every worker's next call says so."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    # What seats call
+    # What workers call
 
-    async def seat_controller(self, seat: str, controller: object) -> None:
-        """What runs a seat now; it takes the place of the former."""
-        self._controllers[seat] = controller
+    async def worker_controller(self, worker: str, controller: object) -> None:
+        """What runs a worker now; it takes the place of the former."""
+        self._controllers[worker] = controller
 
-    async def seat_started(self, seat: str, token: str) -> None:
+    async def worker_started(self, worker: str, token: str) -> None:
         """A seat's worker begins a new life; a job that its former life held is queued again."""
         async with self._changed:
-            self._tokens[seat] = token
-            self._false_starts[seat] = 0
-            self._lose(seat, "the worker was started again")
+            self._tokens[worker] = token
+            self._false_starts[worker] = 0
+            self._lose(worker, "the worker was started again")
             self._changed.notify_all()
 
-    async def seat_lost(self, seat: str, reason: str) -> None:
+    async def worker_lost(self, worker: str, reason: str) -> None:
         """A seat's worker died: queue its job again now, without waiting for the seat's next life.
 
         A worker that dies again and again before it has started (out of memory, say) makes all jobs fail.
         """
         async with self._changed:
-            if self._tokens.get(seat):
-                self._false_starts[seat] = 0
+            if self._tokens.get(worker):
+                self._false_starts[worker] = 0
             else:
-                self._false_starts[seat] = self._false_starts.get(seat, 0) + 1
-            self._tokens[seat] = ""
-            self._lose(seat, reason)
-            if self._false_starts[seat] >= self._tries:
-                self._break(f"seat {seat} died {self._tries} times while it was starting: {reason}")
+                self._false_starts[worker] = self._false_starts.get(worker, 0) + 1
+            self._tokens[worker] = ""
+            self._lose(worker, reason)
+            if self._false_starts[worker] >= self._tries:
+                self._break(f"seat {worker} died {self._tries} times while it was starting: {reason}")
             self._changed.notify_all()
 
-    async def seats_up(self, timeout: float) -> tuple[int, str]:
-        """How many seats are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
+    async def workers_up(self, timeout: float) -> tuple[int, str]:
+        """How many workers are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
 
         def up() -> int:
             return sum(bool(token) for token in self._tokens.values())
@@ -192,31 +192,31 @@ class Dispatcher:
         await self._wait(lambda: up() > 0 or bool(self._broken), timeout)
         return up(), self._broken
 
-    async def seat_broken(self, seat: str, reason: str) -> None:
-        """A seat cannot start, for a reason that every seat shares: all jobs, now and later, have failed."""
+    async def worker_broken(self, worker: str, reason: str) -> None:
+        """A worker cannot start, for a reason that every worker shares: all jobs, now and later, have failed."""
         async with self._changed:
-            self._break(f"seat {seat} could not start: {reason}")
+            self._break(f"seat {worker} could not start: {reason}")
             self._changed.notify_all()
 
-    async def next_job(self, seat: str, token: str, timeout: float) -> Job | None:
-        """The next job for a seat, or None when there was none within `timeout` seconds.
+    async def next_job(self, worker: str, token: str, timeout: float) -> Job | None:
+        """The next job for a worker, or None when there was none within `timeout` seconds.
 
         Raises:
-            ClosedError: the search has ended, or another life of the seat has begun.
+            ClosedError: the search has ended, or another life of the worker has begun.
         """
 
         def news() -> bool:
-            return bool(self._queue) or self._closed or self._superseded(seat, token)
+            return bool(self._queue) or self._closed or self._superseded(worker, token)
 
         async with self._changed:
             try:
                 await asyncio.wait_for(self._changed.wait_for(news), timeout)
             except TimeoutError:
                 return None
-            if self._closed or self._superseded(seat, token):
-                raise ClosedError(f"seat {seat} has no more work")
+            if self._closed or self._superseded(worker, token):
+                raise ClosedError(f"seat {worker} has no more work")
             record = self._records[self._queue.popleft()]
-            record.state, record.seat, record.token = JobState.RUNNING, seat, token
+            record.state, record.worker, record.token = JobState.RUNNING, worker, token
             return record.job
 
     async def progress(self, job_id: str, token: str, step: int) -> None:
@@ -225,11 +225,11 @@ class Dispatcher:
         if record is not None:
             record.step = max(record.step, step)
 
-    async def report(self, job_id: str, token: str, report: Report) -> bool:
+    async def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
         """Hand in a scored checkpoint; a step that was handed in before (by an earlier life) is not counted twice.
 
         Returns:
-            True: go on. False: leave the job, nobody wants it from this seat any more.
+            True: go on. False: leave the job, nobody wants it from this worker any more.
         """
         async with self._changed:
             record = self._held(job_id, token)
@@ -242,7 +242,8 @@ class Dispatcher:
             return not record.pausing
 
     async def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
-        """The seat has left the job: done, or failed with a reason. Without effect if the job is not this seat's."""
+        """The worker has left the job: done, or failed with a reason. Without effect if the job is not this
+        worker's."""
         async with self._changed:
             record = self._held(job_id, token)
             if record is None:
@@ -252,9 +253,10 @@ class Dispatcher:
             self._changed.notify_all()
 
     async def stop_requested(self, job_id: str, token: str) -> bool:
-        """Returns when the seat should leave the job: True if it should save the job's state before.
+        """Returns when the worker should leave the job: True if it should save the job's state before.
 
-        A job that is unknown, or waits for a seat, was this seat's before the dispatcher was restarted, and goes on.
+        A job that is unknown, or waits for a worker, was this worker's before the dispatcher was restarted, and goes
+        on.
         """
 
         def unwanted() -> bool:
@@ -275,9 +277,9 @@ class Dispatcher:
         record = self._records.get(job_id)
         return record if record is not None and record.state is JobState.RUNNING and record.token == token else None
 
-    def _superseded(self, seat: str, token: str) -> bool:
+    def _superseded(self, worker: str, token: str) -> bool:
         # A dispatcher that was restarted knows no tokens yet: the caller's is as good as any.
-        return self._tokens.setdefault(seat, token) != token
+        return self._tokens.setdefault(worker, token) != token
 
     def _break(self, reason: str) -> None:
         self._broken = reason
@@ -286,12 +288,12 @@ class Dispatcher:
                 record.state, record.reason = JobState.FAILED, reason
         self._queue.clear()
 
-    def _lose(self, seat: str, reason: str) -> None:
+    def _lose(self, worker: str, reason: str) -> None:
         for record in self._records.values():
-            if record.state is not JobState.RUNNING or record.seat != seat:
+            if record.state is not JobState.RUNNING or record.worker != worker:
                 continue
             record.losses.append(f"lost its worker after step {record.step}: {reason}")
-            record.seat = record.token = ""
+            record.worker = record.token = ""
             if record.pausing:
                 record.state, record.reason = JobState.STOPPED, record.pausing
             elif len(record.losses) >= self._tries:

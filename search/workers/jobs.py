@@ -1,4 +1,4 @@
-"""What is asked of a seat and what it answers. Plain values: they cross process borders and land in files."""
+"""What is asked of a worker and what it answers. Plain values: they cross process borders and land in files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from evaluation.scores import Anchors
 from search.config.prompts import PromptSetName
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from trainer.config import TrainingConfig
 
 
@@ -72,7 +72,7 @@ class JobStatus:
     state: JobState
     reason: str = ""
     """Why the job failed or was stopped, in words."""
-    reports: tuple[Report, ...] = field(default=())
+    reports: tuple[CheckpointResult, ...] = field(default=())
     step: int = 0
     """Optimizer steps done, scored or not."""
     losses: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The pool of seats: starts one Ray Train run a seat beside the dispatcher, and starts again what dies.
+"""The pool of seats: starts one Ray Train run a worker beside the dispatcher, and starts again what dies.
 
 Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies. A seat for which there is
 no room yet waits: its request is what an autoscaler starts a node for.
@@ -26,35 +26,35 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from search.config.sections import SeatsConfig
-from search.workers.client import Dispatch
-from search.workers.worker import SeatSetup, serve
+from search.workers.client import WorkersClient
+from search.workers.worker import WorkerSetup, serve
 from trainer.job.heap import heap_environment
 
 if TYPE_CHECKING:
-    from search.workers.setup import WorkbenchSetup
+    from search.workers.setup import RunnerSetup
 
 logger = logging.getLogger(__name__)
 
 MAX_CONTROLLER_RESTARTS = 5
 
 HURRIED_SECONDS = 5.0
-"""How long a pool in a hurry waits for its seats, which may be in the middle of scoring."""
+"""How long a pool in a hurry waits for its workers, which may be in the middle of scoring."""
 INTRODUCTION_SECONDS = 5.0
-"""Between two times that a seat's controller makes itself known."""
+"""Between two times that a worker's controller makes itself known."""
 LEAVE_SECONDS = 1.0
-"""Between two looks at whether a seat that should leave is still alive."""
+"""Between two looks at whether a worker that should leave is still alive."""
 
 
 class _LossCallback(UserCallback):
     """Tells the dispatcher at once when a seat's worker died. Runs in the seat's Ray Train controller."""
 
-    def __init__(self, seat: str, dispatch: Dispatch) -> None:
-        self._seat = seat
-        self._dispatch = dispatch
+    def __init__(self, worker: str, client: WorkersClient) -> None:
+        self._worker = worker
+        self._client = client
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank, error = next(iter(worker_exceptions.items()), (0, None))
-        self._dispatch.seat_lost(self._seat, f"worker {rank}: {in_short(error)}")
+        self._client.worker_lost(self._worker, f"worker {rank}: {in_short(error)}")
 
 
 def in_short(error: Exception | None) -> str:
@@ -68,25 +68,25 @@ def in_short(error: Exception | None) -> str:
 
 
 class _Introduction(ControllerCallback):
-    """Tells the dispatcher which actor a seat's Ray Train controller is: `fit()` keeps it to itself.
+    """Tells the dispatcher which actor a worker's Ray Train controller is: `fit()` keeps it to itself.
 
     Again and again, for a dispatcher that was started anew has forgotten it, and nobody else may come by for hours: the
-    seat may be waiting for its node.
+    worker may be waiting for its node.
     """
 
-    def __init__(self, seat: str, dispatch: Dispatch) -> None:
-        self._seat = seat
-        self._dispatch = dispatch
+    def __init__(self, worker: str, client: WorkersClient) -> None:
+        self._worker = worker
+        self._client = client
 
     def after_controller_start(self, train_run_context: Any) -> None:
         controller = ray.get_runtime_context().current_actor
-        self._dispatch.seat_controller(self._seat, controller)
+        self._client.worker_controller(self._worker, controller)
         threading.Thread(target=self._repeat, args=(controller,), name="introduction", daemon=True).start()
 
     def _repeat(self, controller: Any) -> None:
         while True:
             time.sleep(INTRODUCTION_SECONDS)
-            self._dispatch.seat_controller(self._seat, controller)
+            self._client.worker_controller(self._worker, controller)
 
 
 class _AloneConfig(TorchConfig):
@@ -98,33 +98,33 @@ class _AloneConfig(TorchConfig):
 
 
 class Pool:
-    """Seats and their dispatcher, alive while the `with` block runs.
+    """Workers and their dispatcher, alive while the `with` block runs.
 
     Args:
-        config: How many seats and what each may use.
-        workbench: What each worker loads.
+        config: How many workers and what each may use.
+        job runner: What each worker loads.
         folder: Folder for Ray's own files, shared by all nodes.
         gpus: Whether the cluster's GPUs are used.
         count: Number of seats.
     """
 
-    def __init__(self, config: SeatsConfig, workbench: WorkbenchSetup, folder: Path, *, gpus: bool, count: int) -> None:
+    def __init__(self, config: SeatsConfig, runner: RunnerSetup, folder: Path, *, gpus: bool, count: int) -> None:
         self._config = config
-        self._workbench = workbench
+        self._runner = runner
         self._folder = folder
         self._gpus = gpus
         self.count = count
         self.hurried = False
-        """Set it to leave the `with` block without waiting long; seats may then still be there."""
+        """Set it to leave the `with` block without waiting long; workers may then still be there."""
         self.closed = False
-        """Whether all seats have left."""
+        """Whether all workers have left."""
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._lost = 0
-        # Daemons: a driver that fails must not be kept by a seat that waits for its node.
+        # Daemons: a driver that fails must not be kept by a worker that waits for its node.
         names = [f"seat-{index}" for index in range(count)]
         self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
-        self.dispatch = Dispatch.start(config.tries)
+        self.client = WorkersClient.start(config.tries)
 
     def __enter__(self) -> Pool:
         # Ray Train asks its workers for news this often; a dead worker is noticed no faster.
@@ -143,8 +143,8 @@ class Pool:
         # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: Ray
         # Train would have it wait without end, and it has nothing to lose.
         while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
-            self.dispatch.close()  # each time, for a dispatcher that was started anew has not heard of it
-            serving, controllers = self.dispatch.serving(), self.dispatch.controllers()
+            self.client.close()  # each time, for a dispatcher that was started anew has not heard of it
+            serving, controllers = self.client.serving(), self.client.controllers()
             for thread in alive:
                 if thread.name not in serving and thread.name in controllers:
                     ray.kill(controllers[thread.name])
@@ -152,7 +152,7 @@ class Pool:
         self.closed = not alive
 
     def _keep(self, name: str) -> None:
-        """Keep one seat alive until the pool closes; when the last seat is lost, so are all jobs."""
+        """Keep one worker alive until the pool closes; when the last worker is lost, so are all jobs."""
         try:
             reason = self._serve(name)
         except Exception as error:
@@ -160,15 +160,15 @@ class Pool:
         if not reason or self._closing.is_set():
             return
         logger.error("%s is given up: %s", name, reason)
-        self.dispatch.seat_lost(name, reason)
+        self.client.worker_lost(name, reason)
         with self._lock:
             self._lost += 1
             last = self._lost == self.count
         if last:
-            self.dispatch.seat_broken(name, reason)
+            self.client.worker_broken(name, reason)
 
     def _serve(self, name: str) -> str:
-        """Run one seat until the pool closes; why it cannot be kept, or an empty text."""
+        """Run one worker until the pool closes; why it cannot be kept, or an empty text."""
         for _ in range(MAX_CONTROLLER_RESTARTS):
             if self._closing.is_set():
                 return ""
@@ -179,14 +179,14 @@ class Pool:
                 if self._closing.is_set():
                     return ""
                 logger.warning("%s: its controller died, starting it again (%s)", name, error)
-                self.dispatch.seat_lost(name, "the seat's controller died")
+                self.client.worker_lost(name, "the worker's controller died")
         return f"its controller died {MAX_CONTROLLER_RESTARTS} times"
 
     def _trainer(self, name: str) -> TorchTrainer:
         config = self._config
         resources = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self._gpus else {"CPU": float(config.threads)}
-        setup = SeatSetup(name=name, dispatch=self.dispatch, workbench=self._workbench)
-        callbacks: list[Any] = [_LossCallback(name, self.dispatch), _Introduction(name, self.dispatch)]
+        setup = WorkerSetup(name=name, client=self.client, runner=self._runner)
+        callbacks: list[Any] = [_LossCallback(name, self.client), _Introduction(name, self.client)]
         return TorchTrainer(
             partial(serve, setup),
             torch_config=_AloneConfig() if config.workers == 1 else TorchConfig("nccl" if self._gpus else "gloo"),

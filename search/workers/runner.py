@@ -1,4 +1,4 @@
-"""The workbench: models, photos and judges, loaded once, on which one job after the other is done. Knows no Ray."""
+"""The job runner: models, photos and judges, loaded once, on which one job after the other is done. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from evaluation.generate import CudaMemory, ImageBatch, image_grid
 from evaluation.objective import appraise
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.config.run_layout import ANCHORS_FILE, STATE
-from search.storage.trial_record import Report
-from search.workers.checkpointing import Keeper, TakenUp, take_up
+from search.storage.trial_record import CheckpointResult
+from search.workers.checkpointing import RestoredTraining, StateSaver, take_up
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
 from search.workers.second_judge import SecondJudge
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from search.workers.stopwatch import NO_EFFORT, Effort, Stopwatch
 from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
 from trainer.data.bucketed_cache import build_bucketed_cache
@@ -34,20 +34,20 @@ from trainer.files import write_file, written_folder
 from trainer.job.job import TrainingJob
 from trainer.models.loading import choose_device, load_base_model, set_threads
 
-Send = Callable[[Report | None], bool]
+Send = Callable[[CheckpointResult | None], bool]
 """Takes a report (None from a worker that does not score); False: leave the job."""
 GoOn = Callable[[int], bool]
 """Called with the step after every optimizer step; False: leave the job."""
 
 
-class Workbench:
+class JobRunner:
     """Does jobs. One a process, used by one thread.
 
     Raises:
         ValueError: a model or photo that cannot be used, by name.
     """
 
-    def __init__(self, setup: WorkbenchSetup) -> None:
+    def __init__(self, setup: RunnerSetup) -> None:
         set_threads(setup.threads)
         device = choose_device()
         self._setup = setup
@@ -127,7 +127,7 @@ class Workbench:
 
     def _train(self, job: TrainJob, send: Send, go_on: GoOn, keeps_state: Callable[[], bool]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
-        if all(Report.find(job.folder / f"step-{step}") for step in job.score_at):
+        if all(CheckpointResult.find(job.folder / f"step-{step}") for step in job.score_at):
             # Done in an earlier life, whose last words were lost.
             for step in job.score_at:
                 if not send(self._saved_report(job, step)):
@@ -136,7 +136,7 @@ class Workbench:
         taken = take_up(
             job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
         )
-        training, keeper, batch = taken.training, Keeper(job, leads=self._scores), self._image_batch()
+        training, saver, batch = taken.training, StateSaver(job, leads=self._scores), self._image_batch()
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
@@ -145,7 +145,7 @@ class Workbench:
             while True:
                 step = training.step_count
                 if step in job.score_at:
-                    if not send(self._checkpoint(job, taken, keeper, batch, watch.read())):
+                    if not send(self._checkpoint(job, taken, saver, batch, watch.read())):
                         return
                     watch = Stopwatch()
                 if step == job.score_at[-1]:
@@ -153,27 +153,27 @@ class Workbench:
                 training.step()
                 if not go_on(training.step_count):
                     if keeps_state():
-                        keeper.keep(training, watch.read())
+                        saver.keep(training, watch.read())
                     return
                 if training.step_count not in job.score_at:
-                    keeper.keep_if_due(training, watch.read())
+                    saver.keep_if_due(training, watch.read())
         finally:
             training.close()
         shutil.rmtree(job.folder / STATE, ignore_errors=True)
 
-    def _saved_report(self, job: TrainJob, step: int) -> Report | None:
+    def _saved_report(self, job: TrainJob, step: int) -> CheckpointResult | None:
         """What an earlier life of this job has reported already."""
-        return Report.read(job.folder / f"step-{step}") if self._scores else None
+        return CheckpointResult.read(job.folder / f"step-{step}") if self._scores else None
 
     def _checkpoint(
-        self, job: TrainJob, taken: TakenUp, keeper: Keeper, batch: ImageBatch, spent: Effort
-    ) -> Report | None:
+        self, job: TrainJob, taken: RestoredTraining, saver: StateSaver, batch: ImageBatch, spent: Effort
+    ) -> CheckpointResult | None:
         """Save first, then score: a worker lost while scoring costs no training."""
         training = taken.training
         folder = job.folder / f"step-{training.step_count}"
-        if self._scores and (known := Report.find(folder)) is not None:
+        if self._scores and (known := CheckpointResult.find(folder)) is not None:
             return known
-        keeper.keep(training, spent)
+        saver.keep(training, spent)
         watch = Stopwatch()
         with training.evaluation_mode():
             validation_loss = training.validation_loss(self._reference_cache)
@@ -201,7 +201,7 @@ class Workbench:
             self._write(report, evaluation, temporary)
         return report
 
-    def _score(self, job: ScoreJob) -> Report | None:
+    def _score(self, job: ScoreJob) -> CheckpointResult | None:
         if not self._scores:
             return None
         watch, batch = Stopwatch(), self._image_batch()
@@ -216,7 +216,7 @@ class Workbench:
             adapter.detach()
         return self._finished(evaluation, job.folder, watch, batch)
 
-    def _anchor(self, job: AnchorJob) -> Report | None:
+    def _anchor(self, job: AnchorJob) -> CheckpointResult | None:
         if not self._scores:
             return None
         watch, batch = Stopwatch(), self._image_batch()
@@ -239,7 +239,7 @@ class Workbench:
         watch: Stopwatch,
         batch: ImageBatch,
         extra: Mapping[str, float] | None = None,
-    ) -> Report:
+    ) -> CheckpointResult:
         with written_folder(folder) as temporary:
             report = self._report(
                 evaluation,
@@ -262,14 +262,14 @@ class Workbench:
         remarks: tuple[str, ...],
         training_effort: Effort = NO_EFFORT,
         scoring_effort: Effort,
-    ) -> Report:
+    ) -> CheckpointResult:
         metrics = evaluation.metrics()
         appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
         hw10 = {}
         if self._hw10_training:
             evaluator = next(iter(self._evaluators.values()))
             hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
-        return Report(
+        return CheckpointResult(
             step=step,
             metrics={
                 **metrics,
@@ -289,7 +289,7 @@ class Workbench:
             scoring_cpu_seconds=scoring_effort.cpu_seconds,
         )
 
-    def _write(self, report: Report, evaluation: Evaluation, folder: Path) -> None:
+    def _write(self, report: CheckpointResult, evaluation: Evaluation, folder: Path) -> None:
         _write_sheet(evaluation.person, folder / "grid.png")
         if evaluation.others.images:
             _write_sheet(evaluation.others, folder / "others.png")

@@ -10,8 +10,8 @@ from PIL import Image
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
 from evaluation.generate import grid_images
 from evaluation.scores import FACE_DISTANCE, FACELESS, FACELESS_RATE
-from search.storage.trial_record import Report
-from search.workers.setup import WorkbenchSetup
+from search.storage.trial_record import CheckpointResult
+from search.workers.setup import RunnerSetup
 from trainer.data.photos import open_photo
 
 
@@ -23,7 +23,7 @@ class SecondJudge:
             in some reference photos.
     """
 
-    def __init__(self, setup: WorkbenchSetup) -> None:
+    def __init__(self, setup: RunnerSetup) -> None:
         if setup.second_judge is None:
             raise ValueError("this search has no second judge; set evaluation.second_judge")
         self._model = FaceModel(setup.second_judge)
@@ -37,7 +37,7 @@ class SecondJudge:
             )
         self._reference = np.stack([face.embedding for face in faces if face is not None])
 
-    def judge(self, folder: Path) -> Report:
+    def judge(self, folder: Path) -> CheckpointResult:
         """Measure the images of a report's sheet.
 
         Args:
@@ -52,7 +52,7 @@ class SecondJudge:
             ValueError: the sheet cannot be read or does not fit its report.
         """
         try:
-            first = Report.read(folder)
+            first = CheckpointResult.read(folder)
             with Image.open(folder / "grid.png") as sheet:
                 lines = len({row["prompt_index"] for row in first.rows})
                 images = grid_images(sheet.convert("RGB"), rows=lines, columns=len(first.rows) // lines)
@@ -79,4 +79,4 @@ class SecondJudge:
         }
         if found:
             metrics[FACE_DISTANCE] = float(np.mean(found))
-        return Report(step=first.step, metrics=metrics, rows=tuple(rows), folder=folder)
+        return CheckpointResult(step=first.step, metrics=metrics, rows=tuple(rows), folder=folder)

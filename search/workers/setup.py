@@ -1,4 +1,4 @@
-"""What a workbench loads. Apart from the workbench itself, so that a driver can say it without importing torch."""
+"""What a job runner loads. Apart from the job runner itself, so that a driver can say it without importing torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.data.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkbenchSetup:
+class RunnerSetup:
     """Models, photos and judges of a search."""
 
     model: str
@@ -58,7 +58,7 @@ class WorkbenchSetup:
         other_sets: Mapping[PromptSetName, PromptSet],
         *,
         class_photos: tuple[CaptionedPhoto, ...] = (),
-    ) -> WorkbenchSetup:
+    ) -> RunnerSetup:
         """The setup that a configuration asks for. The data cache is shared by all runs beside each other."""
         hw10 = config.evaluation.protocol == "hw10"
         return cls(

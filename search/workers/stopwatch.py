@@ -1,4 +1,4 @@
-"""Effort: what a piece of a seat's work has taken, by the wall's clock and by that of the processor."""
+"""Effort: what a piece of a worker's work has taken, by the wall's clock and by that of the processor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Effort:
     """Of one process."""
 
     seconds: float
-    """By the wall's clock: what other work on the machine takes from the seat is in it."""
+    """By the wall's clock: what other work on the machine takes from the worker is in it."""
     cpu_seconds: float | None
     """Of the processor in all threads of the process: more than the wall's with several threads, and little where a GPU
     does the work. None where a part of the work was not measured so."""

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray.train
 
-from search.storage.trial_record import Report
-from search.workers.client import Dispatch
+from search.storage.trial_record import CheckpointResult
+from search.workers.client import WorkersClient
 from search.workers.dispatcher import ClosedError
 from search.workers.jobs import Job
 
 if TYPE_CHECKING:
-    from search.workers.runner import Workbench
-    from search.workers.setup import WorkbenchSetup
+    from search.workers.runner import JobRunner
+    from search.workers.setup import RunnerSetup
 
 POLL_SECONDS = 10.0
 PROGRESS_SECONDS = 0.5
@@ -30,41 +30,41 @@ Shared = TypeVar("Shared")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeatSetup:
+class WorkerSetup:
     """What a seat's workers need to begin."""
 
     name: str
-    dispatch: Dispatch
-    workbench: WorkbenchSetup
+    client: WorkersClient
+    runner: RunnerSetup
 
 
-def serve(setup: SeatSetup) -> None:
+def serve(setup: WorkerSetup) -> None:
     """Serve jobs until the dispatcher closes. The per-worker function of a seat's `TorchTrainer`."""
-    from search.workers.runner import Workbench
+    from search.workers.runner import JobRunner
 
     leads = ray.train.get_context().get_world_rank() == 0
     token = uuid.uuid4().hex
-    workbench, failure = None, ""
+    runner, failure = None, ""
     try:
-        workbench = Workbench(setup.workbench)
+        runner = JobRunner(setup.runner)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
     # All workers of the seat leave together, or those that loaded well would wait for the others for ever.
     if failure := any_failure(failure):
         # What cannot be loaded here can be loaded nowhere: starting again would not help.
         if leads:
-            setup.dispatch.seat_broken(setup.name, failure)
+            setup.client.worker_broken(setup.name, failure)
         return
-    assert workbench is not None
+    assert runner is not None
     if leads:
-        setup.dispatch.seat_started(setup.name, token)
+        setup.client.worker_started(setup.name, token)
     while True:
         try:
-            job = share(lambda: setup.dispatch.next_job(setup.name, token, POLL_SECONDS), leads=leads)
+            job = share(lambda: setup.client.next_job(setup.name, token, POLL_SECONDS), leads=leads)
         except ClosedError:
             return
         if job is not None:
-            _Service(setup.dispatch, token, job, leads=leads).run(workbench)
+            _Service(setup.client, token, job, leads=leads).run(runner)
 
 
 def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
@@ -97,7 +97,7 @@ def any_failure(failure: str) -> str:
     return next((text for text in failures if text), "")
 
 
-def _made(report: Report | None) -> Report:
+def _made(report: CheckpointResult | None) -> CheckpointResult:
     assert report is not None, "the leading worker scores every checkpoint"
     return report
 
@@ -105,22 +105,22 @@ def _made(report: Report | None) -> Report:
 class _Service:
     """One job at one seat: passes reports on, and the wish to stop back."""
 
-    def __init__(self, dispatch: Dispatch, token: str, job: Job, *, leads: bool) -> None:
-        self._dispatch = dispatch
+    def __init__(self, client: WorkersClient, token: str, job: Job, *, leads: bool) -> None:
+        self._client = client
         self._token = token
         self._job = job
         self._leads = leads
-        self._stop = dispatch.stop_requested(job.id, token) if leads else None
+        self._stop = client.stop_requested(job.id, token) if leads else None
         self._progress_due = 0.0
 
-    def run(self, workbench: Workbench) -> None:
+    def run(self, runner: JobRunner) -> None:
         from trainer.job.job import TrainingDiverged
         from trainer.job.memory import OutOfMemory, is_out_of_memory
         from trainer.storage import StorageError
 
         failure = ""
         try:
-            workbench.do(self._job, report=self._report, go_on=self._go_on, keeps_state=self._keeps_state)
+            runner.do(self._job, report=self._report, go_on=self._go_on, keeps_state=self._keeps_state)
         except (TrainingDiverged, OutOfMemory) as error:
             # Every worker of the seat computes the same loss and knows of the others' memory: all leave the job here.
             failure = f"{type(error).__name__}: {error}"
@@ -132,17 +132,17 @@ class _Service:
                 raise
             failure = f"{type(error).__name__}: {error}"
         if self._leads:
-            self._dispatch.finish(self._job.id, self._token, failure=failure)
+            self._client.finish(self._job.id, self._token, failure=failure)
 
-    def _report(self, report: Report | None) -> bool:
-        return share(lambda: self._dispatch.report(self._job.id, self._token, _made(report)), leads=self._leads)
+    def _report(self, report: CheckpointResult | None) -> bool:
+        return share(lambda: self._client.report(self._job.id, self._token, _made(report)), leads=self._leads)
 
     def _go_on(self, step: int) -> bool:
         def wanted() -> bool:
             now = time.monotonic()
             if now >= self._progress_due:
                 self._progress_due = now + PROGRESS_SECONDS
-                self._dispatch.progress(self._job.id, self._token, step)
+                self._client.progress(self._job.id, self._token, step)
             assert self._stop is not None, "only the leading worker asks"
             return not self._stop.made
 

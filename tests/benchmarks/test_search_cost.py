@@ -31,7 +31,7 @@ from benchmarks.search_cost.surrogate import Costs, Surrogate
 from benchmarks.search_cost.virtual_search import Course, Moment, VirtualSearch
 from search.config.search_config import SearchConfig, load_config
 from search.config.space import Value
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 
 ROOT = Path(__file__).parents[2]
 PARAMS: dict[str, Value] = {"learning_rate": 1e-3, "rank": 4, "alpha": 8, "targets": "attention", "steps": 200}
@@ -107,7 +107,7 @@ def virtual(config: SearchConfig, folder: Path, **options: Any) -> VirtualSearch
 
 
 def test_early_stopping_on_the_virtual_clock(config: SearchConfig, tmp_path: Path) -> None:
-    # Seat A trains trial 0, which is never stopped; seat B trials 1, 2 and 3, each beaten at step 100.
+    # Worker A trains trial 0, which is never stopped; worker B trials 1, 2 and 3, each beaten at step 100.
     course = virtual(config, tmp_path).run()
     assert course == Course(
         moments=tuple(
@@ -245,7 +245,7 @@ def test_recording_keeps_the_trials_that_have_run_to_their_ends(tmp_path: Path) 
         for step in (50, 100):
             folder = run / "trials" / f"{number:03d}" / f"step-{step}"
             folder.mkdir(parents=True)
-            Report(
+            CheckpointResult(
                 step=step,
                 metrics={"objective": number + step / 1000, "search_value": number + step / 1000 - 1},
                 rows=(),
@@ -272,7 +272,7 @@ def test_recording_keeps_the_trials_that_have_run_to_their_ends(tmp_path: Path) 
     assert record(run)[0].params == {"rank": 8, **recorded[0].params}, "what does not vary is recorded, too"
 
     last = run / "trials" / "003" / "step-100"
-    replace(Report.read(last), scoring_cpu_seconds=None).write(last)
+    replace(CheckpointResult.read(last), scoring_cpu_seconds=None).write(last)
     with pytest.raises(ValueError, match=r"003/step-100 does not say what it took of the processor.*; record a run"):
         record(run)
 

@@ -39,10 +39,10 @@ def test_quick_run_measures_both_sides_and_ends_with_its_outcome(tmp_path: Path)
     assert outcome["same_scores"], "the two sides did not do the same work"
 
     figures = {"wall", "start", "rounds", "overhead", "computed"}
-    seats, stock = outcome["seats"], outcome["stock"]
-    assert set(seats) == figures
+    workers, stock = outcome["seats"], outcome["stock"]
+    assert set(workers) == figures
     assert set(stock) == figures | {"starting", "loading"}
-    for side in (seats, stock):
+    for side in (workers, stock):
         assert all(
             len(values) == 2 and min(values) > 0
             for name, values in side.items()
@@ -50,19 +50,19 @@ def test_quick_run_measures_both_sides_and_ends_with_its_outcome(tmp_path: Path)
         )
         assert len(side["rounds"]) == 1
         assert side["wall"] == side["start"] + side["rounds"][0]
-    assert seats["start"] > 0
+    assert workers["start"] > 0
     assert stock["start"] == 0
     for overhead, starting, loading in zip(stock["overhead"], stock["starting"], stock["loading"], strict=True):
         assert overhead > starting + loading
 
-    slot_seconds = [outcome["slots"] * side["wall"] - sum(side["computed"]) for side in (seats, stock)]
+    slot_seconds = [outcome["slots"] * side["wall"] - sum(side["computed"]) for side in (workers, stock)]
     assert outcome["ratios"] == pytest.approx(
         {
-            "overhead": median(seats["overhead"]) / median(stock["overhead"]),
-            "mean_overhead": mean(seats["overhead"]) / mean(stock["overhead"]),
+            "overhead": median(workers["overhead"]) / median(stock["overhead"]),
+            "mean_overhead": mean(workers["overhead"]) / mean(stock["overhead"]),
             "overhead_with_start": slot_seconds[0] / slot_seconds[1],
-            "computed": median(seats["computed"]) / median(stock["computed"]),
-            "wall": seats["wall"] / stock["wall"],
+            "computed": median(workers["computed"]) / median(stock["computed"]),
+            "wall": workers["wall"] / stock["wall"],
         }
     )
     assert outcome["goals"] == {"overhead": 0.05, "wall": 0.4}

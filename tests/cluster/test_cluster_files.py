@@ -117,16 +117,16 @@ def test_the_environment_is_the_pinned_one_and_all_of_the_project_is_there(name:
 def test_spot_nodes_come_first_and_on_demand_ones_when_spot_has_failed() -> None:
     config = AutoscalingConfig(configs=prepared("cluster.yaml"), skip_content_hash=True)
 
-    def launched(seats: int, **availability: float) -> dict[str, int]:
-        """What Ray's autoscaler starts for seats of a GPU each, each asked for by a placement group of its own."""
-        seat = ResourceRequest(resources_bundle={"GPU": 1.0, "CPU": 1.0})
+    def launched(workers: int, **availability: float) -> dict[str, int]:
+        """What Ray's autoscaler starts for workers of a GPU each, each asked for by a placement group of its own."""
+        worker = ResourceRequest(resources_bundle={"GPU": 1.0, "CPU": 1.0})
         reply = ResourceDemandScheduler().schedule(
             SchedulingRequest(
                 disable_launch_config_check=True,
                 node_type_configs=config.get_node_type_configs(),
                 max_num_nodes=config.get_max_num_worker_nodes(),  # the head is not among these instances
                 idle_timeout_s=config.get_idle_timeout_s(),
-                gang_resource_requests=[GangResourceRequest(requests=[seat]) for _ in range(seats)],
+                gang_resource_requests=[GangResourceRequest(requests=[worker]) for _ in range(workers)],
                 recoverable_resource_availabilities=availability,
             )
         )
@@ -142,7 +142,7 @@ def test_what_aws_is_asked_for() -> None:
     config = read("cluster.yaml")
     types = config["available_node_types"]
     assert config["idle_timeout_minutes"] == 10
-    assert types["head"]["resources"] == {"CPU": 0}, "no seat on the head"
+    assert types["head"]["resources"] == {"CPU": 0}, "no worker on the head"
     assert "InstanceMarketOptions" not in types["head"]["node_config"]
     assert types["gpu_spot"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert "InstanceMarketOptions" not in types["gpu_on_demand"]["node_config"]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import yaml
 
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from tests.support.mlflow_server import Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -68,10 +68,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def make_report(tmp_path: Path) -> Callable[..., Report]:
+def make_checkpoint(tmp_path: Path) -> Callable[..., CheckpointResult]:
     """Makes a report with plausible metrics."""
 
-    def make(step: int, objective: float, *, unfit: tuple[str, ...] = ()) -> Report:
+    def make(step: int, objective: float, *, unfit: tuple[str, ...] = ()) -> CheckpointResult:
         metrics = {
             "objective": objective,
             "search_value": objective - bool(unfit),
@@ -79,7 +79,7 @@ def make_report(tmp_path: Path) -> Callable[..., Report]:
             "fidelity": 1.0,
             "faceless_rate": 0.0,
         }
-        return Report(step=step, metrics=metrics, rows=(), folder=tmp_path / f"step-{step}", unfit=unfit)
+        return CheckpointResult(step=step, metrics=metrics, rows=(), folder=tmp_path / f"step-{step}", unfit=unfit)
 
     return make
 

@@ -1,4 +1,4 @@
-"""A pool of seats on two nodes into which faults are put while it trains; prints what was seen as a line of JSON.
+"""A pool of workers on two nodes into which faults are put while it trains; prints what was seen as a line of JSON.
 
 The nodes have one CPU each and a seat two workers, so that one seat lies on both nodes and the other waits for room
 that never comes. Every job trains the same; each but the first is hit between two checkpoints. `broken_host.py` has to
@@ -65,9 +65,9 @@ class Drill:
             learning_rate=2e-3, rank=4, alpha=8, steps=SCORE_AT[-1], batch_size=2, resolution=64, lr_warmup_steps=5
         )
         job = TrainJob(id=name, folder=self._folder / name, config=config, score_at=SCORE_AT, anchors=ANCHORS)
-        dispatch = self._pool.dispatch
+        client = self._pool.client
         # As a trial does: it submits the job again if the dispatcher has forgotten it.
-        trial = threading.Thread(target=dispatch.wait, args=(job,))
+        trial = threading.Thread(target=client.wait, args=(job,))
         trial.start()
         struck, seconds = 0, 0.0
         if blow is not None:
@@ -77,7 +77,7 @@ class Drill:
             self._reach(name, struck + 1)
             seconds = time.monotonic() - began
         trial.join()
-        status = dispatch.status(name)
+        status = client.status(name)
         return Seen(
             state=status.state,
             reason=status.reason,
@@ -88,7 +88,7 @@ class Drill:
         )
 
     def _reach(self, name: str, step: int) -> int:
-        while (reached := self._pool.dispatch.steps().get(name, 0)) < step:
+        while (reached := self._pool.client.steps().get(name, 0)) < step:
             time.sleep(0.02)
         return reached
 
@@ -96,9 +96,9 @@ class Drill:
         kill("ray::Dispatcher")
 
     def kill_controller(self) -> None:
-        """Of the seat that trains."""
-        (name,) = self._pool.dispatch.serving()
-        ray.kill(self._pool.dispatch.controllers()[name])
+        """Of the worker that trains."""
+        (name,) = self._pool.client.serving()
+        ray.kill(self._pool.client.controllers()[name])
 
 
 def kill(words: str) -> None:
@@ -122,10 +122,10 @@ def main(folder: Path) -> None:
         for _ in range(NODES):
             cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        _, workbench = short_search(folder, 2)
+        _, runner = short_search(folder, 2)
         seen: dict[str, Any] = {}
         seats = SeatsConfig(count=2, workers=2, threads=1)
-        with Pool(seats, replace(workbench, threads=1), folder / "ray", gpus=False, count=2) as pool:
+        with Pool(seats, replace(runner, threads=1), folder / "ray", gpus=False, count=2) as pool:
             drill = Drill(pool, folder)
             seen["undisturbed"] = asdict(drill.job("undisturbed"))
             seen["nodes"] = len({parent(process) for process in workers()})
@@ -139,7 +139,7 @@ def main(folder: Path) -> None:
             began = time.monotonic()
         seen["closed"] = pool.closed
         seen["closing"] = round(time.monotonic() - began, 1)
-        # The room that a waiting seat has asked for is the driver's, until that ends.
+        # The room that a waiting worker has asked for is the driver's, until that ends.
         ray.shutdown()
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         seen["free"] = free_cpus()

@@ -1,4 +1,4 @@
-"""A search whose seats have little memory, run as a process: `python little_memory_search.py CONFIG`.
+"""A search whose workers have little memory, run as a process: `python little_memory_search.py CONFIG`.
 
 A training forward pass holds as many photos as go into 16 divided by the rank; at most two images are made at once.
 """
@@ -11,17 +11,17 @@ from rich.console import Console
 from search.config.search_config import load_config
 from search.search import run_search
 from search.workers import pool
-from search.workers.worker import SeatSetup
+from search.workers.worker import WorkerSetup
 
 
-def serve(setup: SeatSetup) -> None:
-    """In the seat's process: as a seat does, with less memory."""
+def serve(setup: WorkerSetup) -> None:
+    """In the worker's process: as a worker does, with less memory."""
     from typing import Any
 
     import torch
 
     from evaluation.generate import ImageBatch
-    from search.workers import worker as seat
+    from search.workers import worker as worker
     from trainer.job.job import TrainingJob
 
     loss, drawn = TrainingJob._loss, ImageBatch._drawn
@@ -40,7 +40,7 @@ def serve(setup: SeatSetup) -> None:
 
     setattr(TrainingJob, "_loss", limited_loss)  # noqa: B010 - types know no other way to replace a method
     setattr(ImageBatch, "_drawn", limited_drawn)  # noqa: B010
-    seat.serve(setup)
+    worker.serve(setup)
 
 
 if __name__ == "__main__":

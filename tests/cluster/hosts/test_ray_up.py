@@ -155,10 +155,10 @@ def happen(site: Site, evidence: Evidence, seen: Seen) -> None:
             seen.interrupted = interrupted()
             return bool(seen.interrupted) and any(STEPS[-1] in steps for steps in site.checkpoints().values())
 
-        def seated() -> bool:
+        def at_work() -> bool:
             return all(any("RayTrainWorker" in command for command in rays(host)) for host in site.hosts)
 
-        evidence.wait(seated, "a seat on each of the three", SEARCH_LIMIT)
+        evidence.wait(at_work, "a worker on each of the three", SEARCH_LIMIT)
         seen.listeners = {machine.name: machine.listeners() for machine in (laptop, *site.hosts)}
         seen.listeners["outside"] = own_listeners()
         evidence.wait(midway, f"a trial has ended, {victim.name} is midway in another", SEARCH_LIMIT)

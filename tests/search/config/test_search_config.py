@@ -11,7 +11,7 @@ from evaluation.scores import METRICS
 from search.config.prompts import read_prompts
 from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.config.space import clip
-from search.workers.setup import WorkbenchSetup
+from search.workers.setup import RunnerSetup
 from trainer.data.buckets import AspectBuckets
 from trainer.data.photos import PhotoSplit
 from trainer.data.prior_config import PriorConfig
@@ -65,7 +65,7 @@ def test_buckets_are_switched_or_described(
     document["training"] = {"resolution": 128}
     config = load_config(write_config(document))
     assert config.photos.buckets == buckets
-    assert WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), {}, {}).buckets == buckets
+    assert RunnerSetup.of(config, PhotoSplit(training=(), reference=()), {}, {}).buckets == buckets
     again = tmp_path / "again.yaml"
     again.write_text(dump_config(config), "utf-8")
     assert load_config(again, ["photos.buckets=false"]).photos.buckets is None
@@ -301,5 +301,5 @@ def test_photos_are_encoded_in_every_form_that_some_trial_may_show(
     document["space"]["horizontal_flip"] = {"values": [0.0, 0.5]}
     config = load_config(write_config(document))
     prompts = {"validation": PromptSet(prompts=("a man",), seeds=(1,))}
-    setup = WorkbenchSetup.of(config, PhotoSplit(training=(), reference=()), prompts, {})  # type: ignore[arg-type]
+    setup = RunnerSetup.of(config, PhotoSplit(training=(), reference=()), prompts, {})  # type: ignore[arg-type]
     assert setup.views == Views(mirrored=True, empty_caption=True)

@@ -12,8 +12,8 @@ from evaluation.objective import objective
 from evaluation.scores import Anchors, ImageRow, score_rows
 from search.config.search_config import SearchConfig, load_config
 from search.final.final import RETRAINING_SEED_STRIDE, Final, NoCandidateError, Verdict, run_final
-from search.storage.trial_record import JobState, Report, TrialRecord
-from search.workers.client import Dispatch, JobFailedError
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.workers.client import JobFailedError, WorkersClient
 from search.workers.jobs import AnchorJob, Job, JobStatus, ScoreJob, TrainJob
 
 ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
@@ -21,7 +21,7 @@ ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
 Distances = Sequence[float | None]
 
 
-class ScriptedDispatch(Dispatch):
+class ScriptedDispatch(WorkersClient):
     """Stands for the dispatcher and its seats: answers each job with images at given face distances.
 
     Args:
@@ -51,7 +51,7 @@ class ScriptedDispatch(Dispatch):
 
             raise UnknownJobError(job_id)
         if isinstance(job, AnchorJob):
-            report = Report(step=0, metrics=asdict(ANCHORS) | {"objective": 0.3}, rows=(), folder=job.folder)
+            report = CheckpointResult(step=0, metrics=asdict(ANCHORS) | {"objective": 0.3}, rows=(), folder=job.folder)
             return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
         trial = job_id.split("-")[1]
         number = job.config.seed // RETRAINING_SEED_STRIDE if isinstance(job, TrainJob) else 0
@@ -64,7 +64,7 @@ class ScriptedDispatch(Dispatch):
         ]
         scores = score_rows(rows, ANCHORS)
         value = objective(scores, config_weights(), leakage=None)
-        report = Report(
+        report = CheckpointResult(
             step=0,
             metrics={**scores.as_metrics(), "objective": value, "search_value": value},
             rows=tuple(asdict(row) for row in rows),
@@ -89,14 +89,14 @@ def config(document: dict[str, Any], write_config: Callable[[dict[str, Any]], Pa
 def trial(name: str, value: float, *, rank: int = 8, unfit: tuple[str, ...] = ()) -> TrialRecord:
     record = TrialRecord(id=name, params={"rank": rank}, steps=100)
     metrics = {"objective": value, "search_value": value - bool(unfit)}
-    record.add(Report(step=100, metrics=metrics, rows=(), folder=Path(name) / "step-100", unfit=unfit))
+    record.add(CheckpointResult(step=100, metrics=metrics, rows=(), folder=Path(name) / "step-100", unfit=unfit))
     return record
 
 
 def final(
-    dispatch: ScriptedDispatch, config: SearchConfig, *records: TrialRecord, told: list[str] | None = None
+    client: ScriptedDispatch, config: SearchConfig, *records: TrialRecord, told: list[str] | None = None
 ) -> Final:
-    return run_final(dispatch, config, records, Path("final"), say=(told if told is not None else []).append)
+    return run_final(client, config, records, Path("final"), say=(told if told is not None else []).append)
 
 
 def noisy(mean: float, seed: int = 0) -> list[float | None]:
@@ -104,17 +104,17 @@ def noisy(mean: float, seed: int = 0) -> list[float | None]:
 
 
 def test_the_best_of_the_search_and_the_first_trial_enter_and_all_are_trained_again(config: SearchConfig) -> None:
-    dispatch = ScriptedDispatch({"000": noisy(0.9), "002": noisy(0.8, 1), "003": noisy(0.6, 2)})
+    client = ScriptedDispatch({"000": noisy(0.9), "002": noisy(0.8, 1), "003": noisy(0.6, 2)})
     told: list[str] = []
     records = [trial("000", 0.3), trial("001", 0.35), trial("002", 0.6), trial("003", 0.5)]
-    outcome = final(dispatch, config, *records, told=told)
-    scored = [job for job in dispatch.jobs if isinstance(job, ScoreJob)]
+    outcome = final(client, config, *records, told=told)
+    scored = [job for job in client.jobs if isinstance(job, ScoreJob)]
     assert [job.id for job in scored] == ["final-002", "final-003", "final-000"]
-    assert {job.prompt_set for job in dispatch.jobs if isinstance(job, AnchorJob | ScoreJob | TrainJob)} == {"final"}
-    trained = [job for job in dispatch.jobs if isinstance(job, TrainJob)]
+    assert {job.prompt_set for job in client.jobs if isinstance(job, AnchorJob | ScoreJob | TrainJob)} == {"final"}
+    trained = [job for job in client.jobs if isinstance(job, TrainJob)]
     assert [job.config.seed for job in trained] == [1000002, 2000002, 1000003, 2000003, 1000000, 2000000]
     assert all(job.score_at == (100,) and job.config.rank == 8 for job in trained)
-    assert len({job.folder for job in dispatch.jobs}) == len(dispatch.jobs)
+    assert len({job.folder for job in client.jobs}) == len(client.jobs)
     assert [finalist.record.id for finalist in outcome.finalists] == ["003", "002", "000"]
     assert outcome.champion.record.id == "003"
     assert [again.seed for again in outcome.champion.retrained] == [1000003, 2000003]
@@ -130,17 +130,17 @@ def test_the_best_of_the_search_and_the_first_trial_enter_and_all_are_trained_ag
 
 def test_without_retraining_one_run_decides(config: SearchConfig) -> None:
     once = config.model_copy(update={"final": config.final.model_copy(update={"retrain": 0})})
-    dispatch = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6)})
-    outcome = final(dispatch, once, trial("000", 0.3), trial("001", 0.5))
+    client = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6)})
+    outcome = final(client, once, trial("000", 0.3), trial("001", 0.5))
     assert outcome.champion.record.id == "001"
     assert outcome.champion.across_seeds == outcome.champion.intervals
-    assert not [job for job in dispatch.jobs if isinstance(job, TrainJob)]
+    assert not [job for job in client.jobs if isinstance(job, TrainJob)]
 
 
 def test_luck_with_the_training_seed_does_not_win(config: SearchConfig) -> None:
     """001 was the best of the search and is the best adapter of the final; trained again it is no better than 000."""
-    dispatch = ScriptedDispatch({"000": noisy(0.7), "001": noisy(0.6), "001/1": noisy(0.75), "001/2": noisy(0.76)})
-    outcome = final(dispatch, config, trial("000", 0.4, rank=4), trial("001", 0.5, rank=16))
+    client = ScriptedDispatch({"000": noisy(0.7), "001": noisy(0.6), "001/1": noisy(0.75), "001/2": noisy(0.76)})
+    outcome = final(client, config, trial("000", 0.4, rank=4), trial("001", 0.5, rank=16))
     assert outcome.finalists[-1].final.metrics["likeness"] > outcome.finalists[0].final.metrics["likeness"]
     assert outcome.champion.record.id == "000"
     assert outcome.verdict is Verdict.SAME
@@ -150,29 +150,29 @@ def test_what_the_images_cannot_tell_apart_is_a_tie_and_the_cheaper_wins(config:
     first = noisy(0.7)
     # Better by less than the images differ among themselves.
     second = [(distance or 0) - 0.01 + 0.1 * (-1) ** n for n, distance in enumerate(first)]
-    dispatch = ScriptedDispatch({"000": first, "001": second})
-    outcome = final(dispatch, config, trial("000", 0.4, rank=8), trial("001", 0.5, rank=4))
+    client = ScriptedDispatch({"000": first, "001": second})
+    outcome = final(client, config, trial("000", 0.4, rank=8), trial("001", 0.5, rank=4))
     assert outcome.champion.record.id == "001"
     assert outcome.decision.tied == ("000",)
     assert outcome.verdict is Verdict.TIE
     assert outcome.difference is not None
     assert outcome.difference.lower <= 0 <= outcome.difference.upper
-    swapped = final(dispatch, config, trial("000", 0.4, rank=4), trial("001", 0.5, rank=8))
+    swapped = final(client, config, trial("000", 0.4, rank=4), trial("001", 0.5, rank=8))
     assert (swapped.champion.record.id, swapped.verdict) == ("000", Verdict.SAME)
     assert swapped.decision.standings[0].id == "001", "the highest mean is told all the same"
 
 
 def test_without_a_usable_candidate_there_is_no_final(config: SearchConfig) -> None:
-    dispatch = ScriptedDispatch({})
+    client = ScriptedDispatch({})
     failed = TrialRecord(id="001", params={}, steps=9, reason="the loss is not finite")
     with pytest.raises(NoCandidateError, match=r"no usable candidate; it draws no face; the loss is not finite"):
-        final(dispatch, config, trial("000", -9.0, unfit=("it draws no face",)), failed)
-    assert dispatch.jobs == []
+        final(client, config, trial("000", -9.0, unfit=("it draws no face",)), failed)
+    assert client.jobs == []
 
 
 def test_a_first_trial_without_a_candidate_is_not_compared(config: SearchConfig) -> None:
-    dispatch = ScriptedDispatch({"001": noisy(0.6)})
-    outcome = final(dispatch, config, trial("000", -9.0, unfit=("it draws no face",)), trial("001", 0.5))
+    client = ScriptedDispatch({"001": noisy(0.6)})
+    outcome = final(client, config, trial("000", -9.0, unfit=("it draws no face",)), trial("001", 0.5))
     assert (outcome.verdict, outcome.difference) == (Verdict.NOT_COMPARED, None)
 
 
@@ -189,8 +189,8 @@ def test_what_proves_unfit_in_the_final_cannot_win(config: SearchConfig) -> None
 
 
 def test_a_training_that_fails_the_second_time_is_told_and_costs_nothing_else(config: SearchConfig) -> None:
-    dispatch = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6), "001/2": ()})
-    outcome = final(dispatch, config, trial("000", 0.4), trial("001", 0.5))
+    client = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6), "001/2": ()})
+    outcome = final(client, config, trial("000", 0.4), trial("001", 0.5))
     assert outcome.champion.record.id == "001"
     first, second = outcome.champion.retrained
     assert first.report is not None
@@ -199,8 +199,8 @@ def test_a_training_that_fails_the_second_time_is_told_and_costs_nothing_else(co
 
 def test_a_retraining_without_a_face_counts_against_its_configuration(config: SearchConfig) -> None:
     faceless: Distances = [None] * 24
-    dispatch = ScriptedDispatch({"000": noisy(0.75), "001": noisy(0.6), "001/1": faceless, "001/2": faceless})
-    outcome = final(dispatch, config, trial("000", 0.4), trial("001", 0.5))
+    client = ScriptedDispatch({"000": noisy(0.75), "001": noisy(0.6), "001/1": faceless, "001/2": faceless})
+    outcome = final(client, config, trial("000", 0.4), trial("001", 0.5))
     assert outcome.decision.standings[0].id == "000"
     assert outcome.finalists[1].across_seeds["faceless_rate"].mean == pytest.approx(2 / 3)
 

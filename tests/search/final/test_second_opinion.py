@@ -14,8 +14,8 @@ from search.final.decision import Decision
 from search.final.final import Final, Finalist, Verdict
 from search.final.second_judging import SecondJudging
 from search.final.second_opinion import NoOpinion, SecondOpinion, rank_correlation
-from search.storage.trial_record import JobState, Report, TrialRecord
-from search.workers.client import Dispatch, JobFailedError
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.workers.client import JobFailedError, WorkersClient
 from search.workers.dispatcher import UnknownJobError
 from search.workers.jobs import Job, JobStatus, JudgeJob
 
@@ -25,8 +25,8 @@ BASE = [1.0, 1.0]
 """What the judge sees of the untuned model: its likeness of a distance d is (1 - d) / 0.5."""
 
 
-class ScriptedJudge(Dispatch):
-    """Stands for the dispatcher and a seat with the second judge: answers with given distances, by folder."""
+class ScriptedJudge(WorkersClient):
+    """Stands for the dispatcher and a worker with the second judge: answers with given distances, by folder."""
 
     def __init__(self, distances: Mapping[str, Sequence[float | None]], *, forgets: int = 0) -> None:
         super().__init__(handle=None)
@@ -55,7 +55,7 @@ class ScriptedJudge(Dispatch):
             {"prompt_index": n, "seed": 1, "face_found": d is not None, "face_distance": d}
             for n, d in enumerate(self.distances[folder])
         )
-        report = Report(step=0, metrics=metrics, rows=rows, folder=Path(folder))
+        report = CheckpointResult(step=0, metrics=metrics, rows=rows, folder=Path(folder))
         return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
 
     @property
@@ -64,7 +64,7 @@ class ScriptedJudge(Dispatch):
         return [str(job.folder) for job in self.jobs]
 
 
-def report(folder: str, likeness: float, objective: float, *, images: int = 2) -> Report:
+def report(folder: str, likeness: float, objective: float, *, images: int = 2) -> CheckpointResult:
     """As the first judge scored it; its images all have a face for it."""
     rows = tuple(
         {"prompt_index": n, "seed": 1, "face_found": True, "face_distance": 0.7, "clip_score": 30.0}
@@ -72,7 +72,7 @@ def report(folder: str, likeness: float, objective: float, *, images: int = 2) -
     )
     anchors = {"base_distance": 0.9, "real_distance": 0.5, "base_clip_score": 30.0}
     metrics = {"likeness": likeness, "objective": objective, "search_value": objective, "faceless_rate": 0.0, **anchors}
-    return Report(step=100, metrics=metrics, rows=rows, folder=Path(folder))
+    return CheckpointResult(step=100, metrics=metrics, rows=rows, folder=Path(folder))
 
 
 def trial(name: str, likeness: float) -> TrialRecord:
@@ -107,9 +107,9 @@ def final(*names: str) -> Final:
     )
 
 
-def judging(dispatch: ScriptedJudge) -> SecondJudging:
+def judging(client: ScriptedJudge) -> SecondJudging:
     return SecondJudging(
-        dispatch=dispatch,
+        client=client,
         judge=JUDGE,
         anchors=Anchors(base_distance=1.0, real_distance=REAL_DISTANCE, base_clip_score=30.0),
         objective=ObjectiveConfig(),
@@ -129,10 +129,10 @@ SEEN: Mapping[str, Sequence[float | None]] = {
 
 
 def test_likeness_is_between_the_judges_own_anchors_and_without_a_face_0() -> None:
-    dispatch = ScriptedJudge(SEEN)
-    opinion = judging(dispatch).opinion(RECORDS, final("001", "002"))
+    client = ScriptedJudge(SEEN)
+    opinion = judging(client).opinion(RECORDS, final("001", "002"))
     assert isinstance(opinion, SecondOpinion)
-    assert dispatch.submitted == ["000", "001", "002", "final/base", "final/001", "final/002"]
+    assert client.submitted == ["000", "001", "002", "final/base", "final/001", "final/002"]
     assert opinion.trials == pytest.approx({"000": 0.1, "001": 0.5, "002": 0.5}), "003 was never scored"
     first, second = opinion.finalists
     assert (first.trial, second.trial) == ("001", "002")
@@ -228,9 +228,9 @@ def test_a_judge_who_fails_at_the_end_has_no_opinion_and_costs_nothing(
 
 
 def test_a_dispatcher_that_was_restarted_is_asked_again() -> None:
-    dispatch = ScriptedJudge(SEEN, forgets=2)
-    assert isinstance(judging(dispatch).opinion(RECORDS, final("001", "002")), SecondOpinion)
-    assert dispatch.submitted[-2:] == ["000", "000"]
+    client = ScriptedJudge(SEEN, forgets=2)
+    assert isinstance(judging(client).opinion(RECORDS, final("001", "002")), SecondOpinion)
+    assert client.submitted[-2:] == ["000", "000"]
 
 
 def test_the_search_begins_with_its_anchors_or_not_at_all(
@@ -238,8 +238,8 @@ def test_the_search_begins_with_its_anchors_or_not_at_all(
 ) -> None:
     def begin(*seen: float | None, second: dict[str, str] | None) -> SecondJudging | None:
         document["evaluation"]["second_judge"] = second
-        dispatch = ScriptedJudge({"base": seen} if seen else {})
-        return SecondJudging.begin(dispatch, load_config(write_config(document)), report("base", 0, 0))
+        client = ScriptedJudge({"base": seen} if seen else {})
+        return SecondJudging.begin(client, load_config(write_config(document)), report("base", 0, 0))
 
     opencv = {"recognizer": "Dlib", "detector": "opencv"}
     assert begin(second=None) is None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.scale.synthetic_run import ANCHORS, DrawingSeats
+from benchmarks.scale.synthetic_run import ANCHORS, DrawingWorkers
 from search.config.prompts import prompt_sets
 from search.config.search_config import SearchConfig, load_config
 from search.final.final import Final, run_final
@@ -21,7 +21,7 @@ from search.workers.client import measure_anchors
 from search.workers.jobs import Job, JobStatus, ScoreJob
 
 
-class CountingSeats(DrawingSeats):
+class CountingWorkers(DrawingWorkers):
     """Keeps what it is asked for; fails what it is told to."""
 
     asked: list[Job]
@@ -48,35 +48,35 @@ def config(document: dict[str, Any], write_config: Callable[[dict[str, Any]], Pa
 
 
 @pytest.fixture
-def seats(config: SearchConfig) -> CountingSeats:
-    return CountingSeats(prompt_sets(config), config, 16)
+def workers(config: SearchConfig) -> CountingWorkers:
+    return CountingWorkers(prompt_sets(config), config, 16)
 
 
 @pytest.fixture
-def final(config: SearchConfig, seats: CountingSeats, tmp_path: Path) -> Final:
+def final(config: SearchConfig, workers: CountingWorkers, tmp_path: Path) -> Final:
     """Of one trial, whose champion is at step 100."""
-    _, anchors = measure_anchors(seats, tmp_path / "run", "validation")
-    setup = TrialSetup(config=config, dispatch=seats, anchors=anchors, folder=tmp_path / "run" / "trials")
+    _, anchors = measure_anchors(workers, tmp_path / "run", "validation")
+    setup = TrialSetup(config=config, client=workers, anchors=anchors, folder=tmp_path / "run" / "trials")
     params = {"learning_rate": 1e-3, "rank": 4, "alpha": 4, "steps": 100}
     job = train_job(setup, 0, params)
     record = TrialRecord(id="000", params=params, steps=100)
-    seats.submit(job)
-    record.add(seats.status(job.id).reports[-1])
-    return run_final(seats, config, [record], tmp_path / "run" / "final", say=lambda text: None)
+    workers.submit(job)
+    record.add(workers.status(job.id).reports[-1])
+    return run_final(workers, config, [record], tmp_path / "run" / "final", say=lambda text: None)
 
 
-def sweep(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> Sweep:
-    outcome = sweep_strengths(seats, config, final, tmp_path / "run" / "final" / "strengths")
+def sweep(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> Sweep:
+    outcome = sweep_strengths(workers, config, final, tmp_path / "run" / "final" / "strengths")
     assert outcome is not None
     return outcome
 
 
 def test_only_what_the_final_has_not_drawn_is_drawn(
-    seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path
+    workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path
 ) -> None:
-    before = len(seats.asked)
-    outcome = sweep(seats, config, final, tmp_path)
-    jobs = [job for job in seats.asked[before:] if isinstance(job, ScoreJob)]
+    before = len(workers.asked)
+    outcome = sweep(workers, config, final, tmp_path)
+    jobs = [job for job in workers.asked[before:] if isinstance(job, ScoreJob)]
     assert [(job.strength, job.prompts, job.prompt_set) for job in jobs] == [(0.5, 2, "final"), (1.5, 2, "final")]
     assert {job.adapter for job in jobs} == {final.champion.candidate.folder}
     assert [strength for strength, _ in outcome.reports] == [0.0, 0.5, 1.0, 1.5]
@@ -86,9 +86,9 @@ def test_only_what_the_final_has_not_drawn_is_drawn(
 
 
 def test_nothing_and_full_strength_are_the_finals_own_images(
-    seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path
+    workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path
 ) -> None:
-    outcome = sweep(seats, config, final, tmp_path)
+    outcome = sweep(workers, config, final, tmp_path)
     reports = dict(outcome.reports)
     for strength, whole in ((0.0, final.base), (1.0, final.champion.final)):
         report = reports[strength]
@@ -108,23 +108,23 @@ def test_nothing_and_full_strength_are_the_finals_own_images(
     assert rows == [dict(row) for row in reports[0.0].rows]
 
 
-def test_what_is_there_is_kept(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> None:
-    first = sweep(seats, config, final, tmp_path)
-    asked = len(seats.asked)
-    assert sweep(seats, config, final, tmp_path).reports == first.reports
-    assert len(seats.asked) == asked
+def test_what_is_there_is_kept(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> None:
+    first = sweep(workers, config, final, tmp_path)
+    asked = len(workers.asked)
+    assert sweep(workers, config, final, tmp_path).reports == first.reports
+    assert len(workers.asked) == asked
 
 
-def test_a_failure_is_a_reason(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> None:
-    object.__setattr__(seats, "failing", "strength-000-0.5")
-    outcome = sweep(seats, config, final, tmp_path)
+def test_a_failure_is_a_reason(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> None:
+    object.__setattr__(workers, "failing", "strength-000-0.5")
+    outcome = sweep(workers, config, final, tmp_path)
     reason = "job strength-000-0.5 failed: out of memory"
     assert outcome.as_result(tmp_path) == {"points": [], "reason": reason}
     assert outcome.drawn == ()
 
 
-def test_it_can_be_turned_off(seats: CountingSeats, config: SearchConfig, final: Final, tmp_path: Path) -> None:
+def test_it_can_be_turned_off(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> None:
     for strengths in ((), (1.0,)):
         off = config.model_copy(update={"final": config.final.model_copy(update={"strengths": strengths})})
-        assert sweep_strengths(seats, off, final, tmp_path / "strengths") is None
+        assert sweep_strengths(workers, off, final, tmp_path / "strengths") is None
     assert not (tmp_path / "strengths").exists()

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from search.report.progress import Progress
-from search.storage.trial_record import JobState, Report, TrialRecord
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 
 REASON = "[/pytorch/third_party/gloo] Connection closed by peer [10.0.0.1]"
 
@@ -40,19 +40,21 @@ def test_a_duplicate_is_no_work_that_was_planned() -> None:
     assert progress.done_share() == 0.5
 
 
-def test_the_share_that_is_done_follows_the_trials_and_adds_nothing_up(make_report: Callable[..., Report]) -> None:
+def test_the_share_that_is_done_follows_the_trials_and_adds_nothing_up(
+    make_checkpoint: Callable[..., CheckpointResult],
+) -> None:
     progress = Progress(11, dict, Console(file=io.StringIO(), width=200))
     running = [TrialRecord(id=f"{number:03d}", params={}, steps=1000) for number in range(10)]
     for record in running:
         progress.started(record)
-    report = make_report(100, 0.5)
+    report = make_checkpoint(100, 0.5)
     for _ in range(3):
         for record in running:
             progress.reported(record, report)
     assert progress.done_share() == 1 / 11, "ten times a tenth is one, and a report that comes again adds nothing"
-    progress.reported(running[0], make_report(5000, 0.5))
+    progress.reported(running[0], make_checkpoint(5000, 0.5))
     assert progress.done_share() == pytest.approx(1.9 / 11), "no trial is more than done"
-    progress.reported(running[0], make_report(500, 0.5))
+    progress.reported(running[0], make_checkpoint(500, 0.5))
     assert progress.done_share() == pytest.approx(1.4 / 11), "it went on from an earlier checkpoint"
     for record in running:
         record.state = JobState.STOPPED

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.report.gallery import Album
+from search.report.gallery import Thumbnails
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -21,13 +21,13 @@ def opened(address: str) -> Image.Image:
 
 
 def test_pictures_are_squares_side_by_side_and_never_enlarged() -> None:
-    strip = Album().add([Image.new("RGB", (200, 100), "red"), Image.new("RGB", (100, 300), "blue")])
+    strip = Thumbnails().add([Image.new("RGB", (200, 100), "red"), Image.new("RGB", (100, 300), "blue")])
     assert strip is not None
     assert (strip.count, strip.width, strip.height) == (2, 192, 96)
     picture = opened(strip.address)
     assert picture.size == (192, 96)
     assert np.asarray(picture.convert("RGB"))[48, [20, 170]].argmax(axis=1).tolist() == [0, 2]
-    small = Album().add([noise(10, 10)])
+    small = Thumbnails().add([noise(10, 10)])
     assert small is not None
     assert (small.width, small.height) == (10, 10)
 
@@ -37,17 +37,17 @@ def test_no_metadata_goes_along() -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera"
     photo.info["exif"] = exif.tobytes()
-    strip = Album().add([photo])
+    strip = Thumbnails().add([photo])
     assert strip is not None
     assert not opened(strip.address).getexif()
 
 
 def test_a_full_album_takes_nothing_more() -> None:
-    strip = Album().add([noise(96, 96)])
+    strip = Thumbnails().add([noise(96, 96)])
     assert strip is not None
-    album = Album(len(strip.address) + 100)
+    album = Thumbnails(len(strip.address) + 100)
     outcomes = [(album.add([noise(96, 96)]), album.full) for _ in range(2)]
     assert outcomes == [(strip, False), (None, True)]
     assert album.add([Image.new("RGB", (1, 1))]) is None, "not even what would fit"
     with pytest.raises(ValueError, match="no pictures"):
-        Album().add([])
+        Thumbnails().add([])

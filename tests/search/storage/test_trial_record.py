@@ -5,51 +5,51 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from search.storage.trial_record import JobState, Report, TrialRecord, ranked
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord, ranked
 from search.workers.stopwatch import Effort, Stopwatch
 
-Make = Callable[..., Report]
+Make = Callable[..., CheckpointResult]
 
 
-def record(name: str, *reports: Report) -> TrialRecord:
+def record(name: str, *reports: CheckpointResult) -> TrialRecord:
     made = TrialRecord(id=name, params={"rank": 4}, steps=100)
     for report in reports:
         assert made.add(report)
     return made
 
 
-def test_every_checkpoint_is_a_candidate_and_the_best_counts(make_report: Make) -> None:
-    made = record("0", make_report(50, 0.2), make_report(100, 0.5), make_report(150, 0.3))
+def test_every_checkpoint_is_a_candidate_and_the_best_counts(make_checkpoint: Make) -> None:
+    made = record("0", make_checkpoint(50, 0.2), make_checkpoint(100, 0.5), make_checkpoint(150, 0.3))
     assert made.best is not None
     assert made.best.step == 100
-    assert not made.add(make_report(100, 0.9)), "a replayed step is not counted twice"
+    assert not made.add(make_checkpoint(100, 0.9)), "a replayed step is not counted twice"
 
 
-def test_of_equals_the_cheaper_wins(make_report: Make) -> None:
-    best = record("0", make_report(50, 0.5), make_report(100, 0.5)).best
+def test_of_equals_the_cheaper_wins(make_checkpoint: Make) -> None:
+    best = record("0", make_checkpoint(50, 0.5), make_checkpoint(100, 0.5)).best
     assert best is not None
     assert best.step == 50
 
 
-def test_a_trial_that_is_unfit_throughout_sends_nobody_to_the_final(make_report: Make) -> None:
-    faceless = record("0", make_report(50, -9.0, unfit=("it draws no face",)))
+def test_a_trial_that_is_unfit_throughout_sends_nobody_to_the_final(make_checkpoint: Make) -> None:
+    faceless = record("0", make_checkpoint(50, -9.0, unfit=("it draws no face",)))
     assert faceless.best is not None
     assert faceless.candidate is None
     assert faceless.as_result()["unfit"] == ["it draws no face"]
-    low = record("1", make_report(50, -3.0))
+    low = record("1", make_checkpoint(50, -3.0))
     assert ranked([faceless, low, record("2")]) == [low]
 
 
-def test_the_best_fit_checkpoint_enters_though_an_unfit_one_has_a_higher_objective(make_report: Make) -> None:
+def test_the_best_fit_checkpoint_enters_though_an_unfit_one_has_a_higher_objective(make_checkpoint: Make) -> None:
     """Memorised at step 100: what it had learnt at step 50 may still win."""
-    made = record("0", make_report(50, 0.4), make_report(100, 0.7, unfit=("memorisation 0.50 is above 0.1",)))
+    made = record("0", make_checkpoint(50, 0.4), make_checkpoint(100, 0.7, unfit=("memorisation 0.50 is above 0.1",)))
     assert made.candidate is not None
     assert made.candidate.step == 50
     assert made.best is made.candidate
 
 
-def test_ranking(make_report: Make) -> None:
-    first, second, third = (record(str(n), make_report(50, value)) for n, value in enumerate((0.2, 0.6, 0.2)))
+def test_ranking(make_checkpoint: Make) -> None:
+    first, second, third = (record(str(n), make_checkpoint(50, value)) for n, value in enumerate((0.2, 0.6, 0.2)))
     assert ranked([first, second, third]) == [second, first, third]
 
 
@@ -74,10 +74,10 @@ def test_a_failed_trial_is_a_state_with_a_reason_never_a_number() -> None:
     }
 
 
-def test_the_efforts_of_checkpoints_add_up_where_all_were_measured(make_report: Make) -> None:
+def test_the_efforts_of_checkpoints_add_up_where_all_were_measured(make_checkpoint: Make) -> None:
     first, second = (
         replace(
-            make_report(step, 0.5),
+            make_checkpoint(step, 0.5),
             training_seconds=8.0,
             scoring_seconds=4.0,
             training_cpu_seconds=2.25,
@@ -91,15 +91,15 @@ def test_the_efforts_of_checkpoints_add_up_where_all_were_measured(make_report: 
 
 
 def test_a_report_is_read_as_it_was_written_and_one_of_before_without_processor_seconds(
-    make_report: Make, tmp_path: Path
+    make_checkpoint: Make, tmp_path: Path
 ) -> None:
-    report = replace(make_report(50, 0.5), folder=tmp_path, training_cpu_seconds=2.25, scoring_cpu_seconds=1.5)
+    report = replace(make_checkpoint(50, 0.5), folder=tmp_path, training_cpu_seconds=2.25, scoring_cpu_seconds=1.5)
     report.write(tmp_path)
-    assert Report.read(tmp_path) == report
+    assert CheckpointResult.read(tmp_path) == report
     values = json.loads((tmp_path / "report.json").read_text("utf-8"))
     del values["training_cpu_seconds"], values["scoring_cpu_seconds"]
     (tmp_path / "report.json").write_text(json.dumps(values), "utf-8")
-    assert Report.read(tmp_path) == replace(report, training_cpu_seconds=None, scoring_cpu_seconds=None)
+    assert CheckpointResult.read(tmp_path) == replace(report, training_cpu_seconds=None, scoring_cpu_seconds=None)
 
 
 def test_a_stopwatch_adds_what_went_before_and_does_not_guess_what_was_not_measured() -> None:
@@ -110,8 +110,8 @@ def test_a_stopwatch_adds_what_went_before_and_does_not_guess_what_was_not_measu
     assert Stopwatch(Effort(seconds=10.0, cpu_seconds=None)).read().cpu_seconds is None
 
 
-def test_a_duplicate_shows_the_figures_of_the_first_and_sends_nobody_to_the_final(make_report: Make) -> None:
-    first = record("3", make_report(50, 0.2), make_report(100, 0.5))
+def test_a_duplicate_shows_the_figures_of_the_first_and_sends_nobody_to_the_final(make_checkpoint: Make) -> None:
+    first = record("3", make_checkpoint(50, 0.2), make_checkpoint(100, 0.5))
     again = TrialRecord(id="5", params={"rank": 4}, steps=100, state=JobState.DUPLICATE, same_as="3")
     shown = again.as_result(first)
     assert (shown["state"], shown["best_step"], shown["metrics"]["objective"]) == ("duplicate", 100, 0.5)

@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 
 from search.config.search_config import SearchConfig, load_config
-from search.storage.trial_record import JobState, Report, TrialRecord
-from search.study.accountant import CLOSING_SECONDS, MARGIN, Accountant, Before
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import Rate
 from search.study.forecast import final_seconds
 from search.study.workload import Workload
@@ -25,10 +25,10 @@ IMAGES, FINAL_IMAGES = 6, 4
 
 @dataclass
 class Simulation:
-    """Trials on seats, second by second; a trial below the best third at a rung is stopped there."""
+    """Trials on workers, second by second; a trial below the best third at a rung is stopped there."""
 
     config: SearchConfig
-    seats: int
+    workers: int
     random: random.Random
     now: float = START
     records: list[TrialRecord] = field(default_factory=list)
@@ -36,12 +36,12 @@ class Simulation:
     asked: str = ""
     said: list[str] = field(default_factory=list)
 
-    def accountant(self) -> Accountant:
+    def monitor(self) -> BudgetMonitor:
         budget = self.config.budget
-        return Accountant(
+        return BudgetMonitor(
             self.config,
-            rate=Rate.of(self.config.seats, self.seats, budget, gpus=False),
-            seats=self.seats,
+            rate=Rate.of(self.config.seats, self.workers, budget, gpus=False),
+            workers=self.workers,
             before=Before(base=report(0, IMAGES, 0.0, IMAGES * IMAGE)),
             elapsed=lambda: self.now,
             records=lambda: self.records,
@@ -57,10 +57,10 @@ class Simulation:
     def steps(self) -> Mapping[str, int]:
         return {name: int(done) for name, done in self.running.items()}
 
-    def run(self, accountant: Accountant) -> None:
+    def run(self, monitor: BudgetMonitor) -> None:
         """Until the last trial has ended, or the accountant has asked for the end."""
         while not self.asked:
-            while len(self.running) < self.seats and len(self.records) < self.config.trials:
+            while len(self.running) < self.workers and len(self.records) < self.config.trials:
                 steps = self.random.choice((50, 100, 150)) if self.records else 150
                 self.records.append(TrialRecord(id=f"{len(self.records):03d}", params={}, steps=steps))
                 self.running[self.records[-1].id] = 0.0
@@ -70,7 +70,7 @@ class Simulation:
             for record in self.records:
                 if record.id in self.running:
                     self._advance(record)
-            accountant.look()
+            monitor.look()
 
     def _advance(self, record: TrialRecord) -> None:
         # A step's share of scoring is spread over the steps, which leaves the sum what it is.
@@ -102,16 +102,16 @@ class Simulation:
             retrain=2,
             scoring=scoring,
             anchors=scoring,
-            seats=self.seats,
+            workers=self.workers,
         )
 
 
-def objective(report: Report) -> float:
+def objective(report: CheckpointResult) -> float:
     return report.metrics["objective"]
 
 
-def report(step: int, images: int, training: float, scoring: float, objective: float = 0.5) -> Report:
-    return Report(
+def report(step: int, images: int, training: float, scoring: float, objective: float = 0.5) -> CheckpointResult:
+    return CheckpointResult(
         step=step,
         metrics={"objective": objective, "search_value": objective},
         rows=({},) * images,
@@ -123,7 +123,7 @@ def report(step: int, images: int, training: float, scoring: float, objective: f
 
 @pytest.fixture
 def simulate(document: dict[str, Any], write_config: Write) -> Callable[..., Simulation]:
-    """Makes a search of 24 trials on two seats; `budget` limits it."""
+    """Makes a search of 24 trials on two workers; `budget` limits it."""
 
     def make(seed: int = 0, **budget: float) -> Simulation:
         document.update(
@@ -140,7 +140,7 @@ def simulate(document: dict[str, Any], write_config: Write) -> Callable[..., Sim
 
 
 def test_the_images_of_the_simulation_are_those_of_the_configuration(simulate: Callable[..., Simulation]) -> None:
-    work = simulate().accountant()._work
+    work = simulate().monitor()._work
     assert (work.images, work.final_images) == (IMAGES, FINAL_IMAGES)
     assert work.planned_steps == (50, 100, 150)
     assert work.entrant_count() == 4
@@ -162,10 +162,10 @@ def test_after_two_trials_the_whole_search_is_foretold(simulate: Callable[..., S
     errors = []
     for seed in range(20):
         search = simulate(seed)
-        accountant = search.accountant()
-        search.run(accountant)
-        assert accountant.first is not None
-        errors.append(accountant.first.total / (search.now + search.final() + CLOSING_SECONDS) - 1)
+        monitor = search.monitor()
+        search.run(monitor)
+        assert monitor.first is not None
+        errors.append(monitor.first.total / (search.now + search.final() + CLOSING_SECONDS) - 1)
     assert abs(fmean(errors)) < 0.02, "it leans to neither side"
     assert sum(abs(error) < 0.15 for error in errors) >= 18, "the mean of all comes as near to 18"
     assert max(map(abs, errors)) < 0.25
@@ -173,11 +173,11 @@ def test_after_two_trials_the_whole_search_is_foretold(simulate: Callable[..., S
 
 def test_the_result_holds_forecast_and_truth(simulate: Callable[..., Simulation]) -> None:
     search = simulate()
-    accountant = search.accountant()
-    search.run(accountant)
-    assert accountant.first is not None
-    foretold = accountant.first.total
-    cost = accountant.as_result(400.0)
+    monitor = search.monitor()
+    search.run(monitor)
+    assert monitor.first is not None
+    foretold = monitor.first.total
+    cost = monitor.as_result(400.0)
     assert cost == {
         "seconds": 400.0,
         "hours": 0.2222,
@@ -211,11 +211,11 @@ def test_the_study_ends_while_the_final_still_fits(
     budget: dict[str, float], seed: int, simulate: Callable[..., Simulation]
 ) -> None:
     search = simulate(seed, **budget)
-    accountant = search.accountant()
-    search.run(accountant)
-    assert search.asked == accountant.cut_off != ""
+    monitor = search.monitor()
+    search.run(monitor)
+    assert search.asked == monitor.cut_off != ""
     assert search.asked.endswith("is used up but for the final")
-    left = accountant.limit.seconds - search.now
+    left = monitor.limit.seconds - search.now
     needed = search.final() + CLOSING_SECONDS
     assert needed <= left <= needed * MARGIN + IMAGES * IMAGE + 10, "in time, and not much before"
     assert len(search.records) < 24
@@ -225,29 +225,29 @@ def test_a_budget_that_is_gone_before_anything_was_scored_ends_the_study_as_well
     simulate: Callable[..., Simulation],
 ) -> None:
     search = simulate(max_minutes=0.6)
-    accountant = search.accountant()
-    search.run(accountant)
+    monitor = search.monitor()
+    search.run(monitor)
     assert (search.asked, search.now) == ("the budget of 0.6 minutes is used up but for the final", START + 1)
-    assert accountant.first is None
-    assert accountant.as_result(36.0)["forecast"] is None
-    assert accountant.summary(36.0) == (
-        "took 0:36, 0.02 seat hours; the budget of 0.6 minutes is used up but for the final"
+    assert monitor.first is None
+    assert monitor.as_result(36.0)["forecast"] is None
+    assert monitor.summary(36.0) == (
+        "took 0:36, 0.02 worker hours; the budget of 0.6 minutes is used up but for the final"
     )
 
 
 def test_a_budget_that_is_large_enough_changes_nothing(simulate: Callable[..., Simulation]) -> None:
     search = simulate(max_minutes=60)
-    search.run(search.accountant())
+    search.run(search.monitor())
     assert (search.asked, len(search.records)) == ("", 24)
 
 
 def test_what_the_budget_will_cut_off_is_said_in_the_forecast(simulate: Callable[..., Simulation]) -> None:
     search = simulate(max_minutes=3)
-    accountant = search.accountant()
-    search.run(accountant)
+    monitor = search.monitor()
+    search.run(monitor)
     assert search.said[0].endswith("; the budget of 3 minutes ends it before")
-    assert accountant.as_result(180.0)["forecast"]["seconds"] == 180.0
-    assert accountant.as_result(180.0)["limit"] == {
+    assert monitor.as_result(180.0)["forecast"]["seconds"] == 180.0
+    assert monitor.as_result(180.0)["limit"] == {
         "name": "3 minutes",
         "seconds": 180.0,
         "hours": 0.1,
@@ -257,11 +257,11 @@ def test_what_the_budget_will_cut_off_is_said_in_the_forecast(simulate: Callable
 
 def test_it_looks_by_itself_and_stops_looking(simulate: Callable[..., Simulation]) -> None:
     search = simulate(max_minutes=0.1)
-    accountant = search.accountant()
-    with accountant:
+    monitor = search.monitor()
+    with monitor:
         for _ in range(100):
             if search.asked:
                 break
-            accountant._done.wait(0.1)
+            monitor._done.wait(0.1)
     assert search.asked
-    assert not accountant._thread.is_alive()
+    assert not monitor._thread.is_alive()

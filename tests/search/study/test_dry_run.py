@@ -17,7 +17,7 @@ Write = Callable[[dict[str, Any]], Path]
 
 @pytest.fixture
 def config(document: dict[str, Any], write_config: Write, tmp_path: Path) -> SearchConfig:
-    """Four trials on one seat, the first of 150 steps, none stopped early."""
+    """Four trials on one worker, the first of 150 steps, none stopped early."""
     for number in range(6):
         Image.new("RGB", (64, 64), (40 * number, 255 - 30 * number, 17 * number)).save(
             tmp_path / "photos" / f"{number}.png"
@@ -47,7 +47,7 @@ def test_the_plan_without_experience(config: SearchConfig) -> None:
         "images: about 50",
         "time, cost and disk: unknown, for no earlier run in this folder has used this model at this size; the search "
         "foretells them when two trials have ended",
-        "budget: 30 minutes, which ends the search after 30:00, 0.50 seat hours, cost 1.00 at the latest",
+        "budget: 30 minutes, which ends the search after 30:00, 0.50 worker hours, cost 1.00 at the latest",
     ]
 
 
@@ -64,7 +64,7 @@ def test_the_plan_at_the_pace_of_an_earlier_run(config: SearchConfig, tmp_path: 
     assert seconds == 202
     lines = describe(config, {})
     assert lines[-3:-1] == [
-        "time on 1 seat(s): about 3:22, 0.06 seat hours, cost 0.11, at the pace of before",
+        "time on 1 worker(s): about 3:22, 0.06 worker hours, cost 0.11, at the pace of before",
         "disk: about 39 MB of checkpoints",
     ]
     other = config.model_copy(update={"model": "someone/else"})

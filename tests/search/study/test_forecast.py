@@ -18,14 +18,14 @@ from search.study.forecast import Forecast, Rungs, final_seconds, makespan
     ],
 )
 def test_pieces_are_taken_up_in_turn_by_the_seat_that_is_free_first(
-    pieces: list[float], seats: int, busy: list[float], seconds: float
+    pieces: list[float], workers: int, busy: list[float], seconds: float
 ) -> None:
-    assert makespan(pieces, seats, busy) == seconds
+    assert makespan(pieces, workers, busy) == seconds
 
 
 def test_the_final_measures_scores_and_trains_again() -> None:
-    # Anchors 7; two scorings of 2 on two seats; then 10+2 and 20+2, each twice: 12, 12, 22, 22.
-    seconds = final_seconds(trainings=[10.0, 20.0], entrants=2, retrain=2, scoring=2.0, anchors=7.0, seats=2)
+    # Anchors 7; two scorings of 2 on two workers; then 10+2 and 20+2, each twice: 12, 12, 22, 22.
+    seconds = final_seconds(trainings=[10.0, 20.0], entrants=2, retrain=2, scoring=2.0, anchors=7.0, workers=2)
     assert seconds == 7 + 2 + 12 + 22
 
 

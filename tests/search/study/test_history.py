@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from search.config.search_config import SearchConfig, load_config
-from search.storage.trial_record import JobState, Report
-from search.study.history import end_note, recollect
+from search.storage.trial_record import CheckpointResult, JobState
+from search.study.history import end_note, read_history
 from search.study.samplers.study_sampler import OptunaSampler
 from search.study.study import make_sampler
 
 Write = Callable[[dict[str, Any]], Path]
-Make = Callable[..., Report]
+Make = Callable[..., CheckpointResult]
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def run(tmp_path: Path) -> Path:
 class Part:
     """One part of a search, without its seats: what they would do is written down."""
 
-    def __init__(self, config: SearchConfig, run: Path, make_report: Make) -> None:
+    def __init__(self, config: SearchConfig, run: Path, make_checkpoint: Make) -> None:
         sampler = make_sampler(config, run)
         assert isinstance(sampler, OptunaSampler)
         self.sampler = sampler
         self._trials = run / "trials"
-        self._make_report = make_report
+        self._make_report = make_checkpoint
 
     def begin(self, name: str) -> None:
         self.sampler.suggest(name)
@@ -54,8 +54,10 @@ class Part:
                 self.sampler.on_trial_result(name, {"step": step, **report.metrics})
 
 
-def test_the_journal_counts_and_the_folders_hold_the_rest(config: SearchConfig, run: Path, make_report: Make) -> None:
-    part = Part(config, run, make_report)
+def test_the_journal_counts_and_the_folders_hold_the_rest(
+    config: SearchConfig, run: Path, make_checkpoint: Make
+) -> None:
+    part = Part(config, run, make_checkpoint)
     for name in "abcd":
         part.begin(name)
     part.score("a", 0, [50, 100, 150])
@@ -68,7 +70,7 @@ def test_the_journal_counts_and_the_folders_hold_the_rest(config: SearchConfig, 
     part.score("c", 2, [100], told=False)
     (run / "trials" / "007" / "step-50").mkdir(parents=True)
 
-    records = recollect(make_sampler(config, run), config, run / "trials")
+    records = read_history(make_sampler(config, run), config, run / "trials")
     assert [(one.id, one.state, one.reason, one.seconds) for one in records] == [
         ("000", JobState.FINISHED, "", 42.5),
         ("001", JobState.FAILED, "the loss is not finite at step 60", 7.0),
@@ -82,14 +84,14 @@ def test_the_journal_counts_and_the_folders_hold_the_rest(config: SearchConfig, 
     assert (run / "trials" / "002" / "step-100").exists(), "the trial will report it when it goes on"
 
 
-def test_words_that_a_kill_has_taken_are_found_again(config: SearchConfig, run: Path, make_report: Make) -> None:
-    part = Part(config, run, make_report)
+def test_words_that_a_kill_has_taken_are_found_again(config: SearchConfig, run: Path, make_checkpoint: Make) -> None:
+    part = Part(config, run, make_checkpoint)
     for name in "ab":
         part.begin(name)
     part.score("a", 0, [50])
     part.sampler.on_trial_complete("a")
     part.sampler.on_trial_complete("b", error=True)
-    stopped, failed = recollect(make_sampler(config, run), config, run / "trials")
+    stopped, failed = read_history(make_sampler(config, run), config, run / "trials")
     assert (stopped.state, stopped.seconds) == (JobState.STOPPED, 3.5)
     assert stopped.reason == "stopped after step 50: others were better at the same step"
     assert (failed.state, failed.reason) == (
@@ -99,19 +101,19 @@ def test_words_that_a_kill_has_taken_are_found_again(config: SearchConfig, run: 
 
 
 def test_a_trial_whose_checkpoints_are_damaged_is_a_failure_with_a_reason(
-    config: SearchConfig, run: Path, make_report: Make
+    config: SearchConfig, run: Path, make_checkpoint: Make
 ) -> None:
-    part = Part(config, run, make_report)
+    part = Part(config, run, make_checkpoint)
     part.begin("a")
     part.score("a", 0, [50, 100, 150])
     part.sampler.on_trial_complete("a")
     damaged = run / "trials" / "000" / "step-150" / "report.json"
     damaged.write_text(damaged.read_text()[:40])
-    (record,) = recollect(make_sampler(config, run), config, run / "trials")
+    (record,) = read_history(make_sampler(config, run), config, run / "trials")
     assert (record.state, [report.step for report in record.reports]) == (JobState.FINISHED, [50, 100])
     for step in (50, 100):
         (run / "trials" / "000" / f"step-{step}" / "report.json").unlink()
-    (record,) = recollect(make_sampler(config, run), config, run / "trials")
+    (record,) = read_history(make_sampler(config, run), config, run / "trials")
     assert (record.state, record.reason) == (
         JobState.FAILED,
         f"its checkpoints in {run / 'trials' / '000'} are gone or damaged",

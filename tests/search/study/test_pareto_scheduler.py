@@ -9,22 +9,22 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.config.search_config import load_config
-from search.storage.trial_record import Report, TrialRecord
-from search.study.scheduler import StopDominated, scheduler
+from search.storage.trial_record import CheckpointResult, TrialRecord
+from search.study.scheduler import ParetoScheduler, scheduler
 
 Write = Callable[[dict[str, Any]], Path]
 GO, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
 @pytest.fixture
-def stopping() -> StopDominated:
-    return StopDominated(
+def stopping() -> ParetoScheduler:
+    return ParetoScheduler(
         spared=1, grace_period=50, reduction_factor=2, longest=400, steps=400, maximum_faceless_rate=0.1
     )
 
 
 def decide(
-    stopping: StopDominated,
+    stopping: ParetoScheduler,
     number: int,
     step: int,
     likeness: float,
@@ -50,7 +50,7 @@ def test_the_mode_decides_which_scheduler_there_is(document: dict[str, Any], wri
     document["stopping"] = {"grace_period": 20, "reduction_factor": 2}
     document["evaluation"]["objective"] = {"mode": "pareto", "maximum_faceless_rate": 0.25}
     made = scheduler(load_config(write_config(document)))
-    assert isinstance(made, StopDominated)
+    assert isinstance(made, ParetoScheduler)
     assert list(made.rungs) == [20, 40, 80], "grace_period x reduction_factor^k below the longest trial's 150 steps"
     assert decide(made, 1, 20, 0.5, 0.9, faceless_rate=0.25) == GO
     assert decide(made, 2, 20, 0.5, 0.9, faceless_rate=0.25) == GO
@@ -67,7 +67,7 @@ def test_without_room_for_a_rung_trials_run_to_their_ends(
     assert type(scheduler(load_config(write_config(document)))) is FIFOScheduler
 
 
-def test_what_enough_others_dominate_at_a_rung_is_stopped(stopping: StopDominated) -> None:
+def test_what_enough_others_dominate_at_a_rung_is_stopped(stopping: ParetoScheduler) -> None:
     assert decide(stopping, 1, 50, 0.5, 0.9) == GO
     assert decide(stopping, 2, 50, 0.4, 0.8) == GO, "dominated by all others, but that is one"
     assert decide(stopping, 3, 50, 0.6, 0.7) == GO, "dominated by nobody"
@@ -77,18 +77,18 @@ def test_what_enough_others_dominate_at_a_rung_is_stopped(stopping: StopDominate
     assert decide(stopping, 7, 50, 0.42, 0.72) == GO, "by 1 and 6: two of six"
 
 
-def test_equal_points_do_not_stop_each_other(stopping: StopDominated) -> None:
+def test_equal_points_do_not_stop_each_other(stopping: ParetoScheduler) -> None:
     assert [decide(stopping, number, 50, 0.5, 0.9) for number in range(1, 6)] == [GO] * 5
 
 
-def test_breaking_the_constraint_is_being_dominated(stopping: StopDominated) -> None:
+def test_breaking_the_constraint_is_being_dominated(stopping: ParetoScheduler) -> None:
     for number in (1, 2):
         assert decide(stopping, number, 50, 0.1, 0.5) == GO
     assert decide(stopping, 3, 50, 0.9, 0.9, faceless_rate=0.1) == GO
     assert decide(stopping, 4, 50, 0.9, 0.9, faceless_rate=0.2) == STOP
 
 
-def test_the_first_trials_go_on_and_count_for_the_others(stopping: StopDominated) -> None:
+def test_the_first_trials_go_on_and_count_for_the_others(stopping: ParetoScheduler) -> None:
     for number in (1, 2):
         assert decide(stopping, number, 50, 0.5, 0.9) == GO
     assert decide(stopping, 0, 50, 0.1, 0.1) == GO
@@ -96,12 +96,12 @@ def test_the_first_trials_go_on_and_count_for_the_others(stopping: StopDominated
     assert decide(stopping, 4, 50, 0.05, 0.05) == STOP
 
 
-def test_below_the_first_rung_nothing_is_compared(stopping: StopDominated) -> None:
+def test_below_the_first_rung_nothing_is_compared(stopping: ParetoScheduler) -> None:
     assert [decide(stopping, number, 49, 0.5 - number / 10, 0.5) for number in range(1, 5)] == [GO] * 4
     assert decide(stopping, 5, 50, 0.0, 0.0) == GO, "nobody has reached the rung yet"
 
 
-def test_a_trial_at_its_last_step_has_run_to_its_end(stopping: StopDominated) -> None:
+def test_a_trial_at_its_last_step_has_run_to_its_end(stopping: ParetoScheduler) -> None:
     for number in (1, 2):
         assert decide(stopping, number, 100, 0.5, 0.9) == GO
     assert decide(stopping, 3, 100, 0.1, 0.1, steps=100) == GO
@@ -109,7 +109,7 @@ def test_a_trial_at_its_last_step_has_run_to_its_end(stopping: StopDominated) ->
     assert decide(stopping, 5, 400, 0.1, 0.1) == GO, "the configuration's own number of steps"
 
 
-def test_a_report_counts_at_the_highest_rung_it_has_reached_and_once(stopping: StopDominated) -> None:
+def test_a_report_counts_at_the_highest_rung_it_has_reached_and_once(stopping: ParetoScheduler) -> None:
     assert list(stopping.rungs) == [50, 100, 200]
     for number in (1, 2):
         assert decide(stopping, number, 120, 0.5, 0.9) == GO
@@ -120,12 +120,14 @@ def test_a_report_counts_at_the_highest_rung_it_has_reached_and_once(stopping: S
     assert decide(stopping, 3, 110, 0.1, 0.1) == GO, "a replayed step is no new decision"
 
 
-def test_trials_of_earlier_parts_of_a_search_are_compared_with(make_report: Callable[..., Report]) -> None:
+def test_trials_of_earlier_parts_of_a_search_are_compared_with(
+    make_checkpoint: Callable[..., CheckpointResult],
+) -> None:
     records = [TrialRecord(id=f"{number:03d}", params={}, steps=400) for number in (1, 2)]
     for record in records:
-        record.add(make_report(50, 0.6))  # likeness 0.6, fidelity 1
-        record.add(make_report(60, 0.0))  # counts at no rung: the one at 50 was the first
-    stopping = StopDominated(
+        record.add(make_checkpoint(50, 0.6))  # likeness 0.6, fidelity 1
+        record.add(make_checkpoint(60, 0.0))  # counts at no rung: the one at 50 was the first
+    stopping = ParetoScheduler(
         spared=1,
         grace_period=50,
         reduction_factor=2,

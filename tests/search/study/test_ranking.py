@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from evaluation.config import ObjectiveConfig
-from search.storage.trial_record import Report, TrialRecord
+from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.study.ranking import candidates, entrants, front_as_result, own_entrant
 
 WEIGHTED, PARETO = ObjectiveConfig(), ObjectiveConfig(mode="pareto")
 
 
-def report(step: int, likeness: float, fidelity: float, faceless_rate: float = 0.0) -> Report:
+def report(step: int, likeness: float, fidelity: float, faceless_rate: float = 0.0) -> CheckpointResult:
     objective = 0.5 * likeness + 0.3 * fidelity - 0.2 * faceless_rate
     unfit = ("it draws no face",) if faceless_rate == 1.0 else ()
     metrics = {
@@ -21,10 +21,10 @@ def report(step: int, likeness: float, fidelity: float, faceless_rate: float = 0
         "objective": objective,
         "search_value": objective - bool(unfit),
     }
-    return Report(step=step, metrics=metrics, rows=(), folder=Path(f"step-{step}"), unfit=unfit)
+    return CheckpointResult(step=step, metrics=metrics, rows=(), folder=Path(f"step-{step}"), unfit=unfit)
 
 
-def record(name: str, *reports: Report) -> TrialRecord:
+def record(name: str, *reports: CheckpointResult) -> TrialRecord:
     made = TrialRecord(id=name, params={}, steps=300)
     for each in reports:
         assert made.add(each)
@@ -40,7 +40,7 @@ RECORDS = [
 ]
 
 
-def named(pairs: list[tuple[TrialRecord, Report]]) -> list[tuple[str, int]]:
+def named(pairs: list[tuple[TrialRecord, CheckpointResult]]) -> list[tuple[str, int]]:
     return [(record.id, report.step) for record, report in pairs]
 
 

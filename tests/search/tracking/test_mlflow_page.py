@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from search.tracking.tracker import Tracker
 from tests.support.mlflow_server import Server
 
@@ -41,7 +41,9 @@ def tell(uri: str, folder: Path) -> Tracker:
                 place.mkdir(parents=True)
                 Image.new("RGB", (64, 64), (step // 2, 40 * number, 90)).save(place / "grid.png")
                 (place / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
-                best = Report(step=step, metrics={"objective": objective * step / steps}, rows=(), folder=place)
+                best = CheckpointResult(
+                    step=step, metrics={"objective": objective * step / steps}, rows=(), folder=place
+                )
                 tracker.trial_report(trial, best)
             tracker.trial_ended(trial, JobState.FINISHED, "", best)
         tracker.finish("champion", [], failed=False)

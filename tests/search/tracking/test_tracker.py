@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from search.report.tables import write_trials
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from search.tracking import system_metrics as machine
 from search.tracking import tracker as tracking
 from search.tracking.mlflow_writer import STATE_FILE, Bookkeeper, InUseError, TrackingError
@@ -47,13 +47,13 @@ def folder(tmp_path: Path, empty_database: Path) -> Path:
     return folder
 
 
-def report(folder: Path, trial: str, step: int, objective: float) -> Report:
+def report(folder: Path, trial: str, step: int, objective: float) -> CheckpointResult:
     """A scored checkpoint with an image and an adapter."""
     place = folder / "trials" / trial / f"step-{step}"
     place.mkdir(parents=True)
     Image.new("RGB", (8, 8), (step, 0, 0)).save(place / "grid.png")
     (place / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
-    return Report(step=step, metrics={"objective": objective}, rows=(), folder=place)
+    return CheckpointResult(step=step, metrics={"objective": objective}, rows=(), folder=place)
 
 
 def two_trials(tracker: Tracker, folder: Path) -> None:

@@ -14,9 +14,9 @@ from evaluation.generate import image_grid
 from evaluation.objective import image_objective, objective_floor
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow, score_rows
 from search.config.search_config import dump_config, load_config
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from search.voting.candidates import read_run
-from search.voting.page import Booth
+from search.voting.page import VotingSession
 from search.voting.votes import VotesFile
 from trainer.files import write_file
 
@@ -81,10 +81,10 @@ def run_folder(make_run: MakeRun) -> Path:
 
 
 @pytest.fixture
-def booth(run_folder: Path) -> Iterator[Booth]:
+def booth(run_folder: Path) -> Iterator[VotingSession]:
     """A booth on `run_folder`."""
     with VotesFile(run_folder / "votes.jsonl") as votes:
-        yield Booth(read_run(run_folder), votes, seed=0)
+        yield VotingSession(read_run(run_folder), votes, seed=0)
 
 
 def _write(
@@ -104,6 +104,6 @@ def _write(
         OBJECTIVE: objective if any(row.face_found for row in rows) else objective_floor(weights),
         **(measured_anchors if anchors else {}),
     }
-    Report(step=step, metrics=metrics, rows=tuple(asdict(row) for row in rows), folder=folder).write(folder)
+    CheckpointResult(step=step, metrics=metrics, rows=tuple(asdict(row) for row in rows), folder=folder).write(folder)
     tiles = [Image.new("RGB", (SIDE, SIDE), _colour(number, image)) for image in range(len(PAIRS))]
     image_grid(tiles, columns=2).save(folder / "grid.png")

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from evaluation.scores import METRICS
 from search.voting.candidates import read_run
-from search.voting.page import Booth, PortError, create_app, listening
+from search.voting.page import PortError, VotingSession, create_app, listening
 from search.voting.votes import Answer, VotesFile, read_votes
 from trainer.config import TrainingConfig
 
@@ -29,7 +29,7 @@ SIZE = 8
 
 
 @pytest.fixture
-def client(booth: Booth) -> FlaskClient:
+def client(booth: VotingSession) -> FlaskClient:
     return create_app(booth, TOKEN).test_client()
 
 
@@ -49,7 +49,7 @@ def answered(run_folder: Path) -> list[str]:
     return [str(vote.answer) for vote in read_votes(run_folder / "votes.jsonl").votes]
 
 
-def test_a_ballot_shows_photos_prompt_and_two_pictures(client: FlaskClient, booth: Booth) -> None:
+def test_a_ballot_shows_photos_prompt_and_two_pictures(client: FlaskClient, booth: VotingSession) -> None:
     page = get(client, f"/{TOKEN}/")
     assert page.status_code == 200
     assert booth.showing().prompt in {"a photo of sks man", "a photo of sks man, happy"}
@@ -61,7 +61,7 @@ def test_a_ballot_shows_photos_prompt_and_two_pictures(client: FlaskClient, boot
 
 
 def test_the_sides_are_those_that_the_vote_names(
-    client: FlaskClient, booth: Booth, run_folder: Path, colour: Callable[[int, int], tuple[int, int, int]]
+    client: FlaskClient, booth: VotingSession, run_folder: Path, colour: Callable[[int, int], tuple[int, int, int]]
 ) -> None:
     for answer in ("left", "right", "tie"):
         showing = booth.showing()
@@ -73,11 +73,11 @@ def test_the_sides_are_those_that_the_vote_names(
     assert answered(run_folder) == ["left", "right", "tie"]
 
 
-def _sides(booth: Booth) -> tuple[str, str]:
+def _sides(booth: VotingSession) -> tuple[str, str]:
     return booth.showing().left, booth.showing().right
 
 
-def test_nothing_tells_which_candidate_is_which(client: FlaskClient, booth: Booth) -> None:
+def test_nothing_tells_which_candidate_is_which(client: FlaskClient, booth: VotingSession) -> None:
     """Neither page nor pictures nor their addresses name a trial, a step, a metric, a setting or a file."""
     words = {"crimson", "77077", "runs", "trials", "grid.png", "report.json", *METRICS}
     words |= {field.name for field in dataclasses.fields(TrainingConfig)} - {"seed"}
@@ -102,7 +102,7 @@ def test_nothing_tells_which_candidate_is_which(client: FlaskClient, booth: Boot
         post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "left"})
 
 
-def test_a_picture_gets_a_new_name_each_time(client: FlaskClient, booth: Booth) -> None:
+def test_a_picture_gets_a_new_name_each_time(client: FlaskClient, booth: VotingSession) -> None:
     before = _sides(booth)
     post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "tie"})
     assert [get(client, f"/{TOKEN}/picture/{name}").status_code for name in before] == [404, 404]
@@ -118,7 +118,7 @@ def test_without_the_token_nothing_is_answered(client: FlaskClient, path: str) -
     assert post(client, path, {}).status_code == 403
 
 
-def test_every_address_wants_the_token(client: FlaskClient, booth: Booth, run_folder: Path) -> None:
+def test_every_address_wants_the_token(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
     form = {"showing": booth.showing().id, "answer": "left"}
     assert get(client, f"/wrong/picture/{booth.showing().left}").status_code == 403
     assert post(client, "/wrong/vote", form).status_code == 403
@@ -127,7 +127,7 @@ def test_every_address_wants_the_token(client: FlaskClient, booth: Booth, run_fo
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:5000", "127.0.0.1.evil.example", "10.0.0.1:5000"])
-def test_a_foreign_host_is_refused(client: FlaskClient, booth: Booth, run_folder: Path, host: str) -> None:
+def test_a_foreign_host_is_refused(client: FlaskClient, booth: VotingSession, run_folder: Path, host: str) -> None:
     for path in ("", "report", f"picture/{booth.showing().left}"):
         assert get(client, f"/{TOKEN}/{path}", Host=host).status_code == 400
     form = {"showing": booth.showing().id, "answer": "left"}
@@ -139,7 +139,7 @@ def test_a_foreign_host_is_refused(client: FlaskClient, booth: Booth, run_folder
     "origin", ["http://evil.example", "http://127.0.0.1:5001", "https://127.0.0.1:5000", "null", None]
 )
 def test_a_form_of_another_site_is_refused(
-    client: FlaskClient, booth: Booth, run_folder: Path, origin: str | None
+    client: FlaskClient, booth: VotingSession, run_folder: Path, origin: str | None
 ) -> None:
     headers = {"Host": HEADERS["Host"], **({} if origin is None else {"Origin": origin})}
     form = {"showing": booth.showing().id, "answer": "left"}
@@ -148,7 +148,7 @@ def test_a_form_of_another_site_is_refused(
     assert answered(run_folder) == []
 
 
-def test_localhost_is_this_machine_too(client: FlaskClient, booth: Booth, run_folder: Path) -> None:
+def test_localhost_is_this_machine_too(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
     form = {"showing": booth.showing().id, "answer": "left"}
     done = post(client, f"/{TOKEN}/vote", form, Host="localhost:9000", Origin="http://localhost:9000")
     assert (done.status_code, answered(run_folder)) == (303, ["left"])
@@ -175,7 +175,7 @@ def test_no_address_reaches_a_file(client: FlaskClient, path: str) -> None:
     assert b"trigger" not in answer.data
 
 
-def test_only_forms_vote(client: FlaskClient, booth: Booth, run_folder: Path) -> None:
+def test_only_forms_vote(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
     assert get(client, f"/{TOKEN}/vote?showing={booth.showing().id}&answer=left").status_code == 405
     assert get(client, f"/{TOKEN}/undo").status_code == 405
     for answer in ("", "both", "LEFT"):
@@ -198,7 +198,7 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere(client: FlaskClient)
     assert first.headers["Cache-Control"] == "no-store"
 
 
-def test_a_pair_is_answered_once(client: FlaskClient, booth: Booth, run_folder: Path) -> None:
+def test_a_pair_is_answered_once(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
     form = {"showing": booth.showing().id, "answer": "left"}
     assert post(client, f"/{TOKEN}/vote", form).status_code == 303
     late = post(client, f"/{TOKEN}/vote", {**form, "answer": "right"})
@@ -207,7 +207,7 @@ def test_a_pair_is_answered_once(client: FlaskClient, booth: Booth, run_folder: 
     assert answered(run_folder) == ["left"]
 
 
-def test_undo_shows_the_withdrawn_pair_again(client: FlaskClient, booth: Booth, run_folder: Path) -> None:
+def test_undo_shows_the_withdrawn_pair_again(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
     post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "left"})
     before = [booth.picture(name) for name in _sides(booth)]
     post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "right"})
@@ -220,7 +220,7 @@ def test_undo_shows_the_withdrawn_pair_again(client: FlaskClient, booth: Booth, 
 
 
 def test_a_full_disk_is_told_and_the_pair_stays(
-    client: FlaskClient, booth: Booth, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, booth: VotingSession, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -234,7 +234,7 @@ def test_a_full_disk_is_told_and_the_pair_stays(
     assert answered(run_folder) == []
 
 
-def test_the_report_view(client: FlaskClient, booth: Booth) -> None:
+def test_the_report_view(client: FlaskClient, booth: VotingSession) -> None:
     assert "There are no votes yet" in get(client, f"/{TOKEN}/report").text
     for _ in range(3):
         post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "left"})
@@ -246,23 +246,23 @@ def test_the_report_view(client: FlaskClient, booth: Booth) -> None:
 def test_voting_goes_on_where_it_stopped(run_folder: Path) -> None:
     run = read_run(run_folder)
     with VotesFile(run_folder / "votes.jsonl") as votes:
-        booth = Booth(run, votes, seed=0)
+        booth = VotingSession(run, votes, seed=0)
         booth.vote(booth.showing().id, Answer.LEFT)
         before = [booth.picture(name) for name in _sides(booth)]
     with VotesFile(run_folder / "votes.jsonl") as votes:
-        booth = Booth(run, votes, seed=0)
+        booth = VotingSession(run, votes, seed=0)
         assert booth.showing().votes == 1
         assert [booth.picture(name) for name in _sides(booth)] == before
 
 
-def test_pairs_come_round_again_with_a_word(booth: Booth) -> None:
+def test_pairs_come_round_again_with_a_word(booth: VotingSession) -> None:
     for _ in range(12):  # three pairs of candidates, four images each
         assert not booth.showing().repeated
         booth.vote(booth.showing().id, Answer.TIE)
     assert booth.showing().repeated
 
 
-def test_the_server_listens_to_this_machine_only(booth: Booth) -> None:
+def test_the_server_listens_to_this_machine_only(booth: VotingSession) -> None:
     with listening(create_app(booth, TOKEN), 0) as server:
         assert server.socket.getsockname() == ("127.0.0.1", server.port)
         thread = threading.Thread(target=server.serve_forever)
@@ -275,7 +275,7 @@ def test_the_server_listens_to_this_machine_only(booth: Booth) -> None:
             thread.join()
 
 
-def test_a_port_that_is_taken_is_named(booth: Booth) -> None:
+def test_a_port_that_is_taken_is_named(booth: VotingSession) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with (

@@ -14,14 +14,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from search.voting.page import Booth, create_app, listening
+from search.voting.page import VotingSession, create_app, listening
 from search.voting.votes import read_votes
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 
 
 @pytest.fixture
-def address(booth: Booth) -> Iterator[str]:
+def address(booth: VotingSession) -> Iterator[str]:
     """Of a page that is being served."""
     with listening(create_app(booth, "a-token"), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -66,7 +66,7 @@ def complaints(browser: Chrome) -> list[dict[str, Any]]:
     return messages
 
 
-def test_what_a_voter_sees(browser: Chrome, address: str, booth: Booth) -> None:
+def test_what_a_voter_sees(browser: Chrome, address: str, booth: VotingSession) -> None:
     browser.get(address)
     loaded(browser)
     assert browser.find_element(By.ID, "prompt").text == booth.showing().prompt

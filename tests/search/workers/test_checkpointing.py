@@ -1,4 +1,4 @@
-"""When a seat keeps the state of a training, and how many: by a clock that the tests set."""
+"""When a worker keeps the state of a training, and how many: by a clock that the tests set."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.scale.simulated_seat import ANCHORS
 from search.config.run_layout import STATE
-from search.workers.checkpointing import SPENT_FILE, Keeper
+from search.workers.checkpointing import SPENT_FILE, StateSaver
 from search.workers.jobs import TrainJob
 from search.workers.stopwatch import NO_EFFORT, Effort
 from trainer.config import TrainingConfig
@@ -52,47 +52,47 @@ def kept(job: TrainJob) -> list[str]:
     return sorted(path.name for path in (job.folder / STATE).glob("*"))
 
 
-def train(keeper: Keeper, training: SlowTraining, clock: HandClock, until: int) -> None:
+def train(saver: StateSaver, training: SlowTraining, clock: HandClock, until: int) -> None:
     """A step a second."""
     while training.step_count < until:
         training.step_count += 1
         clock.now += 1
-        keeper.keep_if_due(cast("TrainingJob", training), Effort(seconds=7.0, cpu_seconds=6.0))
+        saver.keep_if_due(cast("TrainingJob", training), Effort(seconds=7.0, cpu_seconds=6.0))
 
 
 def test_the_last_two_states_are_kept_with_their_effort(job: TrainJob, clock: HandClock) -> None:
     """Where all workers have just seen that the loss is finite: after every 25th step."""
-    keeper, training = Keeper(job, leads=True, now=clock), SlowTraining(clock)
-    train(keeper, training, clock, 24)
+    saver, training = StateSaver(job, leads=True, now=clock), SlowTraining(clock)
+    train(saver, training, clock, 24)
     assert kept(job) == []
-    train(keeper, training, clock, 25)
+    train(saver, training, clock, 25)
     assert kept(job) == ["step-25"]
-    train(keeper, training, clock, 149)
+    train(saver, training, clock, 149)
     assert kept(job) == ["step-100", "step-125"]
     spent = json.loads((job.folder / STATE / "step-125" / SPENT_FILE).read_text("utf-8"))
     assert spent == {"training_seconds": 7.0, "training_cpu_seconds": 6.0}
 
 
 def test_fast_steps_are_not_kept_more_often_than_every_five_seconds(job: TrainJob, clock: HandClock) -> None:
-    keeper, training = Keeper(job, leads=True, now=clock), SlowTraining(clock)
+    saver, training = StateSaver(job, leads=True, now=clock), SlowTraining(clock)
     for seconds, expected in ((4.9, []), (5.0, ["step-50"]), (9.9, ["step-50"]), (10.0, ["step-100", "step-50"])):
         training.step_count += 25
         clock.now = seconds
-        keeper.keep_if_due(cast("TrainingJob", training), NO_EFFORT)
+        saver.keep_if_due(cast("TrainingJob", training), NO_EFFORT)
         assert kept(job) == expected
 
 
 def test_slow_storage_costs_a_twentieth_of_the_time(job: TrainJob, clock: HandClock) -> None:
     """A state that takes 5 s to write: the next one 100 s later at the earliest."""
-    keeper, training = Keeper(job, leads=True, now=clock), SlowTraining(clock)
+    saver, training = StateSaver(job, leads=True, now=clock), SlowTraining(clock)
     training.seconds = 5.0
-    train(keeper, training, clock, 124)
+    train(saver, training, clock, 124)
     assert (kept(job), clock.now) == (["step-25"], 129.0)
-    train(keeper, training, clock, 125)
+    train(saver, training, clock, 125)
     assert (kept(job), clock.now) == (["step-125", "step-25"], 135.0)
 
 
 def test_only_the_leading_worker_writes(job: TrainJob, clock: HandClock) -> None:
-    keeper, training = Keeper(job, leads=False, now=clock), SlowTraining(clock)
-    train(keeper, training, clock, 200)
+    saver, training = StateSaver(job, leads=False, now=clock), SlowTraining(clock)
+    train(saver, training, clock, 200)
     assert kept(job) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from search.storage.trial_record import JobState, Report
+from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.dispatcher import ClosedError, Dispatcher, UnknownJobError
 from search.workers.jobs import AnchorJob
 
@@ -23,7 +23,9 @@ def run(test: Callable[[Dispatcher], Coroutine[Any, Any, None]], tries: int = 3)
     asyncio.run(limited())
 
 
-def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(make_report: Callable[..., Report]) -> None:
+def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(
+    make_checkpoint: Callable[..., CheckpointResult],
+) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
         await dispatcher.submit(job("b"))
@@ -32,7 +34,7 @@ def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(make_report: Cal
         assert await dispatcher.next_job("other", "u", 1) == job("b")
         assert await dispatcher.next_job("third", "v", 0.01) is None
         waiting = asyncio.create_task(dispatcher.status("a", timeout=10))
-        assert await dispatcher.report("a", "t", make_report(10, 0.5))
+        assert await dispatcher.report("a", "t", make_checkpoint(10, 0.5))
         status = await waiting
         assert (status.state, [report.step for report in status.reports]) == (JobState.RUNNING, [10])
         await dispatcher.finish("a", "t")
@@ -44,18 +46,18 @@ def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(make_report: Cal
     run(test)
 
 
-def test_a_step_counts_once(make_report: Callable[..., Report]) -> None:
+def test_a_step_counts_once(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
         await dispatcher.next_job("seat", "t", 1)
         for step in (10, 10, 20, 10):
-            assert await dispatcher.report("a", "t", make_report(step, 0.5))
+            assert await dispatcher.report("a", "t", make_checkpoint(step, 0.5))
         assert [report.step for report in (await dispatcher.status("a")).reports] == [10, 20]
 
     run(test)
 
 
-def test_a_stopped_job_is_taken_from_its_seat(make_report: Callable[..., Report]) -> None:
+def test_a_stopped_job_is_taken_from_its_seat(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
         await dispatcher.submit(job("queued"))
@@ -66,7 +68,7 @@ def test_a_stopped_job_is_taken_from_its_seat(make_report: Callable[..., Report]
         await dispatcher.stop("a", "others were better")
         await dispatcher.stop("queued", "too late")
         await asyncio.wait_for(wish, 5)
-        assert not await dispatcher.report("a", "t", make_report(20, 0.5))
+        assert not await dispatcher.report("a", "t", make_checkpoint(20, 0.5))
         await dispatcher.finish("a", "t")  # without effect
         status = await dispatcher.status("a")
         assert (status.state, status.reason, status.reports) == (JobState.STOPPED, "others were better", ())
@@ -76,18 +78,18 @@ def test_a_stopped_job_is_taken_from_its_seat(make_report: Callable[..., Report]
     run(test)
 
 
-def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_report: Callable[..., Report]) -> None:
+def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        await dispatcher.seat_started("seat", "first life")
+        await dispatcher.worker_started("seat", "first life")
         for name in ("a", "b"):
             await dispatcher.submit(job(name))
         assert await dispatcher.next_job("seat", "first life", 1) == job("a")
-        assert await dispatcher.report("a", "first life", make_report(10, 0.5))
-        await dispatcher.seat_lost("seat", "killed")
-        assert not await dispatcher.report("a", "first life", make_report(20, 0.5)), "the dead do not report"
+        assert await dispatcher.report("a", "first life", make_checkpoint(10, 0.5))
+        await dispatcher.worker_lost("seat", "killed")
+        assert not await dispatcher.report("a", "first life", make_checkpoint(20, 0.5)), "the dead do not report"
         with pytest.raises(ClosedError):
             await dispatcher.next_job("seat", "first life", 1)
-        await dispatcher.seat_started("seat", "second life")
+        await dispatcher.worker_started("seat", "second life")
         assert await dispatcher.next_job("seat", "second life", 1) == job("a")
         status = await dispatcher.status("a")
         assert (status.state, len(status.reports)) == (JobState.RUNNING, 1)
@@ -98,12 +100,12 @@ def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_report: Callable[..
 
 def test_a_seat_that_starts_again_unannounced_loses_its_job_too() -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        await dispatcher.seat_started("seat", "first life")
+        await dispatcher.worker_started("seat", "first life")
         await dispatcher.submit(job("a"))
         await dispatcher.next_job("seat", "first life", 1)
         waiting = asyncio.create_task(dispatcher.next_job("seat", "first life", 10))
         await asyncio.sleep(0)
-        await dispatcher.seat_started("seat", "second life")
+        await dispatcher.worker_started("seat", "second life")
         with pytest.raises(ClosedError):
             await waiting  # the long poll of the dead life ends without a job
         assert await dispatcher.next_job("seat", "second life", 1) == job("a")
@@ -115,15 +117,15 @@ def test_a_job_that_kills_its_seat_every_time_fails_with_a_reason() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("deadly"))
         for life in ("1", "2", "3"):
-            await dispatcher.seat_started("seat", life)
+            await dispatcher.worker_started("seat", life)
             assert await dispatcher.next_job("seat", life, 1) == job("deadly")
             await dispatcher.progress("deadly", life, 7)
-            await dispatcher.seat_lost("seat", "out of memory")
+            await dispatcher.worker_lost("seat", "out of memory")
         status = await dispatcher.status("deadly")
         assert status.state is JobState.FAILED
         assert status.reason == "lost its worker 3 times, at last after step 7: out of memory"
         assert status.losses == ("lost its worker after step 7: out of memory",) * 3
-        await dispatcher.seat_started("seat", "4")
+        await dispatcher.worker_started("seat", "4")
         assert await dispatcher.next_job("seat", "4", 0.01) is None
 
     run(test, tries=3)
@@ -132,11 +134,11 @@ def test_a_job_that_kills_its_seat_every_time_fails_with_a_reason() -> None:
 def test_a_seat_that_cannot_start_fails_all_jobs_now_and_later() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("now"))
-        await dispatcher.seat_broken("seat", "no such model")
+        await dispatcher.worker_broken("seat", "no such model")
         await dispatcher.submit(job("later"))
         for name in ("now", "later"):
             status = await dispatcher.status(name)
-            assert (status.state, status.reason) == (JobState.FAILED, "seat seat could not start: no such model")
+            assert (status.state, status.reason) == (JobState.FAILED, "seat worker could not start: no such model")
 
     run(test)
 
@@ -144,32 +146,32 @@ def test_a_seat_that_cannot_start_fails_all_jobs_now_and_later() -> None:
 def test_a_worker_that_dies_whenever_it_starts_fails_all_jobs() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
-        await dispatcher.seat_lost("seat", "out of memory")
-        await dispatcher.seat_started("seat", "t")
+        await dispatcher.worker_lost("seat", "out of memory")
+        await dispatcher.worker_started("seat", "t")
         for _ in range(3):  # The first loss ends a good life; two more are false starts.
             assert (await dispatcher.status("a")).state is JobState.QUEUED
-            await dispatcher.seat_lost("seat", "out of memory")
-        await dispatcher.seat_lost("seat", "out of memory")
+            await dispatcher.worker_lost("seat", "out of memory")
+        await dispatcher.worker_lost("seat", "out of memory")
         status = await dispatcher.status("a")
         assert status.state is JobState.FAILED
-        assert status.reason == "seat seat died 3 times while it was starting: out of memory"
+        assert status.reason == "seat worker died 3 times while it was starting: out of memory"
 
     run(test)
 
 
 def test_after_a_restart_jobs_are_submitted_again_and_seats_are_taken_as_they_are(
-    make_report: Callable[..., Report],
+    make_checkpoint: Callable[..., CheckpointResult],
 ) -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        # A new dispatcher stands for one that was restarted: a seat still works on a job of the old one.
+        # A new dispatcher stands for one that was restarted: a worker still works on a job of the old one.
         with pytest.raises(UnknownJobError, match="submit it again"):
             await dispatcher.status("a", timeout=1)
-        assert not await dispatcher.report("a", "t", make_report(10, 0.5)), "the seat leaves the unknown job"
+        assert not await dispatcher.report("a", "t", make_checkpoint(10, 0.5)), "the worker leaves the unknown job"
         assert await asyncio.wait_for(dispatcher.stop_requested("a", "t"), 5) is True, "and saves its state"
         await dispatcher.submit(job("a"))
         assert await asyncio.wait_for(dispatcher.stop_requested("a", "t"), 5) is True, "now that it waits, too"
         assert await dispatcher.next_job("seat", "t", 1) == job("a")
-        assert await asyncio.wait_for(dispatcher.stop_requested("a", "other"), 5) is False, "another seat has it"
+        assert await asyncio.wait_for(dispatcher.stop_requested("a", "other"), 5) is False, "another worker has it"
 
     run(test)
 
@@ -185,22 +187,26 @@ def test_close_ends_every_long_poll() -> None:
     run(test)
 
 
-def test_pausing_takes_every_job_back_and_has_the_states_saved(make_report: Callable[..., Report]) -> None:
+def test_pausing_takes_every_job_back_and_has_the_states_saved(
+    make_checkpoint: Callable[..., CheckpointResult],
+) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         for name in ("running", "scoring", "lost", "queued"):
             await dispatcher.submit(job(name))
-        for seat in ("one", "two", "three"):
-            await dispatcher.next_job(seat, "t", 1)
+        for worker in ("one", "two", "three"):
+            await dispatcher.next_job(worker, "t", 1)
         wish = asyncio.create_task(dispatcher.stop_requested("running", "t"))
         await dispatcher.pause("interrupted by SIGTERM")
         assert await asyncio.wait_for(wish, 5) is True, "save the state, then leave"
         assert not await dispatcher.rest(0.01)
         await dispatcher.stop("running", "others were better")  # comes too late: its state is being saved
         await dispatcher.finish("running", "t")
-        assert not await dispatcher.report("scoring", "t", make_report(10, 0.5)), "kept, but the job goes no further"
+        assert not await dispatcher.report("scoring", "t", make_checkpoint(10, 0.5)), (
+            "kept, but the job goes no further"
+        )
         await dispatcher.finish("scoring", "t")
         assert not await dispatcher.rest(0.01)
-        await dispatcher.seat_lost("three", "killed")
+        await dispatcher.worker_lost("three", "killed")
         assert await dispatcher.rest(10)
         await dispatcher.submit(job("later"))
         for name in ("running", "scoring", "lost", "queued", "later"):
@@ -212,13 +218,13 @@ def test_pausing_takes_every_job_back_and_has_the_states_saved(make_report: Call
     run(test)
 
 
-def test_after_a_pause_new_jobs_are_done(make_report: Callable[..., Report]) -> None:
+def test_after_a_pause_new_jobs_are_done(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.pause("the budget is spent")
         await dispatcher.unpause()
         await dispatcher.submit(job("final"))
         assert await dispatcher.next_job("one", "t", 1) == job("final")
-        assert await dispatcher.report("final", "t", make_report(0, 0.5))
+        assert await dispatcher.report("final", "t", make_checkpoint(0, 0.5))
         await dispatcher.finish("final", "t")
         assert (await dispatcher.status("final")).state is JobState.FINISHED
 
@@ -251,15 +257,15 @@ def test_a_failure_is_told_though_the_job_was_to_be_paused() -> None:
 
 def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        assert await dispatcher.seats_up(0.01) == (0, "")
-        waiting = asyncio.create_task(dispatcher.seats_up(10))
+        assert await dispatcher.workers_up(0.01) == (0, "")
+        waiting = asyncio.create_task(dispatcher.workers_up(10))
         await asyncio.sleep(0)
-        await dispatcher.seat_started("one", "t")
+        await dispatcher.worker_started("one", "t")
         assert await waiting == (1, "")
-        await dispatcher.seat_lost("one", "killed")
-        assert await dispatcher.seats_up(0.01) == (0, "")
-        await dispatcher.seat_broken("one", "no memory")
-        assert await dispatcher.seats_up(10) == (0, "seat one could not start: no memory")
+        await dispatcher.worker_lost("one", "killed")
+        assert await dispatcher.workers_up(0.01) == (0, "")
+        await dispatcher.worker_broken("one", "no memory")
+        assert await dispatcher.workers_up(10) == (0, "seat one could not start: no memory")
 
     run(test)
 
@@ -267,15 +273,15 @@ def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None
 def test_a_seat_serves_from_its_start_to_its_loss() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         assert await dispatcher.serving() == frozenset()
-        await dispatcher.seat_started("near", "one")
-        await dispatcher.seat_started("far", "two")
+        await dispatcher.worker_started("near", "one")
+        await dispatcher.worker_started("far", "two")
         assert await dispatcher.serving() == {"near", "far"}
-        await dispatcher.seat_lost("far", "its node was taken away")
+        await dispatcher.worker_lost("far", "its node was taken away")
         assert await dispatcher.serving() == {"near"}
-        await dispatcher.seat_started("far", "three")
+        await dispatcher.worker_started("far", "three")
         assert await dispatcher.serving() == {"near", "far"}
-        await dispatcher.seat_controller("far", "first")
-        await dispatcher.seat_controller("far", "second")
+        await dispatcher.worker_controller("far", "first")
+        await dispatcher.worker_controller("far", "second")
         assert await dispatcher.controllers() == {"far": "second"}
 
     run(test)

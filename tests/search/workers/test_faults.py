@@ -1,4 +1,4 @@
-"""What dies under a seat that lies on two nodes, or goes wrong under it: see `fault_drill.py`, and docs/faults.md."""
+"""What dies under a worker that lies on two nodes, or goes wrong under it: see `fault_drill.py`, and docs/faults.md."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def seen(home: Path) -> dict[str, Any]:
 
 
 def test_the_workers_of_one_seat_lie_on_two_nodes(seen: dict[str, Any]) -> None:
-    """Data parallel, a photo of each batch on each node; another seat waits all the while and disturbs nobody."""
+    """Data parallel, a photo of each batch on each node; another worker waits all the while and disturbs nobody."""
     assert seen["nodes"] == 2
     assert (seen["undisturbed"]["state"], seen["undisturbed"]["losses"]) == ("finished", [])
 

@@ -1,4 +1,4 @@
-"""A search on several nodes, behind a token: it begins with the first seat, others join, a node is taken away."""
+"""A search on several nodes, behind a token: it begins with the first worker, others join, a node is taken away."""
 
 import ast
 import json
@@ -50,7 +50,7 @@ class TestCluster:
         self.process.stdin.flush()
         self.answer()
 
-    def seats(self, node: int) -> list[psutil.Process]:
+    def workers(self, node: int) -> list[psutil.Process]:
         """The training workers on a node."""
         try:
             children = psutil.Process(self.state["raylets"][node]).children(recursive=True)
@@ -97,7 +97,7 @@ def configuration(home: Path) -> Path:
     content["evaluation"] |= {"prompts": "validation.txt", "seeds": [1], "every": 20, "clip": str(DEMO / "clip")}
     content["evaluation"] |= {"others": {"count": 0}, "second_judge": None}
     content["final"] = {"prompts": "final.txt", "seeds": [101], "candidates": 1, "retrain": 0}
-    # Two seats on nodes that are not there; for the third no node ever comes.
+    # Two workers on nodes that are not there; for the third no node ever comes.
     content["seats"] = {"count": 3, "coming": {"nodes": 2, "cpus": 1}}
     path = home / "search.yaml"
     path.write_text(yaml.safe_dump(content), "utf-8")
@@ -173,9 +173,9 @@ def outcome(
                 pytest.fail(f"{what} was not seen; the search said:\n{search.communicate()[0]}")
             time.sleep(0.1)
 
-    wait(lambda: cluster.seats(0), "a seat on the first node")
+    wait(lambda: cluster.workers(0), "a worker on the first node")
     cluster.tell("add")
-    wait(lambda: cluster.seats(1), "a seat on the node that came later")
+    wait(lambda: cluster.workers(1), "a worker on the node that came later")
     wait(lambda: list(home.glob("runs/anna/trials/*/step-20")), "a checkpoint")
     doors = [*beyond_loopback(search.pid), *beyond_loopback(cluster.process.pid)]
     answers = {
@@ -217,7 +217,7 @@ def test_a_node_is_taken_away_and_every_trial_is_accounted_for(outcome: Outcome)
 
 
 def test_the_search_does_not_wait_for_the_seat_whose_node_never_comes(outcome: Outcome) -> None:
-    assert "starting 3 seat(s)" in outcome.output
+    assert "starting 3 worker(s)" in outcome.output
     assert outcome.result["cost"]["seats"] == 3
 
 
@@ -237,7 +237,7 @@ def test_what_the_cluster_can_never_give_is_refused_and_named(
     )
     assert done.returncode == 2, done.stderr
     assert "4 seat(s) of 1 worker(s) need 4 CPUs" in done.stderr
-    assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 seat(s)" in done.stderr
+    assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 worker(s)" in done.stderr
     assert not (outcome.home / "runs" / "greedy" / "trials").exists()
 
 

@@ -1,4 +1,4 @@
-"""A search whose seats run out of memory: some trials do less at a time and say so, others fail with a reason."""
+"""A search whose workers run out of memory: some trials do less at a time and say so, others fail with a reason."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Class images on their way through a search: refused before Ray starts, handed to a seat, drawn and learnt there."""
+"""Class images on their way through a search: refused before Ray starts, handed to a worker, drawn and learnt there."""
 
 import pickle
 from dataclasses import replace
@@ -17,10 +17,10 @@ from evaluation.scores import Anchors
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.search import InputError, run_search
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import AnchorJob, TrainJob
-from search.workers.runner import Workbench
-from search.workers.setup import WorkbenchSetup
+from search.workers.runner import JobRunner
+from search.workers.setup import RunnerSetup
 from trainer.adapters.adapter_files import WEIGHTS_FILE
 from trainer.data.class_photos import load_class_photos
 
@@ -61,12 +61,12 @@ def test_a_seat_draws_class_images_and_trials_weigh_them(content: dict[str, Any]
     assert load_class_photos(photos.prior, split.training, trigger=photos.trigger) == ()
     prompts = {"validation": PromptSet(prompts=("a photo of {trigger} man",), seeds=(1,))}
     setup = replace(
-        WorkbenchSetup.of(config, split, prompts, {}),  # type: ignore[arg-type]
+        RunnerSetup.of(config, split, prompts, {}),  # type: ignore[arg-type]
         generation=GenerationConfig(steps=2, guidance_scale=3.0, resolution=64, batch_size=4),
     )
     handed_over = pickle.loads(pickle.dumps(setup))  # noqa: S301 - our own
     assert handed_over == setup
-    bench = Workbench(handed_over)
+    bench = JobRunner(handed_over)
     (images,) = (tmp_path / "runs" / ".cache").glob("class-images-*")
     assert sorted(path.name for path in images.glob("*.png")) == ["00000.png", "00001.png"]
 
@@ -88,10 +88,10 @@ def test_a_seat_draws_class_images_and_trials_weigh_them(content: dict[str, Any]
     assert not same(without, whole)
 
 
-def do(bench: Workbench, job: AnchorJob | TrainJob, leave_at: int = 0) -> list[Report]:
-    reports: list[Report] = []
+def do(bench: JobRunner, job: AnchorJob | TrainJob, leave_at: int = 0) -> list[CheckpointResult]:
+    reports: list[CheckpointResult] = []
 
-    def keep(report: Report | None) -> bool:
+    def keep(report: CheckpointResult | None) -> bool:
         assert report is not None
         reports.append(report)
         return True

@@ -1,4 +1,4 @@
-"""The workbench does its jobs with the demo's real models: interrupted and taken up again, by either protocol."""
+"""The job runner does its jobs with the demo's real models: interrupted and taken up again, by either protocol."""
 
 import importlib
 import itertools
@@ -24,11 +24,11 @@ from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
 from search.config.run_layout import ANCHORS_FILE, STATE
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
-from search.storage.trial_record import Report
+from search.storage.trial_record import CheckpointResult
 from search.workers.checkpointing import SPENT_FILE
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
-from search.workers.runner import Workbench
-from search.workers.setup import WorkbenchSetup
+from search.workers.runner import JobRunner
+from search.workers.setup import RunnerSetup
 from search.workers.worker import _Service
 from tests.support.full_disk import files_of_at_most
 from trainer.adapters.adapter_files import WEIGHTS_FILE
@@ -40,14 +40,14 @@ from trainer.files import write_file
 from trainer.job.job import TrainingJob
 
 if TYPE_CHECKING:
-    from search.workers.client import Dispatch
+    from search.workers.client import WorkersClient
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchSetup:
-    return WorkbenchSetup(
+def setup(tmp_path_factory: pytest.TempPathFactory) -> RunnerSetup:
+    return RunnerSetup(
         model=str(DEMO / "base"),
         clip=str(DEMO / "clip"),
         split=split_photos(load_photos(DEMO / "photos", "sks"), 0.3, 0),
@@ -69,16 +69,16 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkbenchSetup:
 
 
 @pytest.fixture(scope="module")
-def workbench(setup: WorkbenchSetup) -> Workbench:
-    return Workbench(setup)
+def runner(setup: RunnerSetup) -> JobRunner:
+    return JobRunner(setup)
 
 
 def do(
-    bench: Workbench, job: Job, go_on: Callable[[int], bool] = lambda step: True, *, keeps_state: bool = False
-) -> list[Report]:
-    reports: list[Report] = []
+    bench: JobRunner, job: Job, go_on: Callable[[int], bool] = lambda step: True, *, keeps_state: bool = False
+) -> list[CheckpointResult]:
+    reports: list[CheckpointResult] = []
 
-    def keep(report: Report | None) -> bool:
+    def keep(report: CheckpointResult | None) -> bool:
         assert report is not None
         reports.append(report)
         return True
@@ -88,9 +88,9 @@ def do(
 
 
 @pytest.fixture(scope="module")
-def anchors(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Anchors:
+def anchors(runner: JobRunner, tmp_path_factory: pytest.TempPathFactory) -> Anchors:
     folder = tmp_path_factory.mktemp("anchors")
-    (report,) = do(workbench, AnchorJob(id="base", folder=folder / "base", prompt_set="validation"))
+    (report,) = do(runner, AnchorJob(id="base", folder=folder / "base", prompt_set="validation"))
     assert report.metrics["likeness"] == pytest.approx(0, abs=1e-9)
     assert report.metrics["fidelity"] == pytest.approx(1)
     assert report.metrics["leakage"] == pytest.approx(0, abs=1e-9)
@@ -103,10 +103,8 @@ def anchors(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> A
     return Anchors.from_metrics(report.metrics)
 
 
-def test_the_pairings_of_the_anchors_are_written_down(
-    setup: WorkbenchSetup, workbench: Workbench, tmp_path: Path
-) -> None:
-    (report,) = do(workbench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="final"))
+def test_the_pairings_of_the_anchors_are_written_down(setup: RunnerSetup, runner: JobRunner, tmp_path: Path) -> None:
+    (report,) = do(runner, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="final"))
     pairings = json.loads((tmp_path / "base" / ANCHORS_FILE).read_text("utf-8"))
     reference = [photo.path.name for photo in setup.split.reference]
     assert pairings["generated"]["reference_photos"] == reference
@@ -126,9 +124,9 @@ def job(anchors: Anchors, tmp_path: Path) -> TrainJob:
 
 
 @pytest.fixture(scope="module")
-def unbroken(workbench: Workbench, anchors: Anchors, tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
+def unbroken(runner: JobRunner, anchors: Anchors, tmp_path_factory: pytest.TempPathFactory) -> list[CheckpointResult]:
     """What the same job reports where nothing goes wrong."""
-    return do(workbench, short_job(anchors, tmp_path_factory.mktemp("unbroken")))
+    return do(runner, short_job(anchors, tmp_path_factory.mktemp("unbroken")))
 
 
 def short_job(anchors: Anchors, folder: Path) -> TrainJob:
@@ -139,16 +137,16 @@ def short_job(anchors: Anchors, folder: Path) -> TrainJob:
 
 
 def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
-    workbench: Workbench, job: TrainJob, tmp_path: Path
+    runner: JobRunner, job: TrainJob, tmp_path: Path
 ) -> None:
-    whole = do(workbench, job)
+    whole = do(runner, job)
     assert [report.step for report in whole] == [4, 8]
     assert not (job.folder / STATE).exists(), "nothing is left to go on from"
 
     again = replace(job, folder=tmp_path / "again")
-    first = do(workbench, again, go_on=lambda step: step < 6)
+    first = do(runner, again, go_on=lambda step: step < 6)
     assert [report.step for report in first] == [4]
-    second = do(workbench, again)
+    second = do(runner, again)
     assert [report.step for report in second] == [4, 8], "what was reported before is told again, not done again"
     assert second[0] == first[0]
     assert [report.metrics for report in second] == [report.metrics for report in whole]
@@ -157,7 +155,7 @@ def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
     assert all((expected[name] == found[name]).all() for name in expected)
 
 
-def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(workbench: Workbench, job: TrainJob) -> None:
+def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(runner: JobRunner, job: TrainJob) -> None:
     steps: list[int] = []
 
     def until(last: int) -> Callable[[int], bool]:
@@ -167,14 +165,14 @@ def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(workbench:
 
         return go_on
 
-    assert [report.step for report in do(workbench, job, until(6), keeps_state=True)] == [4]
+    assert [report.step for report in do(runner, job, until(6), keeps_state=True)] == [4]
     file = job.folder / STATE / "step-6" / SPENT_FILE
     spent = json.loads(file.read_text("utf-8"))
     assert spent["training_seconds"] > 0
     assert spent["training_cpu_seconds"] > 0
     text = '{"training_seconds": 100, "training_cpu_seconds": 200}'
     write_file(file, lambda path: path.write_text(text))
-    before, after = do(workbench, job, until(99))
+    before, after = do(runner, job, until(99))
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "no step twice"
     assert (before.step, before.training_seconds < 100) == (4, True)
     assert (after.step, after.training_seconds > 100) == (8, True)
@@ -194,7 +192,8 @@ def zeroes(content: bytes) -> bytes:
 
 
 class NotedDispatch:
-    """Stands for `search.workers.client.Dispatch`: notes what the seat says of one job, which nobody wants to stop.
+    """Stands for `search.workers.client.WorkersClient`: notes what the seat says of one job, which nobody wants to
+    stop.
 
     Args:
         at: The step after which something happens.
@@ -207,7 +206,7 @@ class NotedDispatch:
         self._at = at
         self._then = then
         self._asked = 0
-        self.reports: list[Report] = []
+        self.reports: list[CheckpointResult] = []
         self.finished: list[tuple[str, str]] = []
 
     @property
@@ -224,7 +223,7 @@ class NotedDispatch:
     def progress(self, job_id: str, token: str, step: int) -> None:
         pass
 
-    def report(self, job_id: str, token: str, report: Report) -> bool:
+    def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
         self.reports.append(report)
         return True
 
@@ -248,53 +247,53 @@ DAMAGES: dict[str, tuple[list[str], Callable[[bytes], bytes], int, str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_costs_its_steps_and_no_more(
-    damage: str, workbench: Workbench, job: TrainJob, unbroken: list[Report]
+    damage: str, runner: JobRunner, job: TrainJob, unbroken: list[CheckpointResult]
 ) -> None:
-    do(workbench, job, lambda step: step < 6, keeps_state=True)
+    do(runner, job, lambda step: step < 6, keeps_state=True)
     files, left, first, said = DAMAGES[damage]
     for file in (job.folder / name for name in files):
         file.write_bytes(left(file.read_bytes()))
     steps: list[int] = []
-    reports = do(workbench, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
+    reports = do(runner, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
     assert steps == list(range(first, 9)), "from the last whole state, once"
     assert [report.metrics for report in reports] == [report.metrics for report in unbroken]
-    assert Report.find(job.folder / "step-4") == reports[0]
+    assert CheckpointResult.find(job.folder / "step-4") == reports[0]
     assert said in reports[-1].remarks[-1]
     assert not (job.folder / STATE).exists()
 
 
 def test_a_full_disk_fails_the_job_with_a_reason_and_leaves_all_that_was_whole(
-    workbench: Workbench, job: TrainJob, unbroken: list[Report], monkeypatch: pytest.MonkeyPatch
+    runner: JobRunner, job: TrainJob, unbroken: list[CheckpointResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the sixth step on no file may grow beyond 1,000 bytes: the checkpoint after the eighth fails."""
     monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_size=lambda: 1))
     with ExitStack() as disk:
-        dispatch = NotedDispatch(at=6, then=lambda: disk.enter_context(files_of_at_most(1000)))
-        _Service(cast("Dispatch", dispatch), "token", job, leads=True).run(workbench)
+        client = NotedDispatch(at=6, then=lambda: disk.enter_context(files_of_at_most(1000)))
+        _Service(cast("WorkersClient", client), "token", job, leads=True).run(runner)
     state = job.folder / STATE / "step-8"
-    assert dispatch.finished == [
+    assert client.finished == [
         ("000", f"StorageError: {state} could not be written: File too large; make room there, or mend it")
     ]
-    assert [report.step for report in dispatch.reports] == [4]
+    assert [report.step for report in client.reports] == [4]
     assert sorted(str(path.relative_to(job.folder)) for path in job.folder.rglob("*") if path.is_dir()) == [
         "state",
         "state/step-4",
         "step-4",
     ]
-    # There is room again, and the seat goes on: with other jobs, or with this one from its last whole state.
+    # There is room again, and the worker goes on: with other jobs, or with this one from its last whole state.
     steps: list[int] = []
-    reports = do(workbench, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
+    reports = do(runner, job, lambda step: not steps.append(step))  # type: ignore[func-returns-value]
     assert steps == [5, 6, 7, 8]
     assert [report.metrics for report in reports] == [report.metrics for report in unbroken]
 
 
 def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(
-    workbench: Workbench, job: TrainJob, tmp_path: Path
+    runner: JobRunner, job: TrainJob, tmp_path: Path
 ) -> None:
     """As a finalist is trained again: up to the candidate's step, on the final's prompts, exactly as far as before."""
-    whole = do(workbench, job)
+    whole = do(runner, job)
     again = replace(job, folder=tmp_path / "again", score_at=(4,), prompt_set="final")
-    (report,) = do(workbench, again)
+    (report,) = do(runner, again)
     assert report.step == 4
     assert [row["seed"] for row in report.rows] == [101]
     assert not (again.folder / STATE).exists()
@@ -304,7 +303,7 @@ def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(
 
 
 def test_a_worker_lost_while_scoring_costs_no_training(
-    workbench: Workbench, job: TrainJob, monkeypatch: pytest.MonkeyPatch
+    runner: JobRunner, job: TrainJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
 
@@ -313,21 +312,21 @@ def test_a_worker_lost_while_scoring_costs_no_training(
         return True
 
     with monkeypatch.context() as broken:
-        broken.setattr(workbench, "_report", _lost)
+        broken.setattr(runner, "_report", _lost)
         with pytest.raises(RuntimeError, match="lost"):
-            do(workbench, job, go_on=count)
-    assert [report.step for report in do(workbench, job, go_on=count)] == [4, 8]
+            do(runner, job, go_on=count)
+    assert [report.step for report in do(runner, job, go_on=count)] == [4, 8]
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8], "no step twice"
 
 
-def _lost(*args: object, **kwargs: object) -> Report:
+def _lost(*args: object, **kwargs: object) -> CheckpointResult:
     raise RuntimeError("lost")
 
 
-def test_a_saved_adapter_scores_as_it_did_in_training(workbench: Workbench, job: TrainJob, tmp_path: Path) -> None:
-    trained = do(workbench, job)[-1]
+def test_a_saved_adapter_scores_as_it_did_in_training(runner: JobRunner, job: TrainJob, tmp_path: Path) -> None:
+    trained = do(runner, job)[-1]
     (scored,) = do(
-        workbench,
+        runner,
         ScoreJob(
             id="score",
             folder=tmp_path / "score",
@@ -338,15 +337,15 @@ def test_a_saved_adapter_scores_as_it_did_in_training(workbench: Workbench, job:
     )
     expected = {name: value for name, value in trained.metrics.items() if name != VALIDATION_LOSS}
     assert scored.metrics == pytest.approx(expected, abs=1e-6)
-    assert Report.read(tmp_path / "score") == scored
+    assert CheckpointResult.read(tmp_path / "score") == scored
 
 
 def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
-    setup: WorkbenchSetup, workbench: Workbench, job: TrainJob, tmp_path: Path
+    setup: RunnerSetup, runner: JobRunner, job: TrainJob, tmp_path: Path
 ) -> None:
     """At 0 it is the untuned model, at 1 what was trained; only the first seed is drawn, and nobody else."""
-    (base,) = do(workbench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
-    trained = do(workbench, job)[-1]
+    (base,) = do(runner, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
+    trained = do(runner, job)[-1]
     drawn = {}
     for strength in (0.0, 0.5, 1.0):
         score = ScoreJob(
@@ -358,7 +357,7 @@ def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
             strength=strength,
             prompts=1,
         )
-        (drawn[strength],) = do(workbench, score)
+        (drawn[strength],) = do(runner, score)
     for strength, whole in ((0.0, base), (1.0, trained)):
         assert len(drawn[strength].rows) == 1
         assert drawn[strength].other_rows == ()
@@ -368,9 +367,9 @@ def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
     assert len(set(distances)) == 3
 
 
-def test_the_homeworks_numbers_come_besides_the_others(setup: WorkbenchSetup, tmp_path: Path) -> None:
+def test_the_homeworks_numbers_come_besides_the_others(setup: RunnerSetup, tmp_path: Path) -> None:
     prompt_set = replace(setup.prompt_sets["validation"], seeds=(SEED,))
-    bench = Workbench(
+    bench = JobRunner(
         replace(
             setup,
             generation=hw10_generation(setup.generation),
@@ -385,11 +384,11 @@ def test_the_homeworks_numbers_come_besides_the_others(setup: WorkbenchSetup, tm
 
 
 def test_a_second_judge_like_the_first_sees_the_same_in_the_stored_images(
-    setup: WorkbenchSetup, workbench: Workbench, tmp_path: Path
+    setup: RunnerSetup, runner: JobRunner, tmp_path: Path
 ) -> None:
-    (first,) = do(workbench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
+    (first,) = do(runner, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
     files = sorted(path.name for path in first.folder.iterdir())
-    bench = Workbench(replace(setup, second_judge=setup.faces))
+    bench = JobRunner(replace(setup, second_judge=setup.faces))
     (judged,) = do(bench, JudgeJob(id="judge", folder=first.folder))
     assert judged.metrics["real_distance"] == pytest.approx(first.metrics["real_distance"])
     assert judged.metrics["face_distance"] == pytest.approx(first.metrics["face_distance"], abs=1e-6)
@@ -403,11 +402,11 @@ def test_a_second_judge_like_the_first_sees_the_same_in_the_stored_images(
     with pytest.raises(ValueError, match=r"the images of .*base cannot be read"):
         do(bench, JudgeJob(id="again", folder=first.folder))
     with pytest.raises(ValueError, match=r"no second judge; set evaluation.second_judge"):
-        do(workbench, JudgeJob(id="none", folder=first.folder))
+        do(runner, JudgeJob(id="none", folder=first.folder))
 
 
 def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
-    setup: WorkbenchSetup, workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setup: RunnerSetup, runner: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(url: str) -> None:
         raise ConnectionError("the network is down")
@@ -415,13 +414,13 @@ def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
     monkeypatch.setattr(importlib.import_module("deepface.commons.weight_utils"), "ensure_source_is_reachable", refuse)
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
     openface = replace(setup, second_judge=FaceConfig(recognizer="OpenFace", detector="opencv"))
-    monkeypatch.setattr(workbench, "_setup", openface)
+    monkeypatch.setattr(runner, "_setup", openface)
     with pytest.raises(ValueError, match=r"recognizer 'OpenFace' cannot be loaded"):
-        do(workbench, JudgeJob(id="judge", folder=tmp_path))
+        do(runner, JudgeJob(id="judge", folder=tmp_path))
 
 
 def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
-    setup: WorkbenchSetup, anchors: Anchors, tmp_path: Path
+    setup: RunnerSetup, anchors: Anchors, tmp_path: Path
 ) -> None:
     """The demo's photos, every other one cut to 3:4: encoded once a bucket, compared as squares."""
     photos = tmp_path / "photos"
@@ -432,7 +431,7 @@ def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
         shutil.copy(path.with_suffix(".txt"), photos)
     split = split_photos(load_photos(photos, "sks"), 0.3, 0)
     own = replace(setup, split=split, cache=tmp_path / "cache", buckets=AspectBuckets(step=8))
-    bench = Workbench(own)
+    bench = JobRunner(own)
     cached = [load_file(path)["latent_mean"].shape for path in own.cache.iterdir()]
     expected = Counter(
         ((18, 14) if photo.size == (96, 128) else (16, 16), side)
@@ -455,7 +454,7 @@ def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
 
 
 def test_a_seat_trains_on_photos_cut_repeated_and_shown_in_every_form(
-    setup: WorkbenchSetup, anchors: Anchors, tmp_path: Path
+    setup: RunnerSetup, anchors: Anchors, tmp_path: Path
 ) -> None:
     """What a configuration says of photos and captions, from its text to two checkpoints, cut off in between."""
     document = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
@@ -465,8 +464,8 @@ def test_a_seat_trains_on_photos_cut_repeated_and_shown_in_every_form(
     config = SearchConfig.model_validate({**document, "runs": tmp_path})
     photos = config.photos.model_copy(update={"folder": DEMO / "photos"})
     split = read_split(photos, config.evaluation.faces, find_faces=True)
-    own = WorkbenchSetup.of(config, split, setup.prompt_sets, {})
-    bench = Workbench(replace(own, model=setup.model, clip=setup.clip, generation=setup.generation))
+    own = RunnerSetup.of(config, split, setup.prompt_sets, {})
+    bench = JobRunner(replace(own, model=setup.model, clip=setup.clip, generation=setup.generation))
     cached = [load_file(path) for path in (tmp_path / ".cache").iterdir()]
     repeats = sum(photo.repeats for photo in split.training)
     assert sorted(len(cache["latent_mean"]) for cache in cached) == sorted([len(split.reference), repeats * 2 * 5])
