@@ -12,7 +12,6 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
-from evaluation.scores import SECOND_LIKENESS
 from search.config.run_layout import STATE
 from search.config.search_config import SearchConfig
 from search.final.card import write_card
@@ -24,7 +23,7 @@ from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
 from search.report.__main__ import write_report
 from search.report.outcome import build_result
-from search.report.plots import PLOTS_FOLDER, write_plots
+from search.report.plots import write_plots
 from search.report.progress import Progress, summary, tell
 from search.report.tables import IMAGES_FILE, write_images, write_trials
 from search.storage.clock import TOTAL, Clock
@@ -38,13 +37,13 @@ from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
 from search.study.trial import TrialSetup
+from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
 from search.workers.pool import Pool
 from search.workers.setup import RunnerSetup
 from trainer.files import written_folder
-from trainer.models.loadable import loadable
 
 SAVE_SECONDS = 20.0
 """How long an interrupted search waits for workers to save what they train, and to end a scoring that is under way."""
@@ -108,8 +107,7 @@ class SearchPart:
             judging = time.monotonic() - began if second_judging is not None else 0.0
             # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
             client.wait_for_worker()
-        self.tracker.metrics(self.base.metrics, prefix="base_")
-        self.tracker.picture(self.base.folder / "grid.png", "base")
+        self.tracker.changed()
         trials = TrialSetup(config=config, client=client, anchors=anchors, folder=self.folder / "trials")
         with Progress(config.trials, client.steps, self.console) as progress, clock.phase("search"):
             self.callback = TrialCallback(trials, self.tracker, progress, self.sampler, clock, self.earlier)
@@ -157,14 +155,14 @@ class SearchPart:
             record.reason = f"{self.stop.reason or self.status}; last scored at step {step}"
             if not interrupted:
                 record.state = JobState.STOPPED
-                tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
         if not interrupted:
             _remove_leftovers(folder / "trials", folder / "final", kept=[record.id for record in cut_off])
         model_uri = None
         if final is not None:
             self.status = CHAMPION
             model_uri = self._crown(final)
-        images = () if self.base is None else (self._write_images(final),)
+        if self.base is not None:
+            self._write_images(final)
         result = build_result(
             config,
             folder,
@@ -181,19 +179,11 @@ class SearchPart:
             budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
         )
         self.clock.save()
-        files = (
-            result.write(),
-            write_report(result, self.runner.split.reference),
-            write_trials(result.values["trials"], folder),
-            *images,
-        )
-        for plot in write_plots(result):
-            tracker.picture(plot, PLOTS_FOLDER)
-        if interrupted:
-            tracker.interrupt(self.status, files)
-        else:
-            card = (folder / "champion" / "README.md",) if final else ()
-            tracker.finish(self.status, (*files, *card), failed=final is None)
+        result.write()
+        write_report(result, self.runner.split.reference)
+        write_trials(result.values["trials"], folder)
+        write_plots(result)
+        tracker.finish(self.records)
         if self.monitor is not None:
             tell(self.console, self.monitor.summary(self.clock.seconds()[TOTAL]))
         for line in summary(result, final, self.address):
@@ -215,15 +205,15 @@ class SearchPart:
             prompt=self.runner.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
             second_judge=opinion.line if opinion else "",
         )
-        self.tracker.metrics(final.champion.final.metrics, prefix="champion_")
-        self.tracker.picture(folder / "champion" / "samples.png", "champion")
-        if isinstance(opinion, SecondOpinion):
-            _track(opinion, self.records, self.tracker)
-        return _register(config, final, folder, self.tracker)
+        champion = final.champion
+        trial, step = champion.record.id, champion.candidate.step
+        return self.tracker.champion(
+            Champion.of(config, folder / "champion", trial=trial, step=step, final=champion.final.metrics)
+        )
 
-    def _write_images(self, final: Final | None) -> Path:
+    def _write_images(self, final: Final | None) -> None:
         assert self.base is not None, "without it nothing was scored"
-        return write_images(
+        write_images(
             self.folder / IMAGES_FILE,
             base=self.base,
             records=self.records,
@@ -241,25 +231,6 @@ def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:
             if leftover.parent.name in kept:
                 continue
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
-    champion = final.champion
-    metadata = {
-        "trial": champion.record.id,
-        "step": str(champion.candidate.step),
-        "trigger": config.photos.trigger,
-        **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
-    }
-    return tracker.champion(config.name, folder / "champion", loadable(config.model), metadata)
-
-
-def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:
-    """The second judge's likeness with each trial's run, its agreement with the search's."""
-    for record in records:
-        if record.best is not None and record.id in opinion.trials:
-            tracker.trial_metrics(record.id, {SECOND_LIKENESS: opinion.trials[record.id]}, record.best.step)
-    tracker.metrics(opinion.as_metrics())
 
 
 def _mlflow(tracker: Tracker) -> dict[str, str]:

@@ -29,7 +29,7 @@ class TrialCallback(tune.Callback):
 
     Args:
         setup: What the trials share.
-        tracker: Keeps MLflow's record.
+        tracker: Keeps MLflow up.
         progress: Shows the terminal's.
         sampler: Keeps the journal, which is given the words and the seconds of each end.
         clock: Is saved at every event.
@@ -54,13 +54,6 @@ class TrialCallback(tune.Callback):
         self._began: dict[str, float] = {}
         self._records: dict[str, TrialRecord] = {record.id: record for record in earlier}
         self._progress.recall(earlier)
-        for record in earlier:
-            # Again, for a kill may have come before MLflow was told; what it knows already it is not told twice.
-            self._tracker.trial_started(record.id, {**record.params, "steps": record.steps})
-            for report in record.reports:
-                self._tracker.trial_report(record.id, report)
-            if record.state is not JobState.RUNNING:
-                self._tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a snapshot that nothing here reads; threads and sockets do not pickle.
@@ -85,7 +78,7 @@ class TrialCallback(tune.Callback):
             params = trial.config["params"]
             config = self._setup.config.training_config(params, seed=0)
             self._records[name] = TrialRecord(id=name, params=params, steps=config.steps)
-            self._tracker.trial_started(name, {**params, "steps": config.steps})
+            self._tracker.changed(self._records[name])
         self._progress.started(self._records[name])
 
     def duplicate(self, number: int, params: Mapping[str, Value], first: int) -> None:
@@ -95,7 +88,6 @@ class TrialCallback(tune.Callback):
         record = TrialRecord.of_duplicate(name, params, config.steps, trial_id(first))
         self._began[name] = time.monotonic()
         self._records[name] = record
-        self._tracker.trial_started(name, {**params, "steps": config.steps})
         self._progress.started(record)
         self._end(record, record.state, record.reason)
 
@@ -108,7 +100,7 @@ class TrialCallback(tune.Callback):
             return
         report = CheckpointResult.read(self._setup.folder / record.id / f"step-{result['step']}")
         if record.add(report):
-            self._tracker.trial_report(record.id, report)
+            self._tracker.changed(record)
             self._progress.reported(record, report)
             self._clock.save()
 
@@ -138,7 +130,7 @@ class TrialCallback(tune.Callback):
         note = {"reason": reason, "seconds": record.seconds, "losses": record.losses}
         self._sampler.note(end_note(record.id), note)
         self._clock.save()
-        self._tracker.trial_ended(record.id, state, reason, record.best, record.remarks)
+        self._tracker.changed(record)
         self._progress.ended(record)
 
     def _status(self, job_id: str) -> JobStatus | None:
