@@ -98,7 +98,7 @@ class TrialCallback(tune.Callback):
         record = self._records[trial_id(trial.config["number"])]
         if "step" not in result:
             return
-        report = CheckpointResult.read(self._setup.folder / record.id / f"step-{result['step']}")
+        report = CheckpointResult.read(self._setup.layout.checkpoint(record.id, result["step"]))
         if record.add(report):
             self._tracker.changed(record)
             self._progress.reported(record, report)
@@ -111,10 +111,10 @@ class TrialCallback(tune.Callback):
         record.losses += status.losses if status is not None else ()
         if status is not None and status.state is JobState.FAILED:
             self._end(record, JobState.FAILED, status.reason)
-        elif not record.reports:
+        elif not record.checkpoints:
             self._end(record, JobState.FAILED, "it ended without a scored checkpoint")
-        elif record.reports and record.reports[-1].step < record.steps:
-            last = record.reports[-1].step
+        elif record.checkpoints and record.checkpoints[-1].step < record.steps:
+            last = record.checkpoints[-1].step
             self._end(record, JobState.STOPPED, f"stopped after step {last}: {BEATEN}")
         else:
             self._end(record, JobState.FINISHED, "")

@@ -122,7 +122,7 @@ class Connection:
         elif known.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"tracking.experiment {self.experiment!r} was deleted in MLflow at {self.shown_uri}; restore it "
-                f"(mlflow experiments restore -x {known.experiment_id}), or name another with --set tracking.experiment=NAME"
+                f"(mlflow experiments restore -x {known.experiment_id}), or name another with tracking.experiment"
             )
         else:
             self.experiment_id = str(known.experiment_id)

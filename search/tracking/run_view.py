@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from evaluation.scores import SECOND_LIKENESS
-from search.config.run_layout import CONFIGURATION_FILE
+from search.config.run_layout import CHECKPOINT_FILE, RunLayout
 from search.storage.result import SearchResult
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from trainer.files import write_file
@@ -89,7 +89,7 @@ class State:
     def of_search(cls, result: SearchResult) -> State:
         """How a search has ended that has written a result."""
         status: Status = "FINISHED" if result.has_champion else "KILLED" if result.interrupted else "FAILED"
-        report = result.folder / "report.html"
+        report = RunLayout(result.folder).report
         return cls.of(status, str(result.values["status"]), time=_written(report) if report.exists() else None)
 
 
@@ -128,26 +128,28 @@ def search_view(folder: Path, identity: Identity, result: SearchResult | None, s
         result: The outcome; None while there is none.
         state: Whether the search goes on; None: that stays as it is in MLflow.
     """
-    base = CheckpointResult.find(folder / "base-validation")
-    summaries = [] if base is None else [_summary("base_", base.metrics, base.folder / "grid.png", "base")]
+    layout = RunLayout(folder)
+    base = CheckpointResult.find(layout.base("validation"))
+    summaries = [] if base is None else [_summary("base_", base.metrics, base.grid, "base")]
     if result is not None and result.has_champion:
         final = {name: value for name, value in result.values["champion"]["final"].items() if name != "intervals"}
-        summaries.append(_summary("champion_", final, folder / "champion" / "samples.png", "champion"))
+        summaries.append(_summary("champion_", final, layout.champion / "samples.png", "champion"))
         if agreement := _agreement(result.values["second_judge"]):
-            summaries.append(Point(metrics=agreement, step=0, time=_written(folder / "champion")))
-    names = ["result.json", "report.html", "trials.csv", "images.parquet"]
-    names += ["champion/README.md"] if result is not None and result.has_champion else []
+            summaries.append(Point(metrics=agreement, step=0, time=_written(layout.champion)))
+    files = [layout.result, layout.report, layout.trial_table, layout.image_table]
+    if result is not None and result.has_champion:
+        files.append(layout.champion / "README.md")
     return RunView(
         trial="",
         name=folder.name,
         params=identity.params,
         state=state,
         started=_written(folder / IDENTITY_FILE),
-        inputs=(folder / CONFIGURATION_FILE,),
+        inputs=(layout.configuration,),
         summaries=summaries,
         files=(
-            *((folder / name, "") for name in names if (folder / name).exists()),
-            *((plot, "plots") for plot in sorted((folder / "plots").glob("*.svg"))),
+            *((file, "") for file in files if file.exists()),
+            *((plot, "plots") for plot in sorted(layout.plots.glob("*.svg"))),
         ),
     )
 
@@ -161,8 +163,8 @@ def trial_view(record: TrialRecord, search: State, second_likeness: float | None
         second_likeness: Of its best checkpoint, [-inf, 1], in the second judge's eyes.
     """
     points = [
-        Point(metrics=report.metrics, step=report.step, time=_measured(report), file=report.folder / "grid.png")
-        for report in record.reports
+        Point(metrics=report.metrics, step=report.step, time=_measured(report), file=report.grid)
+        for report in record.checkpoints
     ]
     best, summaries = record.best, []
     ended = points[-1].time if points else None
@@ -218,7 +220,7 @@ def _agreement(judged: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 def _measured(report: CheckpointResult) -> int:
-    return _written(report.folder / "report.json")
+    return _written(report.folder / CHECKPOINT_FILE)
 
 
 def _written(path: Path) -> int:

@@ -42,15 +42,15 @@ def main(
     try:
         config = read_config(path)
         with RunFolder.take_up(path) as folder:
-            if not folder.journal.exists():
-                raise RunFolderError(f"{folder.journal} is missing; put it back")
+            if not folder.layout.journal.exists():
+                raise RunFolderError(f"{folder.layout.journal} is missing; put it back")
             tracker = Tracker(
                 uri or config.tracking.uri, config.tracking.experiment, path.parent.parent, patience=math.inf
             )
             # Nothing is proposed, so what a warm start begins with does not have to be at hand.
             sampler = make_sampler(config.model_copy(update={"warm_start": None}), path)
-            records = read_history(sampler, config, path / "trials")
-            result = read_result(path) if (path / "result.json").is_file() else None
+            records = read_history(sampler, config, folder.layout.trials)
+            result = read_result(path) if folder.layout.result.is_file() else None
             with tracker:
                 tracker.start(path)
                 if result is not None:
@@ -67,6 +67,7 @@ def main(
 
 def _complete(result: SearchResult, config: SearchConfig, tracker: Tracker, records: Sequence[TrialRecord]) -> None:
     """What only the result says of the trials, and what it could not say while MLflow was away."""
+    from search.config.run_layout import RunLayout
     from search.storage.trial_record import JobState
     from search.tracking.registry import Champion
 
@@ -81,7 +82,7 @@ def _complete(result: SearchResult, config: SearchConfig, tracker: Tracker, reco
     if result.has_champion:
         champion = result.values["champion"]
         final = {name: value for name, value in champion["final"].items() if name != "intervals"}
-        folder, trial, step = result.folder / "champion", champion["trial"], champion["step"]
+        folder, trial, step = RunLayout(result.folder).champion, champion["trial"], champion["step"]
         uri = tracker.champion(Champion.of(config, folder, trial=trial, step=step, final=final))
         values["champion"] = champion | {"model_uri": uri or champion["model_uri"]}
     if values != result.values:

@@ -154,9 +154,7 @@ def make_search(
     """Makes a search that has not begun, and MLflow's database where it would have it."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
 
-    def make(
-        uri: str | None = None, first_steps: Sequence[int] = (100, 100), experiment: str = "people"
-    ) -> FakeSearch:
+    def make(uri: str | None = None, first_steps: Sequence[int] = (100, 100), experiment: str = "people") -> FakeSearch:
         document["tracking"] = {"experiment": experiment, **({"uri": uri} if uri else {})}
         document["first_trials"] = [
             {"learning_rate": 1e-4, "rank": rank, "alpha": 8, "steps": steps}
