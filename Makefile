@@ -23,7 +23,7 @@ test-cluster: .venv/installed
 # The pages of docs/ as a site in build/site. A dead link is an error.
 docs: .venv/installed
 	$(BIN)/python -m search.config > docs/configuration.md
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'

@@ -158,8 +158,8 @@ def _word(annotation: Any) -> str:
     if origin is tuple:
         return f"list of: {_words(arguments[0], [])}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        inner = _words(arguments[1], [])
-        return "mapping" if "section" in inner else f"mapping to: {inner}"
+        held = _words(arguments[1], [])
+        return "mapping" if "section" in held else f"mapping to: {held}"
     return WORDS.get(annotation, "section")
 
 

@@ -85,11 +85,8 @@ def test_the_page_of_settings_is_current(root: Path) -> None:
 
 
 def test_the_page_of_settings_explains_every_key() -> None:
-    owners = [
-        SearchConfig,
-        RunConfig,
-        *(section for owner in (SearchConfig, RunConfig) for _, section in sections(owner)),
-    ]
+    owners: list[type[Any]] = [SearchConfig, RunConfig]
+    owners += [section for owner in tuple(owners) for _, section in sections(owner)]
     assert [(owner.__name__, key.name) for owner in owners for key in keys(owner) if not key.meaning] == []
     named = {key.name for key in keys(TrainingConfig)}
     assert named == {field.name for field in dataclasses.fields(TrainingConfig)}

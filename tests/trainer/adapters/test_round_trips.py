@@ -1,4 +1,4 @@
-"""Which file brings which kind of adapter of which family to diffusers' pipelines: the table in docs/training.md, by cell."""
+"""Which file brings which kind of adapter of which family to diffusers' pipelines: the table in docs/training.md."""
 
 import re
 from collections.abc import Callable, Mapping
