@@ -30,7 +30,7 @@ def main(
 
     Exit codes: 0 MLflow shows everything, 1 it is away or refuses something, 2 bad input.
     """
-    from search.storage.result import read_result
+    from search.storage.result import find_result
     from search.storage.run_folder import RunFolder, RunFolderError, read_config
     from search.study.history import read_history
     from search.study.study import make_sampler
@@ -50,7 +50,7 @@ def main(
             # Nothing is proposed, so what a warm start begins with does not have to be at hand.
             sampler = make_sampler(config.model_copy(update={"warm_start": None}), path)
             records = read_history(sampler, config, folder.layout.trials)
-            result = read_result(path) if folder.layout.result.is_file() else None
+            result = find_result(path)
             with tracker:
                 tracker.start(path)
                 if result is not None:
@@ -71,22 +71,24 @@ def _complete(result: SearchResult, config: SearchConfig, tracker: Tracker, reco
     from search.storage.trial_record import JobState
     from search.tracking.registry import Champion
 
-    ended = {trial["id"]: trial for trial in result.values["trials"]}
+    outcome = result.outcome
+    ended = {trial.id: trial for trial in outcome.trials}
     for record in records:
         # A trial that a limit has cut off goes on in the journal, for a later search with another limit.
         if record.state is JobState.RUNNING and record.id in ended and not result.interrupted:
-            record.state, record.reason = JobState(ended[record.id]["state"]), ended[record.id]["reason"]
+            record.state, record.reason = JobState(ended[record.id].state), ended[record.id].reason
     tracker.flush()
-    known = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
-    values = {**result.values, "mlflow": result.values["mlflow"] | (known if tracker.run_id else {})}
-    if result.has_champion:
-        champion = result.values["champion"]
-        final = {name: value for name, value in champion["final"].items() if name != "intervals"}
-        folder, trial, step = RunLayout(result.folder).champion, champion["trial"], champion["step"]
-        uri = tracker.champion(Champion.of(config, folder, trial=trial, step=step, final=final))
-        values["champion"] = champion | {"model_uri": uri or champion["model_uri"]}
-    if values != result.values:
-        replace(result, values=values).write()
+    if tracker.run_id:
+        known = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+        outcome = outcome.model_copy(update={"mlflow": outcome.mlflow.model_copy(update=known)})
+    champion = outcome.champion
+    if result.has_champion and champion is not None:
+        folder, final = RunLayout(result.folder).champion, champion.final.metrics
+        uri = tracker.champion(Champion.of(config, folder, trial=champion.trial, step=champion.step, final=final))
+        crowned = champion.model_copy(update={"model_uri": uri or champion.model_uri})
+        outcome = outcome.model_copy(update={"champion": crowned})
+    if outcome != result.outcome:
+        replace(result, outcome=outcome).write()
 
 
 if __name__ == "__main__":
