@@ -31,9 +31,9 @@ from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.accountant import Before, BudgetMonitor
 from search.study.budget import Rate
 from search.study.callback import TrialCallback
-from search.study.accountant import Before, BudgetMonitor
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study

@@ -25,7 +25,7 @@ from search.storage.trial_record import JobState
 from search.study.history import read_history
 from search.study.samplers.study_sampler import StudySampler
 from search.study.samplers.warm_start import warm_start
-from search.study.stop import INTERRUPTED, Interrupts, SteadyConsole, Stop, end_now
+from search.study.stop import Interrupts, SteadyConsole, Stop, end_now
 from search.study.study import make_sampler
 from search.tracking.mlflow_writer import TrackingError
 from search.tracking.tracker import Tracker
@@ -35,6 +35,7 @@ from search.workers.setup import RunnerSetup
 from trainer.data.buckets import bucket_warnings
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
+from trainer.exit_codes import INTERRUPTED
 from trainer.storage import StorageError, storage_told
 
 

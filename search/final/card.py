@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from string import Template
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, LIKENESS_SPREAD, MEMORISATION, OBJECTIVE
+from evaluation.scores import OBJECTIVE, PRINTED
 from search.config.search_config import SearchConfig
 from search.final.final import Final, Verdict
 from trainer.files import write_file
@@ -65,16 +65,6 @@ Again: `python -m search.run $folder/../search.yaml --name NEW_NAME`
 It can draw a particular person. Use it only as that person has agreed to, and say that its images are generated.
 """)
 
-SHOWN = (
-    OBJECTIVE,
-    LIKENESS,
-    FIDELITY,
-    FACELESS_RATE,
-    LIKENESS_SPREAD,
-    MEMORISATION,
-    LEAKAGE,
-)
-
 VERDICTS = {
     Verdict.BETTER: "better",
     Verdict.TIE: "a tie, the difference is within the noise of these images",
@@ -106,7 +96,7 @@ def write_card(
     champion = final.champion
     training = config.training_config(champion.record.params, seed=config.training.seed + int(champion.record.id))
     rows = []
-    for name in SHOWN:
+    for name in PRINTED:
         if name not in champion.final.metrics:
             continue
         interval = champion.intervals.get(name)

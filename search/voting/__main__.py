@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-BAD_INPUT = 2
+from trainer.exit_codes import BAD_INPUT
 
 VOTES = "votes.jsonl"
 """Name of the votes file in the run folder."""

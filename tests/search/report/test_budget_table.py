@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from search.study.accountant import FORECAST_AFTER
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.config.sections import BudgetConfig
 from search.report.__main__ import write_report
 from search.report.tables import Account
 from search.storage.result import SearchResult
+from search.study.accountant import FORECAST_AFTER
 
 TOLD: dict[str, Any] = {
     "seconds": 228.0,

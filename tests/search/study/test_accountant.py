@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 
 from search.config.search_config import SearchConfig, load_config
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 from search.study.budget import Rate
 from search.study.forecast import final_seconds
 from search.study.workload import Workload
