@@ -15,10 +15,8 @@ from rich.console import Console
 from evaluation.scores import SECOND_LIKENESS
 from search.config.run_layout import STATE
 from search.config.search_config import SearchConfig
-from search.final.card import write_card
-from search.final.export import export_champion
+from search.final.export import export_champion, write_card, write_samples
 from search.final.final import Final, NoCandidateError, run_final
-from search.final.samples import write_samples
 from search.final.second_judging import SecondJudging
 from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths

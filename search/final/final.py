@@ -17,13 +17,10 @@ from search.config.search_config import SearchConfig
 from search.final.decision import Decision, Entrant, decide, decide_by_front
 from search.storage.result import NO_CANDIDATE
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.ranking import Candidate, own_entrant
-from search.study.ranking import entrants as choose_entrants
+from search.study.ranking import Candidate
+from search.study.ranking import finalists as choose_finalists
 from search.workers.client import WorkersClient, measure_anchors
 from search.workers.jobs import Job, JobStatus, ScoreJob, TrainJob
-
-RETRAINING_SEED_STRIDE = 1_000_000
-"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
 
 
 class NoCandidateError(RuntimeError):
@@ -112,13 +109,9 @@ def run_final(
         NoCandidateError: no trial has a candidate that is fit to win, in the search or in the final.
         JobFailedError: the final could not be scored; the message says why.
     """
-    rule = config.evaluation.objective
-    entrants = choose_entrants(records, rule, config.final.candidates)
+    entrants = choose_finalists(records, config.evaluation.objective, config.final.candidates)
     if not entrants:
         raise NoCandidateError(_why_none(records))
-    first = own_entrant(records[0], rule)
-    if first is not None and all(record is not records[0] for record, _ in entrants):
-        entrants.append((records[0], first))
     say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
     base, anchors = measure_anchors(client, folder, "final")
     finalists = _score(client, config, entrants, anchors, folder, say)
@@ -222,7 +215,7 @@ def _score(
 
 def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, folder: Path) -> TrainJob:
     record, candidate = entrant
-    seed = config.training.seed + int(record.id) + number * RETRAINING_SEED_STRIDE
+    seed = config.trial_seed(int(record.id), retraining=number)
     return TrainJob(
         id=f"final-{record.id}-seed-{seed}",
         folder=folder / f"{record.id}-seed-{seed}",

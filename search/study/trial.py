@@ -61,8 +61,8 @@ def as_tune_result(report: CheckpointResult) -> dict[str, Any]:
 
 
 def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:
-    """The job of trial `number`: its seed is the number, so that trials differ in noise as in settings."""
-    config = setup.config.training_config(params, seed=setup.config.training.seed + number)
+    """The job of trial `number`."""
+    config = setup.config.training_config(params, seed=setup.config.trial_seed(number))
     every = setup.config.evaluation.every
     return TrainJob(
         id=trial_id(number),

@@ -13,8 +13,7 @@ from search.config.search_config import SearchConfig
 from search.config.space import Choice, IntRange, largest
 from search.storage.trial_record import JobState, TrialRecord
 from search.study.forecast import Rungs
-from search.study.ranking import Candidate, own_entrant
-from search.study.ranking import entrants as choose_entrants
+from search.study.ranking import Candidate, finalists
 
 PREFERENCE = 2.5
 """Power with which learning curves shun long trainings, as in simulated searches of the demo: of 100, 200 and 300 steps
@@ -141,12 +140,7 @@ class Workload:
 
     def entrants(self, records: Sequence[TrialRecord]) -> list[Candidate]:
         """Who would be in the final if the search ended now, the first trial among them."""
-        rule = self.config.evaluation.objective
-        chosen = choose_entrants(records, rule, self.config.final.candidates)
-        first = own_entrant(records[0], rule) if records else None
-        if first is not None and all(record is not records[0] for record, _ in chosen):
-            chosen.append((records[0], first))
-        return chosen
+        return finalists(records, self.config.evaluation.objective, self.config.final.candidates)
 
     def entrant_count(self) -> int:
         """How many will be in the final of a whole search, at most: the best and the first trial."""

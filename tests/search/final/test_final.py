@@ -10,8 +10,8 @@ import pytest
 
 from evaluation.objective import objective
 from evaluation.scores import Anchors, ImageRow, score_rows
-from search.config.search_config import SearchConfig, load_config
-from search.final.final import RETRAINING_SEED_STRIDE, Final, NoCandidateError, Verdict, run_final
+from search.config.search_config import RETRAINING_SEED_STRIDE, SearchConfig, load_config
+from search.final.final import Final, NoCandidateError, Verdict, run_final
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
 from search.workers.jobs import AnchorJob, Job, JobStatus, ScoreJob, TrainJob
