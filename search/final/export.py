@@ -75,7 +75,9 @@ def write_card(
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # Markdown
     )
-    text = environment.get_template("adapter_card.md.j2").render(
+    text = environment.get_template(
+        "adapter_card.md.j2"
+    ).render(
         config=config,
         final=final,
         folder=folder,

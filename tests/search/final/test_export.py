@@ -73,7 +73,7 @@ def card(config: SearchConfig, final: Final, folder: Path, second_judge: str) ->
 
 def test_the_card_says_what_a_stranger_needs(config: SearchConfig, final: Final, tmp_path: Path) -> None:
     text = card(config, final, tmp_path / "champion", "second judge Dlib with opencv: agrees (tau 0.82)")
-    assert text == Path(__file__).with_name("adapter_card.md").read_text("utf-8")
+    assert text == Path(__file__).with_name("adapter_card.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_without_a_difference_or_a_second_judge_the_card_is_the_same_but_for_the
     config: SearchConfig, final: Final, tmp_path: Path, verdict: Verdict, words: str
 ) -> None:
     values: Mapping[str, Any] = {**vars(final), "verdict": verdict, "difference": None}
-    told = Path(__file__).with_name("adapter_card.md").read_text("utf-8")
+    told = Path(__file__).with_name("adapter_card.txt").read_text("utf-8")
     expected = told.replace("better (objective +0.123, +0.073 to +0.173)", words).replace(
         "Second judge Dlib with opencv: agrees (tau 0.82).", ""
     )
