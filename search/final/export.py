@@ -8,13 +8,12 @@ import shutil
 from pathlib import Path
 
 import jinja2
-from PIL import Image
 
-from evaluation.generate import grid_images, image_grid
+from evaluation.grid import image_grid
 from evaluation.scores import PRINTED
+from search.config.run_layout import CONFIGURATION_FILE
 from search.config.search_config import SearchConfig
 from search.final.final import Final
-from search.storage.trial_record import CheckpointResult
 from trainer.adapters.adapter_files import WEIGHTS_FILE, export_kohya
 from trainer.files import write_file
 from trainer.models.loadable import loadable
@@ -38,18 +37,10 @@ def export_champion(final: Final, folder: Path, name: str) -> Path:
 
 def write_samples(final: Final, path: Path) -> Path:
     """Write a PNG of two rows: the untuned model above, the champion below, on the first seed of each final prompt."""
-    rows = [_first_of_each_prompt(report)[:SAMPLE_COLUMNS] for report in (final.base, final.champion.final)]
+    rows = [report.images()[:: report.columns][:SAMPLE_COLUMNS] for report in (final.base, final.champion.final)]
     sheet = image_grid([image for row in rows for image in row], columns=len(rows[0]))
     write_file(path, lambda temporary: sheet.save(temporary, "PNG"))
     return path
-
-
-def _first_of_each_prompt(report: CheckpointResult) -> list[Image.Image]:
-    """The sheet of a report has a line a prompt and a column a seed."""
-    prompts = len({row["prompt_index"] for row in report.rows})
-    seeds = len(report.rows) // prompts
-    with Image.open(report.folder / "grid.png") as grid:
-        return grid_images(grid, rows=prompts, columns=seeds)[::seeds]
 
 
 def write_card(
@@ -81,6 +72,7 @@ def write_card(
         config=config,
         final=final,
         folder=folder,
+        configuration=CONFIGURATION_FILE,
         printed=PRINTED,
         photos=photos,
         training=training,

@@ -16,6 +16,7 @@ import typer
 from PIL import Image
 
 from evaluation.scores import METRICS, OBJECTIVE, PRINTED, Anchors
+from search.config.run_layout import RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
 from search.report.curves import CURVES
@@ -36,7 +37,7 @@ WHOLE_GRIDS = 4
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that has a result.json, such as runs/demo.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has ended, such as runs/demo.")],
 ) -> None:
     """Write a run's report.html again, from what its folder holds.
 
@@ -64,7 +65,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         photos: Reference photos, of which a few are shown.
 
     Raises:
-        RunFolderError: the run folder has no usable `search.yaml`.
+        RunFolderError: the run folder has no usable configuration.
     """
     config = read_config(result.folder)
     values = result.values
@@ -84,7 +85,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         **_pictures(result, photos),
         **_figures(result, config),
     )
-    path = result.folder / "report.html"
+    path = RunLayout(result.folder).report
     write_file(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from search.config.run_layout import RunLayout
 from trainer.exit_codes import BAD_INPUT, FAILED
 
 
@@ -61,7 +62,7 @@ def _note(run: Path, bookkeeper: Any) -> None:
     """What the result could not say while MLflow was away."""
     from trainer.files import write_file
 
-    path = run / "result.json"
+    path = RunLayout(run).result
     if not path.is_file() or not bookkeeper.run_id:
         return
     result = json.loads(path.read_text("utf-8"))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from evaluation.bootstrap import Interval
+from evaluation.scores import ImageRow
 from search.config.search_config import SearchConfig, load_config
 from search.final.decision import Decision
 from search.final.export import write_card, write_samples
@@ -21,8 +22,8 @@ def interval(mean: float) -> Interval:
     return Interval(lower=mean - 0.05, mean=mean, upper=mean + 0.05)
 
 
-def row(prompt_index: int, seed: int) -> dict[str, Any]:
-    return {"prompt_index": prompt_index, "seed": seed, "face_found": False, "face_distance": None, "clip_score": 30.0}
+def row(prompt_index: int, seed: int) -> ImageRow:
+    return ImageRow(prompt_index=prompt_index, seed=seed, face_found=False, face_distance=None, clip_score=30.0)
 
 
 def report(folder: Path, **metrics: float) -> CheckpointResult:
