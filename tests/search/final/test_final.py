@@ -23,7 +23,7 @@ Distances = Sequence[float | None]
 
 
 class ScriptedDispatch(WorkersClient):
-    """Stands for the dispatcher and its seats: answers each job with images at given face distances.
+    """Stands for the dispatcher and its workers: answers each job with images at given face distances.
 
     Args:
         distances: By trial; the retrainings of a trial draw what it draws, unless they have an entry of their own
