@@ -48,7 +48,7 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (Ledger, ("append",), "MLflow ledger"),
     (Bookkeeper, ("tell",), "MLflow itself, in its thread"),
     (MachineMetrics, ("look",), "machine metrics, in their thread"),
-    (Progress, ("started", "reported", "ended"), "progress"),
+    (Progress, ("checkpoint", "ended"), "progress"),
     (WorkersClient, ("steps",), "progress, in its thread"),
     (TuneController, ("checkpoint",), "Tune's snapshots"),
     (TuneController, ("step",), REST),

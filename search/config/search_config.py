@@ -29,7 +29,7 @@ from search.config.sections import (
     _Section,
     resolve_earlier,
 )
-from search.config.space import Dimension, Ratio, Value
+from search.config.space import Dimension, Ratio, Value, planned_steps
 from trainer.config import TrainingConfig
 from trainer.data.prior_config import check_prior, resolve_prior
 from trainer.settings_file import ConfigurationError as ConfigurationError
@@ -172,6 +172,10 @@ class SearchConfig(_Section):
         """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
         ends = (draw for names, draw in corners(self.space) if len(names) == 1)
         return (self.training, *(self.training_config(self.settings(draw), seed=0) for draw in ends))
+
+    def planned_steps(self, params: Mapping[str, Value]) -> int:
+        """Optimizer steps of a trial that is not stopped early."""
+        return planned_steps(params, self.training.steps)
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.

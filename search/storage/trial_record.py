@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE
 from search.config.space import Value
 from trainer.files import write_file
-
-if TYPE_CHECKING:
-    pass
 
 
 class JobState(StrEnum):
@@ -117,6 +114,26 @@ class TrialRecord:
         """A trial whose configuration another one had first."""
         reason = f"the same configuration as trial {first}, not trained again"
         return cls(id=name, params=params, steps=steps, state=JobState.DUPLICATE, reason=reason, same_as=first)
+
+    @property
+    def number(self) -> int:
+        """In the order of the proposals, from 0."""
+        return int(self.id)
+
+    @property
+    def last_step(self) -> int:
+        """The step of its last scored checkpoint; 0 before the first."""
+        return self.reports[-1].step if self.reports else 0
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether its last scored checkpoint lies before its planned end."""
+        return self.last_step < self.steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.state not in {JobState.QUEUED, JobState.RUNNING}
 
     @property
     def best(self) -> CheckpointResult | None:

@@ -31,8 +31,6 @@ FORECAST_AFTER = 2
 
 POLL_SECONDS = 1.0
 
-OVER = {JobState.FINISHED, JobState.STOPPED, JobState.FAILED}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
@@ -50,7 +48,7 @@ class BudgetMonitor:
     Args:
         config: The search.
         rate: What its time costs.
-        seats: How many trials are trained side by side.
+        workers: How many trials are trained side by side.
         before: What was measured before the first trial.
         elapsed: Seconds since the start of the search.
         records: The trials so far.
@@ -67,7 +65,7 @@ class BudgetMonitor:
         workers: int,
         before: Before,
         elapsed: Callable[[], float],
-        records: Callable[[], Sequence[TrialRecord]],
+        records: Sequence[TrialRecord],
         steps: Callable[[], Mapping[str, int]],
         request: Callable[[str], None],
         say: Callable[[str], None],
@@ -85,6 +83,7 @@ class BudgetMonitor:
         self.limit = first_limit(config.budget, rate)
         self.first: Forecast | None = None
         """What was foretold when `FORECAST_AFTER` trials had ended."""
+        self._newest: Forecast | None = None
         self.cut_off = ""
         """Why the study was ended before its last trial; empty if the budget did not end it."""
         self._done = threading.Event()
@@ -102,18 +101,20 @@ class BudgetMonitor:
 
     def look(self) -> None:
         """Foretell and decide, by what is known now."""
-        records = [record for record in self._records() if record.state is not JobState.DUPLICATE]
-        ended = sum(record.state in OVER for record in records)
-        if self.first is None and ended >= FORECAST_AFTER and self._paces(records):
-            self.first = self.forecast()
-            self._say(self._line(self.first))
+        records = [record for record in list(self._records) if record.state is not JobState.DUPLICATE]
+        ended = sum(record.is_over for record in records)
         if not self.cut_off and self._elapsed() >= self._latest(records):
             self.cut_off = f"the budget of {self.limit.name} is used up but for the final"
             self._request(self.cut_off)
+        if self._paces(records):
+            self._newest = self.forecast()
+        if self.first is None and ended >= FORECAST_AFTER and self._newest is not None:
+            self.first = self._newest
+            self._say(self._line(self.first))
 
     def forecast(self) -> Forecast:
         """The whole search as it would go on without a budget. Only once a checkpoint was scored."""
-        records = [record for record in self._records() if record.state is not JobState.DUPLICATE]
+        records = [record for record in list(self._records) if record.state is not JobState.DUPLICATE]
         paces = self._paces(records)
         step = fmean(pace.step for pace in paces.values())
         image = fmean(pace.image for pace in paces.values())
@@ -121,9 +122,9 @@ class BudgetMonitor:
         steps_now = self._steps()
         running = []
         for record in records:
-            if record.state not in OVER:
-                done = max(steps_now.get(record.id, 0), record.reports[-1].step if record.reports else 0)
-                spared = int(record.id) < self._work.spared
+            if not record.is_over:
+                done = max(steps_now.get(record.id, 0), record.last_step)
+                spared = record.number < self._work.spared
                 checkpoints = self._work.checkpoints(record.steps)
                 left = rungs.expected(checkpoints, done, spared=spared)
                 rungs = rungs.after([checkpoints], done, spared=spared)
@@ -165,6 +166,10 @@ class BudgetMonitor:
         foretold = "" if self.first is None else f" (foretold {duration(self._total(self.first))})"
         cut = f"; {self.cut_off}" if self.cut_off else ""
         return f"took {self._rate.words(elapsed)}{foretold}{cut}"
+
+    def seconds_left(self) -> float | None:
+        """Until the end of the search as it is predicted now, the final included; None before the first prediction."""
+        return None if self._newest is None else max(0.0, self._total(self._newest) - self._elapsed())
 
     def _poll(self) -> None:
         while not self._done.wait(POLL_SECONDS):

@@ -125,7 +125,7 @@ def makespan(pieces: Sequence[float], workers: int, busy: Sequence[float] = ()) 
 
     Args:
         pieces: Seconds each, in the order of the queue.
-        seats: At least 1.
+        workers: At least 1.
         busy: Seconds that workers still have to do; those beyond the number of workers wait as pieces do.
     """
     free = [*busy[:workers], *[0.0] * (workers - len(busy))]
@@ -146,7 +146,7 @@ def final_seconds(
         retrain: How often each is trained again.
         scoring: Seconds of scoring one adapter on the final's prompts.
         anchors: Seconds of measuring the untuned model and the photos.
-        seats: At least 1.
+        workers: At least 1.
     """
     again = [seconds + scoring for seconds in trainings for _ in range(retrain)]
     return anchors + makespan([scoring] * entrants + again, workers)

@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config.search_config import SearchConfig
 from search.config.space import Value
+from search.storage.clock import Clock
+from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import BEATEN, CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.samplers.distributions import SAME_AS
 from search.study.samplers.study_sampler import StudySampler
@@ -26,6 +28,22 @@ STATES = {
 def end_note(name: str) -> str:
     """Under which name the journal keeps the words and the seconds of a trial's end."""
     return f"trial {name}"
+
+
+class JournalNotes(TrialListener):
+    """Writes what `read_history` reads and Optuna has no place for into the journal, and with it the time so far."""
+
+    def __init__(self, sampler: StudySampler, clock: Clock) -> None:
+        self._sampler = sampler
+        self._clock = clock
+
+    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
+        self._clock.save()
+
+    def ended(self, record: TrialRecord) -> None:
+        note = {"reason": record.reason, "seconds": record.seconds, "losses": record.losses}
+        self._sampler.note(end_note(record.id), note)
+        self._clock.save()
 
 
 def read_history(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:
@@ -61,14 +79,13 @@ def _record(
     folder: Path,
 ) -> TrialRecord:
     if SAME_AS in trial.user_attrs:
-        return TrialRecord.of_duplicate(
-            name, params, config.training_config(params, seed=0).steps, trial_id(trial.user_attrs[SAME_AS])
-        )
+        first = trial_id(trial.user_attrs[SAME_AS])
+        return TrialRecord.of_duplicate(name, params, config.planned_steps(params), first)
     reports = [CheckpointResult.find(folder / f"step-{step}") for step in sorted(sampler.noted(trial))]
     record = TrialRecord(
         id=name,
         params=params,
-        steps=config.training_config(params, seed=0).steps,
+        steps=config.planned_steps(params),
         state=STATES[trial.state],
         reports=[report for report in reports if report is not None],
     )
@@ -79,7 +96,7 @@ def _record(
     if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.reports:
         record.state, record.reason = JobState.FAILED, f"its checkpoints in {folder} are gone or damaged"
     elif record.state is JobState.STOPPED:
-        record.reason = str(note.get("reason", f"stopped after step {record.reports[-1].step}: {BEATEN}"))
+        record.reason = str(note.get("reason", f"stopped after step {record.last_step}: {BEATEN}"))
     elif record.state is JobState.FAILED:
         record.reason = str(note.get("reason", "it failed just before the search was killed, which took the reason"))
     return record

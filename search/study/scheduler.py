@@ -10,7 +10,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from evaluation.pareto import Point, dominates
 from search.config.search_config import SearchConfig
-from search.config.space import largest
+from search.config.space import largest, planned_steps
 from search.storage.trial_record import TrialRecord
 from search.study.trial import as_tune_result
 
@@ -42,7 +42,7 @@ class AshaScheduler(AsyncHyperBandScheduler):
         """Tune has a new trial."""
         earlier, self._earlier = self._earlier, ()
         for record in earlier:  # only now Tune has said what is maximised
-            known = _numbered(int(record.id))
+            known = _numbered(record.number)
             super().on_trial_add(tune_controller, known)
             for report in record.reports:
                 super().on_trial_result(tune_controller, known, as_tune_result(report))
@@ -151,7 +151,7 @@ class ParetoScheduler(FIFOScheduler):
         for record in earlier:
             for report in record.reports:
                 if rungs := [rung for rung in self._rungs if rung <= report.step]:
-                    self._rungs[rungs[-1]].setdefault(int(record.id), Point.of(report.metrics))
+                    self._rungs[rungs[-1]].setdefault(record.number, Point.of(report.metrics))
 
     @property
     def rungs(self) -> tuple[float, ...]:
@@ -166,7 +166,7 @@ class ParetoScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE  # below the first rung, or compared at this one already
         others = list(self._rungs[reached[-1]].values())
         point = self._rungs[reached[-1]][number] = Point.of(result)
-        planned = trial.config["params"].get("steps", self._default_steps)
+        planned = planned_steps(trial.config["params"], self._default_steps)
         if number < self._spared or result["step"] >= planned:
             return TrialScheduler.CONTINUE
         dominating = sum(dominates(other, point, maximum_faceless_rate=self._maximum_faceless_rate) for other in others)

@@ -156,7 +156,7 @@ class Workload:
         compared = went_on = 0
         for record in records:
             at = next((report.step for report in record.reports if report.step >= rung), None)
-            if at is None or at >= record.steps or int(record.id) < self.spared:
+            if at is None or at >= record.steps or record.number < self.spared:
                 continue
             last = record.reports[-1].step
             if last > at or record.state is JobState.STOPPED:

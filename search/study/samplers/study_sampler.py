@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 
 from search.config.draws import holds, order, settings_of
 from search.config.sections import SamplerConfig
-from search.config.space import Space, Value
+from search.config.space import Space, Value, planned_steps
 from search.study.samplers import factory as samplers
 from search.study.samplers.distributions import FOREIGN, SAME_AS, SETTINGS, parameter, suggest
 
@@ -278,7 +278,7 @@ class StudySampler(Searcher, ABC):
         if result is not None:
             self.on_trial_result(trial_id, result)
         trial, checkpoints = self._trials[trial_id], self._checkpoints[trial_id]
-        planned = trial.params.get("steps", self._default_steps)
+        planned = planned_steps(trial.params, self._default_steps)
         end = _End(checkpoints={} if error else checkpoints, stopped=max(checkpoints, default=0) < planned)
         self._end(trial, end)
         if end.checkpoints:

@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 
 from search.config.search_config import SearchConfig, load_config
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 from search.study.budget import Rate
 from search.study.forecast import final_seconds
 from search.study.workload import Workload
@@ -44,7 +44,7 @@ class Simulation:
             workers=self.workers,
             before=Before(base=report(0, IMAGES, 0.0, IMAGES * IMAGE)),
             elapsed=lambda: self.now,
-            records=lambda: self.records,
+            records=self.records,
             steps=self.steps,
             request=self.ask,
             say=self.said.append,
@@ -182,7 +182,7 @@ def test_the_result_holds_forecast_and_truth(simulate: Callable[..., Simulation]
         "seconds": 400.0,
         "hours": 0.2222,
         "price": None,
-        "unit": "seat hours",
+        "unit": "worker hours",
         "limit": None,
         "cut_off": "",
         "forecast": {

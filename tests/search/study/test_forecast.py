@@ -6,7 +6,7 @@ from search.study.forecast import Forecast, Rungs, final_seconds, makespan
 
 
 @pytest.mark.parametrize(
-    ("pieces", "seats", "busy", "seconds"),
+    ("pieces", "workers", "busy", "seconds"),
     [
         ([], 2, [], 0.0),
         ([3.0, 3.0, 3.0], 1, [], 9.0),
@@ -17,7 +17,7 @@ from search.study.forecast import Forecast, Rungs, final_seconds, makespan
         ([4.0], 2, [3.0, 7.0, 5.0], 11.0),
     ],
 )
-def test_pieces_are_taken_up_in_turn_by_the_seat_that_is_free_first(
+def test_pieces_are_taken_up_in_turn_by_the_worker_that_is_free_first(
     pieces: list[float], workers: int, busy: list[float], seconds: float
 ) -> None:
     assert makespan(pieces, workers, busy) == seconds
