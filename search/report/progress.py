@@ -66,7 +66,7 @@ class Progress(TrialListener):
         self._began = time.monotonic()
         self._best: tuple[TrialRecord, CheckpointResult] | None = None
         for record in records:
-            for report in record.reports:
+            for report in record.checkpoints:
                 self._compare(record, report)
         self._remarks: set[tuple[str, str]] = set()
         self._done = threading.Event()

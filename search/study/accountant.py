@@ -190,7 +190,7 @@ class BudgetMonitor:
 
     def _latest(self, records: Sequence[TrialRecord]) -> float:
         """The time at which the study has to end."""
-        reports = [report for record in records for report in record.reports]
+        reports = [report for record in records for report in record.checkpoints]
         longest = max((report.scoring_seconds for report in reports), default=0.0)
         final = self._final(records, entrants=len(self._work.entrants(records))) if self._paces(records) else 0.0
         return self.limit.seconds - longest - final * MARGIN - CLOSING_SECONDS
@@ -225,7 +225,7 @@ class BudgetMonitor:
         """By trial, for those that have a checkpoint."""
         paces = {}
         for record in records:
-            reports = list(record.reports)
+            reports = list(record.checkpoints)
             if reports:
                 images = sum(len(report.rows) + len(report.other_rows) for report in reports)
                 paces[record.id] = Pace(

@@ -45,7 +45,7 @@ class Rate:
         return f"{duration(seconds)}, {self.hours(seconds):.2f} {self.unit} hours{priced}"
 
     def as_result(self, seconds: float) -> dict[str, float | None]:
-        """The same as `result.json` holds it."""
+        """The same as the result holds it."""
         cost = self.cost(seconds)
         return {
             "seconds": round(seconds, 1),

@@ -66,7 +66,7 @@ class TrialCallback(tune.Callback):
         record = self._record(trial)
         if "step" not in result:
             return
-        report = CheckpointResult.read(self._setup.folder / record.id / f"step-{result['step']}")
+        report = CheckpointResult.read(self._setup.layout.checkpoint(record.id, result["step"]))
         if record.add(report):
             for listener in self._listeners:
                 listener.checkpoint(record, report)
@@ -78,7 +78,7 @@ class TrialCallback(tune.Callback):
         record.losses += status.losses if status is not None else ()
         if status is not None and status.state is JobState.FAILED:
             self._end(record, JobState.FAILED, status.reason)
-        elif not record.reports:
+        elif not record.checkpoints:
             self._end(record, JobState.FAILED, "it ended without a scored checkpoint")
         elif record.ended_early:
             self._end(record, JobState.STOPPED, f"stopped after step {record.last_step}: {BEATEN}")
