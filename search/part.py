@@ -32,8 +32,7 @@ from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.accountant import Before, BudgetMonitor
-from search.study.budget import Rate
+from search.study.budget import BudgetMonitor, Rate
 from search.study.callback import TrialCallback
 from search.study.history import JournalNotes
 from search.study.samplers.study_sampler import StudySampler
@@ -117,10 +116,11 @@ class SearchPart:
             config,
             rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
             workers=workers,
-            before=Before(base=self.base, judging=judging),
+            base=self.base,
+            judging=judging,
             elapsed=lambda: clock.seconds()[TOTAL],
             records=self.records,
-            steps=client.steps,
+            steps=lambda: progress.steps,
             request=self.stop.request,
             say=lambda line: tell(self.console, line),
         )

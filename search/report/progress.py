@@ -60,7 +60,8 @@ class Progress(TrialListener):
         self._trials = trials
         self._records = records
         self._ask_steps = steps
-        self._steps: Mapping[str, int] = {}
+        self.steps: Mapping[str, int] = {}
+        """Optimizer steps by trial, scored or not, as the workers last said."""
         self._console = console
         self._left = left
         self._began = time.monotonic()
@@ -115,7 +116,7 @@ class Progress(TrialListener):
 
     def _done_steps(self, record: TrialRecord) -> int:
         """As its worker last said, or its last checkpoint where that is newer."""
-        return max(self._steps.get(record.id, 0), record.last_step)
+        return max(self.steps.get(record.id, 0), record.last_step)
 
     def _compare(self, record: TrialRecord, result: CheckpointResult) -> None:
         if self._best is None or _value(result) > _value(self._best[1]):
@@ -161,7 +162,7 @@ class Progress(TrialListener):
 
     def poll(self) -> None:
         """Ask the workers how far they are."""
-        self._steps = self._ask_steps()
+        self.steps = self._ask_steps()
 
     def _poll(self) -> None:
         while not self._done.wait(REFRESH_SECONDS):
