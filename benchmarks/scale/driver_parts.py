@@ -42,7 +42,7 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (BaseSampler, ("before_trial", "after_trial"), "sampler, its model"),
     (StudySampler, ("suggest", "on_trial_result", "on_trial_complete", "save"), "sampler, trials asked and told"),
     (JournalFileBackend, ("append_logs", "read_logs"), "journal file"),
-    (AshaScheduler, ("on_trial_add", "on_trial_result", "on_trial_complete"), "scheduler"),
+    (AshaScheduler, ("on_trial_result",), "scheduler"),
     (TrialCallback, ("on_trial_start", "on_trial_result", "on_trial_complete"), "callback and records"),
     (WorkersClient, ("status",), "dispatcher calls"),
     (Ledger, ("append",), "MLflow ledger"),

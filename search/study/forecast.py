@@ -127,16 +127,6 @@ class Workload:
     def mean_steps(self) -> float:
         return fmean(self.lengths)
 
-    @cached_property
-    def rungs(self) -> tuple[float, ...]:
-        """Steps at which trials are compared, ascending; none where nothing is stopped."""
-        stopping, rungs = self.config.stopping, []
-        rung: float = stopping.grace_period
-        while stopping.enabled and rung < self.lengths[-1]:
-            rungs.append(rung)
-            rung *= stopping.reduction_factor
-        return tuple(rungs)
-
     def checkpoints(self, steps: int) -> tuple[int, ...]:
         """Steps at which a trial of that length is scored."""
         every = self.config.evaluation.every
@@ -162,7 +152,7 @@ class Workload:
             if record.number < self.exempt:
                 continue
             before_end = (0, *self.checkpoints(record.steps))[-2]  # at its end a trial is not stopped
-            compared += sum(rung <= min(record.last_step, before_end) for rung in self.rungs)
+            compared += sum(rung <= min(record.last_step, before_end) for rung in self.config.rungs)
             stopped += record.state is JobState.STOPPED
         return (rule * RULE_WEIGHT + compared - stopped) / (RULE_WEIGHT + compared)
 
@@ -173,7 +163,7 @@ class Workload:
             if step > done:
                 trained += alive * (step - max(before, done))
                 scored += alive
-                alive *= going_on ** sum(before < rung <= step for rung in self.rungs)
+                alive *= going_on ** sum(before < rung <= step for rung in self.config.rungs)
         return trained, scored
 
     def coming(self, records: Sequence[TrialRecord] = ()) -> list[tuple[float, float]]:

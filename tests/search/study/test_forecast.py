@@ -59,7 +59,7 @@ def make_work(document: dict[str, Any], write_config: Write) -> Callable[..., Wo
 def test_rungs_lie_below_the_longest_training(
     stopping: dict[str, Any], rungs: tuple[float, ...], make_work: Callable[..., Workload]
 ) -> None:
-    assert make_work(stopping=stopping).rungs == rungs
+    assert make_work(stopping=stopping).config.rungs == rungs
 
 
 def test_steps_and_checkpoints_that_a_trial_gets_on_average(make_work: Callable[..., Workload]) -> None:
