@@ -96,7 +96,7 @@ class SearchPart:
                     pool.hurried = not pool.client.rest(SAVE_SECONDS)
                     self.status = INTERRUPTED_STATUS
                 # From here on a first signal changes nothing: all that is left is to write down what there is.
-                stack.enter_context(self.stop.heed())
+                stack.enter_context(self.stop.watching())
             return self._conclude(workers), pool.closed
 
     def _measure(self, client: WorkersClient, workers: int) -> None:

@@ -188,8 +188,8 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
     states: dict[str, int] = {}
     for trial in result.values["trials"]:
         states[trial["state"]] = states.get(trial["state"], 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
-    lines = [f"trials: {told}"]
+    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+    lines = [f"trials: {counts}"]
     if final is None:
         lines.append(f"no champion: {result.values['status']}")
     else:
@@ -221,5 +221,5 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
 
 
 def tell(console: Console, line: str) -> None:
-    """Print a line as it is: no markup, for what is told comes from anywhere."""
+    """Print a line as it is: no markup, for texts come from anywhere."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

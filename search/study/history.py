@@ -1,4 +1,4 @@
-"""The trials of a run's earlier parts, as the journal tells them and their folders hold them."""
+"""What happened earlier: the trials of a run's earlier parts, from the journal and the trials' folders."""
 
 from __future__ import annotations
 
@@ -50,8 +50,11 @@ class JournalNotes(TrialListener):
 def read_history(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:
     """What became of every trial that was begun, in the order of their numbers.
 
+    All else that needs to know it (callback, progress, budget, scheduler, MLflow) reads these records; the sampler, by
+    which the journal is read, knows it before.
+
     The journal counts. A checkpoint that it does not hold is not in the records, though it may lie in the trial's
-    folder; the trial, which has not ended then, reports it when it goes on. Folders of trials of which the journal
+    folder; the trial, which has not ended then, reports it when it resumes. Folders of trials of which the journal
     knows nothing are removed.
 
     Args:

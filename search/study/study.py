@@ -105,7 +105,7 @@ def run_study(
             verbose=0,
         ),
     )
-    with stop.heed():
+    with stop.watching():
         tuner.fit()
 
 
