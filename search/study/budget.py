@@ -170,8 +170,8 @@ class BudgetMonitor:
     def look(self) -> None:
         """Decide and predict, by what is known now."""
         records = [record for record in list(self._records) if record.state is not JobState.DUPLICATE]
-        paces = {record.id: Pace.of(record.checkpoints) for record in records if record.checkpoints}
-        if not self.cut_off and self._elapsed() >= self._latest(records, paces):
+        paces = {record.id: Pace.of(tuple(record.checkpoints)) for record in records if record.checkpoints}
+        if self.limit.name and not self.cut_off and self._elapsed() >= self._latest(records, paces):
             self.cut_off = f"the budget of {self.limit.name} is used up but for the final"
             self._request(self.cut_off)
         if not paces:
@@ -260,7 +260,8 @@ class BudgetMonitor:
             missing: Also for the candidates that there are not yet, as of mean length.
         """
         work, mean = self._work, Pace.mean(list(paces.values()))
-        trainings = [candidate.step * paces[record.id].step for record, candidate in work.entrants(records)]
+        # A trial may have got its first checkpoint since the paces were measured.
+        trainings = [candidate.step * paces.get(record.id, mean).step for record, candidate in work.entrants(records)]
         if missing:
             trainings += [work.mean_steps * mean.step] * (work.entrant_count - len(trainings))
         return work.final_seconds(
