@@ -112,6 +112,7 @@ class SearchPart:
         self.tracker.metrics(self.base.metrics, prefix="base_")
         self.tracker.picture(self.base.grid, "base")
         trials = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
+        progress = Progress(config.trials, self.records, client.steps, self.console, self._seconds_left)
         self.monitor = BudgetMonitor(
             config,
             rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
@@ -124,7 +125,6 @@ class SearchPart:
             request=self.stop.request,
             say=lambda line: tell(self.console, line),
         )
-        progress = Progress(config.trials, self.records, client.steps, self.console, self.monitor.seconds_left)
         mlflow = _Mlflow(self.tracker)
         mlflow.repeat(self.records)
         callback = TrialCallback(trials, self.records, [JournalNotes(self.sampler, clock), mlflow, progress])
@@ -149,6 +149,9 @@ class SearchPart:
             if second_judging is not None:
                 self.opinion = second_judging.opinion(self.records, self.final)
             self.sweep = sweep_strengths(client, config, self.final, self.layout)
+
+    def _seconds_left(self) -> float | None:
+        return self.monitor.seconds_left() if self.monitor is not None else None
 
     def _conclude(self, workers: int) -> SearchResult:
         config, folder, final, tracker = self.config, self.folder, self.final, self.tracker

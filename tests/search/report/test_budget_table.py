@@ -14,7 +14,7 @@ from search.config.sections import BudgetConfig
 from search.report.__main__ import write_report
 from search.report.tables import Account
 from search.storage.result import SearchResult
-from search.study.accountant import FORECAST_AFTER
+from search.study.budget import FORECAST_AFTER
 
 TOLD: dict[str, Any] = {
     "seconds": 228.0,
