@@ -14,8 +14,7 @@ from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, dump_config
 from search.photos.split import read_split
-from search.storage.result import read_result
-from search.storage.run_folder import RunFolderError
+from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
 from search.workers.cluster import Capacity, CapacityError
@@ -107,11 +106,10 @@ def newest_run(config: SearchConfig) -> EarlierRun | None:
     for layout in (RunLayout(result.parent) for result in results):
         try:
             theirs = read_settings(layout.configuration)
-            alike = all(_at(theirs, place) == _at(ours, place) for place in ALIKE)
-            if alike and (found := _read(layout)) is not None:
-                return found
-        except (ConfigurationError, RunFolderError):
+        except ConfigurationError:
             continue
+        if all(_at(theirs, place) == _at(ours, place) for place in ALIKE) and (found := _read(layout)) is not None:
+            return found
     return None
 
 
@@ -122,16 +120,16 @@ def _at(document: object, place: tuple[str, ...]) -> object:
 
 
 def _read(layout: RunLayout) -> EarlierRun | None:
-    values = read_result(layout.folder).values
-    cost = values["cost"]
+    result = find_result(layout.folder)
+    if result is None:
+        return None
+    cost = result.outcome.cost
     sizes = [sum(file.stat().st_size for file in folder.iterdir()) for _, _, folder in layout.scored_checkpoints()]
-    if not (cost["optimizer_steps"] and cost["images"] and sizes):
+    if not (cost.optimizer_steps and cost.images and sizes):
         return None
     return EarlierRun(
         run=layout.folder.name,
-        pace=Pace(
-            step=cost["training_seconds"] / cost["optimizer_steps"], image=cost["scoring_seconds"] / cost["images"]
-        ),
-        start_seconds=values["seconds"].get("start", 0.0),
+        pace=Pace(step=cost.training_seconds / cost.optimizer_steps, image=cost.scoring_seconds / cost.images),
+        start_seconds=result.outcome.seconds.get("start", 0.0),
         checkpoint_bytes=sum(sizes) / len(sizes),
     )
