@@ -5,50 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
-from search.config.run_layout import JOURNAL
-from trainer.data.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
-from trainer.data.prior_config import PriorConfig
-from trainer.run_config import OptionalBuckets
-from trainer.settings_file import ConfigurationError as ConfigurationError
+from trainer.data.photos_config import PhotoFolderConfig
+from trainer.settings_file import Section
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SamplerName = Literal["learning_curves", "tpe", "gp", "qmc", "random", "nsga2"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PhotosConfig(_Section):
+class PhotosConfig(PhotoFolderConfig):
     """The person's photos."""
 
-    folder: Path
-    """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
-    trigger: str = Field(default="sks", pattern=r"^[^\x00-\x20\x7f\"\\`{}<>|][^\x00-\x1f\x7f\"\\`{}<>|]{0,99}$")
-    """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
     seed: int = 0
     """Seed of the split into training and reference photos."""
-    caption_template: str | None = Field(default=None, pattern=r"\S")
-    """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
-    repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
-    """How often photos come in an epoch, by patterns of their file names, such as `close-up*: 3`; the first that fits
-    counts, photos that none fits come once."""
     face_crop: float | None = Field(default=None, ge=1, le=100)
     """Side of the square that is cut out around the face, in longer sides of the face's box: about 2 is a head, 4 a
     bust. Default: the middle square of the photo, as for photos in which no face is found."""
     nearest: int | None = Field(default=None, ge=3)
     """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
-    maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
-    """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
-    buckets: OptionalBuckets = None
-    """Cut each photo that is trained on to the size nearest to its shape, of about `training.resolution` squared
-    pixels: true, or the `step` and `maximum_ratio` of their sides. Faces are compared on the middle square as ever.
-    Default: cut to the middle square."""
-
-    prior: PriorConfig | None = None
-    """Class images for prior preservation, which `training.prior_loss_weight` or the space weighs. Default: none."""
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> PhotosConfig:
@@ -60,7 +38,7 @@ class PhotosConfig(_Section):
         return self
 
 
-class OthersConfig(_Section):
+class OthersConfig(Section):
     """Images of other people, without the trigger: whether they turn into the person."""
 
     prompts: Path | None = None
@@ -71,12 +49,12 @@ class OthersConfig(_Section):
     first seed, the final one with each of its seeds."""
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How a checkpoint is scored."""
 
     protocol: Literal["likeness", "hw10"] = "likeness"
     """`hw10` makes images in the homework's way (its seed, 30 steps, batches of 4) and reports its three numbers
-    besides; likeness, fidelity and objective steer the search as ever. See `evaluation.hw10`."""
+    besides; likeness, fidelity and objective steer the search all the same. See `evaluation.hw10`."""
     prompts: Path
     """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
     seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
@@ -104,7 +82,7 @@ class EvaluationConfig(_Section):
         return self
 
 
-class FinalConfig(_Section):
+class FinalConfig(Section):
     """The final: the best candidates once more, on prompts and seeds that did not steer the search.
 
     Each is also trained again with other training seeds, for a candidate may be the best of the search by the luck of
@@ -126,8 +104,8 @@ class FinalConfig(_Section):
     """How many of the final prompts, the first ones, each with the first seed, are drawn at each strength."""
 
 
-class StoppingConfig(_Section):
-    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials go on.
+class StoppingConfig(Section):
+    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials continue.
 
     With `evaluation.objective.mode: pareto` a trial is stopped at a rung that all but 1/reduction_factor of the others
     dominate there (`search.study.scheduler`).
@@ -139,7 +117,7 @@ class StoppingConfig(_Section):
     reduction_factor: float = Field(default=3, gt=1)
 
 
-class ComingNodesConfig(_Section):
+class ComingNodesConfig(Section):
     """Nodes that an autoscaler may start. Ray does not tell a search of them."""
 
     nodes: int = Field(ge=1)
@@ -150,7 +128,7 @@ class ComingNodesConfig(_Section):
     """GPUs on each."""
 
 
-class SeatsConfig(_Section):
+class SeatsConfig(Section):
     """Warm trainers: each holds the base model and trains one trial after the other."""
 
     count: int | None = Field(default=None, ge=1)
@@ -168,7 +146,7 @@ class SeatsConfig(_Section):
     Default: none, workers that do not fit at once are refused."""
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where MLflow keeps the record."""
 
     uri: str | None = None
@@ -176,13 +154,8 @@ class TrackingConfig(_Section):
     experiment: str = Field(default="likeness", min_length=1)
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class BudgetConfig(BaseModel):
+class BudgetConfig(Section):
     """What a search may cost, its final included. Without limits it does all its trials."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_gpu_hours: Positive | None = None
     """Hours of reserved GPUs: two GPUs for half an hour are one. Without GPUs the workers' hours count."""
@@ -202,13 +175,8 @@ class BudgetConfig(BaseModel):
         return self
 
 
-SamplerName = Literal["learning_curves", "tpe", "gp", "qmc", "random", "nsga2"]
-
-
-class SamplerConfig(BaseModel):
+class SamplerConfig(Section):
     """The sampler; see `search.study.samplers.factory` for what each learns from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: SamplerName = "learning_curves"
     """`learning_curves`: a Gaussian process over settings and progress, mindful of what a training takes. `tpe`: Parzen
@@ -231,19 +199,3 @@ class SamplerConfig(BaseModel):
         if self.name == "nsga2" and self.startup < 2:
             raise ValueError(f"startup_trials is {self.startup_trials}; a generation of nsga2 needs at least 2")
         return self
-
-
-def resolve_earlier(value: Path | None, folder: Path) -> Path | None:
-    """The journal of an earlier run that a configuration in `folder` names by its run folder or itself.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    if value is None:
-        return None
-    # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
-    for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
-        for journal in (resolved / JOURNAL, resolved):
-            if journal.is_file():
-                return journal
-    raise ConfigurationError(f"warm_start: {value} is neither a run folder that holds {JOURNAL} nor such a file")

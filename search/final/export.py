@@ -14,7 +14,8 @@ def export_champion(final: Final, folder: Path, name: str) -> Path:
     Returns:
         The diffusers file.
     """
-    from trainer.adapters.adapter_files import WEIGHTS_FILE, export_kohya  # torch: only now
+    from trainer.adapters.adapter_files import WEIGHTS_FILE  # torch: only now
+    from trainer.adapters.kohya import export_kohya
 
     source = final.champion.candidate.folder
     target = folder / WEIGHTS_FILE
