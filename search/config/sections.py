@@ -99,7 +99,7 @@ class FinalConfig(Section):
     """Level of the bootstrap intervals, a probability."""
     strengths: tuple[Annotated[float, Field(gt=0, le=10)], ...] = (0.25, 0.5, 0.75, 1.25)
     """Strengths at which the champion's adapter is drawn besides, to show what more or less of it does; it decides
-    nothing. 0 and 1 are known from the final and come for nothing. `[]` turns it off."""
+    nothing. 0 and 1 are known from the final and cost nothing. `[]` turns it off."""
     strength_prompts: int = Field(default=4, ge=1)
     """How many of the final prompts, the first ones, each with the first seed, are drawn at each strength."""
 
@@ -118,10 +118,10 @@ class StoppingConfig(Section):
 
 
 class ComingNodesConfig(Section):
-    """Nodes that an autoscaler may start. Ray does not tell a search of them."""
+    """Nodes that an autoscaler may start; Ray does not know them before."""
 
     nodes: int = Field(ge=1)
-    """How many at most, beside those that are there when the search starts."""
+    """How many at most, beside those that run when the search starts."""
     cpus: float = Field(gt=0)
     """CPU cores that Ray offers on each."""
     gpus: float = Field(default=0, ge=0)
@@ -129,16 +129,17 @@ class ComingNodesConfig(Section):
 
 
 class SeatsConfig(Section):
-    """Warm trainers: each holds the base model and trains one trial after the other."""
+    """The workers: each holds the base model and trains one trial after the other."""
 
     count: int | None = Field(default=None, ge=1)
-    """Workers. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no GPU."""
+    """How many workers. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no
+    GPU."""
     workers: int = Field(default=1, ge=1)
-    """Training processes a worker (data parallel)."""
+    """Training processes of each worker, which share every batch (data parallel)."""
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
-    """GPUs each worker reserves where the cluster has any; a fraction lets several share one."""
+    """GPUs that each process of a worker reserves where the cluster has any; a fraction lets several share one."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads a worker computes with, and CPU cores it reserves on a cluster without GPUs."""
+    """CPU threads of each process of a worker, and CPU cores that it reserves on a cluster without GPUs."""
     tries: int = Field(default=3, ge=1)
     """How often a job may lose its worker before the trial has failed."""
     coming: ComingNodesConfig | None = None
@@ -179,10 +180,10 @@ class SamplerConfig(Section):
     """The sampler; see `search.study.samplers.factory` for what each learns from."""
 
     name: SamplerName = "learning_curves"
-    """`learning_curves`: a Gaussian process over settings and progress, mindful of what a training takes. `tpe`: Parzen
-    estimators. `gp`: a Gaussian process. `nsga2`: generations. `qmc`: an even spread (Sobol), and `random`, which both
-    learn nothing. Of likeness and fidelity at once (`evaluation.objective.mode: pareto`) all but `learning_curves`
-    know; there `tpe` is the default."""
+    """`learning_curves`: a Gaussian process over settings and progress, which weighs what a training takes. `tpe`:
+    Parzen estimators. `gp`: a Gaussian process. `nsga2`: generations. `qmc`: an even spread (Sobol), and `random`,
+    which both learn nothing. Of likeness and fidelity at once (`evaluation.objective.mode: pareto`) all but
+    `learning_curves` know; there `tpe` is the default."""
     startup_trials: int | None = Field(default=None, ge=1)
     """Trials drawn at random before results steer the draws; with `nsga2` the size of a generation, at least 2.
     Without it 5, with `learning_curves` 4."""
