@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search.config.draws import corners, draw_of, order, settings_of
 from search.config.presets import PresetName, with_preset
-from search.config.run_layout import JOURNAL
+from search.config.run_layout import RunLayout
 from search.config.sections import (
     BudgetConfig,
     EvaluationConfig,
@@ -79,7 +79,7 @@ class SearchConfig(Section):
     sampler: SamplerConfig = SamplerConfig()
     budget: BudgetConfig = BudgetConfig()
     warm_start: Path | None = None
-    """Folder of an earlier run, or its `journal.log`, whose results the sampler begins with
+    """Folder of an earlier run, or its journal, whose results the sampler begins with
     (`search.study.samplers.warm_start`)."""
     first_trials: tuple[dict[str, Value], ...] = ({**HOMEWORK},)
     """Configurations to try before the sampler proposes; clipped to the space. Default: the homework's."""
@@ -288,7 +288,9 @@ def _resolve_warm_start(value: Path | None, folder: Path) -> Path | None:
         return None
     # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
     for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
-        for journal in (resolved / JOURNAL, resolved):
+        for journal in (RunLayout(resolved).journal, resolved):
             if journal.is_file():
                 return journal
-    raise ConfigurationError(f"warm_start: {value} is neither a run folder that holds {JOURNAL} nor such a file")
+    raise ConfigurationError(
+        f"warm_start: {value} is neither a run folder that holds {RunLayout(resolved).journal.name} nor such a file"
+    )
