@@ -21,7 +21,6 @@ from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
 from trainer.job.memory import OutOfMemory, OutOfMemoryGuard, PeakMemory, half, is_out_of_memory
 from trainer.job.optimizer_step import StepStart
-from trainer.job.step_batches import Batch
 from trainer.models.loading import BaseModel
 
 ROOT = Path(__file__).parents[3]
@@ -307,19 +306,6 @@ def test_the_guard_lets_go_of_what_its_block_held() -> None:
         block()
     assert guard
     assert references[0]() is None, "its traceback would hold a forward pass's activations"
-
-
-def test_a_batch_splits_in_order(cache: DataCache) -> None:
-    latents = torch.randn(5, 4, 2, 2)
-    batch = Batch(
-        cache=cache, rows=torch.arange(5), timesteps=torch.arange(5) * 7, latent_noise=latents, noise=-latents
-    )
-    parts = batch.split(2)
-    assert [len(part) for part in parts] == [2, 2, 1]
-    assert torch.equal(torch.cat([part.noise for part in parts]), -latents)
-    assert parts[2].rows.tolist() == [4]
-    assert parts[1].timesteps.tolist() == [14, 21]
-    assert parts[0].latent_noise.data_ptr() == latents.data_ptr(), "nothing is copied"
 
 
 def test_float16_scaling_can_begin_again(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
