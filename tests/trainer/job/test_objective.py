@@ -16,7 +16,7 @@ LATENTS = torch.full((2, 1, 2, 2), 10.0)
 NOISE = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]], [[[2.0, 2.0], [2.0, 2.0]]]])
 """What a prediction of 0 misses: a mean square of 1/2 in the first photo and of 4 in the second."""
 HUBER = ((2**0.5 - 1) + 2 * (5**0.5 - 1)) / 2
-"""2 delta (sqrt(d^2 + delta^2) - delta) with a delta of 1, where d is 1 and 0 in the first photo and 2 in the second."""
+"""2 delta (sqrt(d^2 + delta^2) - delta) with delta 1, where d is 1 and 0 in the first photo and 2 in the second."""
 
 
 @pytest.fixture
