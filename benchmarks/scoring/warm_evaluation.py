@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.scoring.scored import Scored
 from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluator
-from evaluation.faces import FaceModel, Reference
+from evaluation.faces import FaceModel
 from evaluation.person import measure_person
 from evaluation.scores import Anchors
 from search.workers.setup import RunnerSetup
@@ -69,7 +69,7 @@ class WarmEvaluation:
         """The ends of likeness and fidelity; the first thing a worker does, so that it is warm afterwards."""
         return self._evaluator.measure_anchors(self._pipeline, self._person).anchors
 
-    def reference(self) -> Reference:
+    def reference(self) -> NDArray[np.float32]:
         """Embeddings of the reference photos, [photos, dim]."""
         return self._person.reference
 
