@@ -36,7 +36,7 @@ from trainer.data.buckets import bucket_warnings
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
 from trainer.exit_codes import INTERRUPTED
-from trainer.storage import StorageError, storage_told
+from trainer.storage import StorageError, storage_errors
 
 
 class InputError(ValueError):
@@ -121,7 +121,7 @@ def run_search(
             if config.photos.prior is not None:
                 tell(console, f"class images: {config.photos.prior.source}")
             stop = Stop()
-            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_told(run.path):
+            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_errors(run.path):
                 count = _workers(config)
                 records = read_history(sampler, config, run.layout.trials)
                 tracker.start(
