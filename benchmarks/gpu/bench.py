@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,7 +147,7 @@ def relative_difference(weights: Mapping[str, Tensor], others: Mapping[str, Tens
     """Norm of the difference over the norm of `others`, over all tensors together."""
     difference = sum(float((weights[name] - other).square().sum()) for name, other in others.items())
     whole = sum(float(other.square().sum()) for other in others.values())
-    return (difference / whole) ** 0.5
+    return math.sqrt(difference / whole)
 
 
 def levels_apart(images: Sequence[Image.Image], others: Sequence[Image.Image]) -> float:

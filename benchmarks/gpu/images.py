@@ -134,4 +134,4 @@ def same_images(bench: Bench) -> Iterator[Row]:
 
 
 def _varied(image: Image.Image) -> bool:
-    return any(low < high for low, high in image.convert("RGB").getextrema())
+    return bool(np.asarray(image).std() > 0)

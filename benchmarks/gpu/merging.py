@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -17,7 +18,7 @@ def merged(adapter: Adapter) -> Iterator[None]:
 
     PEFT's own way back, W + scale B A - scale B A, does not give the same bits in 16-bit formats.
     """
-    layers = [
+    layers: list[Any] = [
         module
         for part in adapter.parts
         for module in adapter.base.module(part).modules()
