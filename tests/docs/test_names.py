@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from search.config.__main__ import keys, sections
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from tests.docs.conftest import Page
 
@@ -68,6 +69,27 @@ def test_commands_and_their_options_exist(pages: dict[str, Page]) -> None:
     assert wrong == []
     assert commands >= {"search.run", "search.photos", "search.report", "search.compare", "search.sync", "search.vote"}
     assert commands >= {"trainer.run", "search.config", "demo.build", "benchmarks.truth", "benchmarks.scale"}
+
+
+def test_walks_have_at_most_eight_steps_each_with_its_file(root: Path, pages: dict[str, Page]) -> None:
+    text = pages["docs/architecture.md"].text
+    for walk in ("One photo", "One trial", "One resume"):
+        steps = re.findall(r"^\d\. (.+(?:\n   .+)*)", text.split(f"\n## {walk}\n")[1].split("\n## ")[0], re.MULTILINE)
+        assert 5 <= len(steps) <= 8
+        for step in steps:
+            files = re.findall(r"`([\w/]+\.py)`", step)
+            assert files, step
+            assert [name for name in files if not (root / name).is_file()] == []
+
+
+def test_the_run_folders_table_has_every_path(pages: dict[str, Page]) -> None:
+    table = pages["docs/results.md"].text.split("## The run folder")[1].split("\n## ")[0]
+    layout = RunLayout(Path())
+    paths = [getattr(layout, name) for name, value in vars(RunLayout).items() if isinstance(value, property)]
+    passing = {"search.lock", "ray", "votes.jsonl"}
+    names = {path.parts[0] for path in (*paths, layout.base("validation"))} - passing
+    assert {name for name in names if not re.search(rf"`{re.escape(name)}[/`]", table)} == set()
+    assert len(names) > 12
 
 
 def _settings() -> set[str]:
