@@ -111,5 +111,3 @@ def forget_final(folder: Path) -> None:
     layout = RunLayout(folder)
     for measured in (layout.final, layout.second_judge_of(layout.final)):
         shutil.rmtree(measured, ignore_errors=True)
-
-

@@ -39,7 +39,7 @@ class Server:
             start_new_session=True,
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
         )
-        until(self.answers, 90)
+        until(self.answers, 300)
 
     def answers(self) -> bool:
         """Whether it is well."""
