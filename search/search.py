@@ -193,7 +193,7 @@ def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) ->
 def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with interrupts.unheard_by_children():
+    with interrupts.children_ignoring_hangups():
         ray.init(
             address=address or "local",  # never join a cluster that the user did not name
             log_to_driver=False,

@@ -57,7 +57,7 @@ def write_card(
         second_judge: What the second judge says, in a line; empty without one.
     """
     record = final.champion.record
-    training = config.training_config(record.params, seed=config.trial_seed(int(record.id)))
+    training = config.training_config(record.params, seed=config.trial_seed(record.number))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("search.final"),
         trim_blocks=True,

@@ -215,7 +215,7 @@ def _score(
 
 def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, layout: RunLayout) -> TrainJob:
     record, candidate = entrant
-    seed = config.trial_seed(int(record.id), retraining=number)
+    seed = config.trial_seed(record.number, retraining=number)
     return TrainJob(
         id=f"final-{record.id}-seed-{seed}",
         folder=layout.retraining(record.id, seed),
