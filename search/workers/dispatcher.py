@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.jobs import Job, JobStatus
@@ -65,7 +66,7 @@ class Dispatcher:
         self._queue: deque[str] = deque()
         self._tokens: dict[str, str] = {}
         self._false_starts: dict[str, int] = {}
-        self._controllers: dict[str, object] = {}
+        self._controllers: dict[str, Any] = {}
         self._closed = False
         self._broken = ""
         self._paused = ""
@@ -107,7 +108,7 @@ class Dispatcher:
         """Workers that are up, as far as is known: neither waiting for a node nor starting nor lost."""
         return frozenset(worker for worker, token in self._tokens.items() if token)
 
-    async def controllers(self) -> dict[str, object]:
+    async def controllers(self) -> dict[str, Any]:
         """What runs each worker, by the worker's name, for whoever has to end it; see `worker_controller`."""
         return dict(self._controllers)
 
