@@ -22,18 +22,18 @@ from search.final.samples import write_samples
 from search.final.second_judging import SecondJudging
 from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
-from search.report.__main__ import write_report
+from search.report.figures import PLOTS_FOLDER, draw_figures, write_plots
 from search.report.outcome import build_result
-from search.report.plots import PLOTS_FOLDER, write_plots
 from search.report.progress import Progress, summary, tell
+from search.report.report_page import write_report
 from search.report.tables import IMAGES_FILE, write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.accountant import Before, BudgetMonitor
 from search.study.budget import Rate
 from search.study.callback import TrialCallback
-from search.study.accountant import Before, BudgetMonitor
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
@@ -181,13 +181,14 @@ class SearchPart:
             budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
         )
         self.clock.save()
+        figures = draw_figures(result, config)
         files = (
             result.write(),
-            write_report(result, self.runner.split.reference),
+            write_report(result, config, self.runner.split.reference, figures),
             write_trials(result.values["trials"], folder),
             *images,
         )
-        for plot in write_plots(result):
+        for plot in write_plots(figures, folder):
             tracker.picture(plot, PLOTS_FOLDER)
         if interrupted:
             tracker.interrupt(self.status, files)

@@ -204,18 +204,18 @@ class AccountLine:
     used: str
     share: str
     """Of the limit that was used."""
-    foretold: str
+    predicted: str
     """By the first forecast, which a limit cuts as it cuts the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What a search might use, what it has used, and what was foretold."""
+    """What a search might use, what it has used, and what was predicted."""
 
     lines: tuple[AccountLine, ...]
     """Minutes, hours of GPUs or workers, cost."""
     notes: tuple[str, ...]
-    """Whether a limit ended the search, and how well it was foretold; a sentence each."""
+    """Whether a limit ended the search, and how good the forecast was; a sentence each."""
 
     @classmethod
     def of(cls, budget: BudgetConfig, told: Mapping[str, Any] | None) -> Account:
@@ -230,7 +230,7 @@ class Account:
 
 def _lines(budget: BudgetConfig, told: Mapping[str, Any]) -> Iterator[AccountLine]:
     forecast = told.get("forecast") or {}
-    for what, limit, used, foretold, digits in (
+    for what, limit, used, predicted, digits in (
         ("minutes by the clock", budget.max_minutes, _minutes(told), _minutes(forecast), 1),
         (told.get("unit", "GPU hours"), budget.max_gpu_hours, told.get("hours"), forecast.get("hours"), 2),
         ("cost", budget.max_cost, told.get("price"), forecast.get("price"), 2),
@@ -240,7 +240,7 @@ def _lines(budget: BudgetConfig, told: Mapping[str, Any]) -> Iterator[AccountLin
             limit=NO_LIMIT if limit is None else f"{limit:g}",
             used=_number(used, digits),
             share=UNKNOWN if limit is None or used is None else f"{used / limit:.0%}",
-            foretold=_number(foretold, digits),
+            predicted=_number(predicted, digits),
         )
 
 
@@ -255,7 +255,7 @@ def _notes(budget: BudgetConfig, told: Mapping[str, Any] | None) -> Iterator[str
         yield "The budget did not cut the search off." if limited else "The search had no limit."
     forecast = told["forecast"]
     if forecast is None:
-        yield "It ended before it could be foretold."
+        yield "It ended before there was a forecast."
         return
     error = forecast["error"]
     # A tenth of a percent is all that is shown.

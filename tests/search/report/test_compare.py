@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ from search.report.compare import main, print_comparison
 from search.report.comparison import ComparedRun, Comparison, Difference
 
 Change = Callable[[Path], None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.files._fsync", lambda path: None)
-        yield
 
 
 @pytest.fixture(scope="module")

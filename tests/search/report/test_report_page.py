@@ -7,7 +7,7 @@ docs/; without it they are taken of a synthetic run and thrown away.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
-from search.report.__main__ import write_report
 from search.storage.result import SearchResult, read_result
+from tests.support.report_page import write_page
 from trainer.files import write_file
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -29,20 +29,11 @@ PHONE = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
 HOSTILE = "a photo of {trigger} man <script>document.title = 'planted'</script><img src=x onerror=\"document.title=1\">"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    """Thousands of small files of a synthetic run are not worth an fsync each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.files._fsync", lambda path: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of twelve trials, one of them faceless, with a hostile prompt."""
     home = tmp_path_factory.mktemp("small")
-    result, photos = write_synthetic_run(home, trials=12, prompts=[HOSTILE], rates=[1e-4, 9.9e-3, 1e-3])
-    return write_report(result, photos)
+    return write_page(*write_synthetic_run(home, trials=12, prompts=[HOSTILE], rates=[1e-4, 9.9e-3, 1e-3]))
 
 
 def show(browser: Chrome, page: Path) -> None:
@@ -71,8 +62,8 @@ def complaints(browser: Chrome) -> list[dict[str, Any]]:
 def test_two_hundred_trials_are_one_small_file(
     browser: Chrome, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    result, photos = write_synthetic_run(tmp_path, trials=200)
-    page = write_report(result, photos)
+    result, config, photos = write_synthetic_run(tmp_path, trials=200)
+    page = write_page(result, config, photos)
     assert page.stat().st_size < 15e6
     show(browser, page)
     timing = browser.execute_script("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
@@ -84,8 +75,8 @@ def test_two_hundred_trials_are_one_small_file(
         "return [...document.querySelectorAll('svg')].map((one) => one.querySelectorAll('.mark').length)"
     )
     finalists = len(result.values["finalists"])
-    # Strengths, intervals, dots and front, parallel coordinates, four curves.
-    assert marks == [2, finalists, 201, 200, 200, 200, 200, 200]
+    # Strengths, intervals, dots and front, importance of three settings, parallel coordinates, four curves.
+    assert marks == [2, finalists, 201, 3, 200, 200, 200, 200, 200]
     grids = browser.find_elements(By.CSS_SELECTOR, ".grid")
     shown = [len(grid.find_elements(By.CSS_SELECTOR, "[data-row]")) for grid in grids]
     assert shown[:2] == [2, 6]
@@ -124,10 +115,10 @@ def test_a_picture_tells_its_scores(browser: Chrome, report: Path) -> None:
 
 
 def test_with_the_keyboard_alone(browser: Chrome, report: Path) -> None:
-    """Tab stops once at every figure and grid that is open; arrow keys go on within it; Enter leads to the trial."""
+    """Tab stops once at every figure and grid that is open; arrow keys move within it; Enter leads to the trial."""
     show(browser, report)
     expected = browser.execute_script(
-        """return [...document.querySelectorAll("a[href], button, summary, [tabindex='0']")]
+        """return [...document.querySelectorAll("a[href]:not([tabindex]), button, summary, [tabindex='0']")]
              .filter((one) => one.checkVisibility()).length"""
     )
     assert expected > 40
@@ -153,7 +144,7 @@ def test_with_the_keyboard_alone(browser: Chrome, report: Path) -> None:
     assert browser.switch_to.active_element == dot
     press(browser, Keys.ARROW_RIGHT, Keys.ENTER)
     row = browser.switch_to.active_element
-    assert row.get_attribute("id") == second.get_attribute("data-trial")
+    assert f"#{row.get_attribute('id')}" == second.get_dom_attribute("href")
     assert row.tag_name == "tr"
 
     picture = browser.find_element(By.CSS_SELECTOR, "#pictures .grid [tabindex='0']")
@@ -208,18 +199,18 @@ def without(result: SearchResult, **values: object) -> SearchResult:
 def test_every_outcome_has_its_page(
     browser: Chrome, tmp_path: Path, trials: int, rates: list[float], status: str
 ) -> None:
-    result, photos = write_synthetic_run(tmp_path, trials=max(trials, 1), rates=rates or [1e-3])
+    result, config, photos = write_synthetic_run(tmp_path, trials=max(trials, 1), rates=rates or [1e-3])
     if not trials:
         shutil.rmtree(result.folder / "trials")
         (result.folder / "images.parquet").unlink()
         nothing: Mapping[str, Any] = {"trials": [], "champion": None, "finalists": [], "front": [], "strengths": None}
         result = without(result, status="no usable candidate <b>", base={"search": {}, "final": {}}, **nothing)
         photos = ()
-    show(browser, write_report(result, photos))
+    show(browser, write_page(result, config, photos))
     text = browser.find_element(By.TAG_NAME, "main").text
     if status == "champion":
         assert "The champion is trial 000 at step" in text
-        assert "Too few trials to tell" in text
+        assert "There are too few trials to say" in text
     else:
         assert f"There is no champion: {status}" in text
     if not trials:
@@ -230,10 +221,10 @@ def test_every_outcome_has_its_page(
 
 
 def test_what_is_gone_from_the_folder_costs_only_itself(browser: Chrome, tmp_path: Path) -> None:
-    result, photos = write_synthetic_run(tmp_path, trials=2, rates=[1e-3, 8e-4])
+    result, config, photos = write_synthetic_run(tmp_path, trials=2, rates=[1e-3, 8e-4])
     shutil.rmtree(result.folder / "trials" / "001")
     photos[0].path.unlink()
-    show(browser, write_report(result, photos))
+    show(browser, write_page(result, config, photos))
     notices = {element.text for element in browser.find_elements(By.CSS_SELECTOR, ".notice")}
     step = result.values["trials"][1]["best_step"]
     assert f"trials/001/step-{step}/grid.png cannot be read (FileNotFoundError)." in notices
