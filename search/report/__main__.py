@@ -21,7 +21,7 @@ BAD_INPUT = 2
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that has a result.json, such as runs/demo.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has ended, such as runs/demo.")],
 ) -> None:
     """Write a run's report.html again, from what its folder holds.
 

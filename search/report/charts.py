@@ -1,4 +1,4 @@
-"""The charts of a search's report, each from `result.json` and the metrics of its checkpoints. Pure.
+"""The charts of a search's report, each from the result and the metrics of its checkpoints. Pure.
 
 A mark's `label` says what it is and its values, in words; with `href` it leads to its trial's row in the table.
 """
@@ -15,7 +15,7 @@ from search.config.space import Choice, FloatRange, Space, Value
 from search.report.axis import Axis
 
 Trial = Mapping[str, Any]
-"""An entry of `trials` in `result.json`."""
+"""An entry of `trials` in the result."""
 
 Curve = Mapping[int, float]
 """A metric by optimizer step."""
@@ -41,7 +41,7 @@ def front_chart(
 
     Args:
         trials: All of them; those without a score are left out.
-        front: As in `result.json`.
+        front: As in the result.
         champion: Name of the champion's trial.
 
     Returns:

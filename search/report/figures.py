@@ -12,6 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from evaluation.objective import objective_floor
 from evaluation.scores import FIDELITY, LIKENESS, OBJECTIVE, VALIDATION_LOSS
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.config.space import Space
 from search.report import charts
@@ -20,8 +21,6 @@ from search.storage.result import SearchResult
 from search.storage.trial_record import CheckpointResult
 from search.study.samplers.distributions import distributions
 from trainer.files import write_file
-
-PLOTS_FOLDER = "plots"
 
 CURVES = (OBJECTIVE, LIKENESS, FIDELITY, VALIDATION_LOSS)
 """Metrics that have a learning curve; the figure has the metric's name."""
@@ -91,11 +90,11 @@ def draw_figures(result: SearchResult, config: SearchConfig) -> Mapping[str, Dra
 
 
 def write_plots(figures: Mapping[str, Drawing], folder: Path) -> tuple[Path, ...]:
-    """Write `plots/NAME.svg` into the run folder, and return the files."""
+    """Write `NAME.svg` into the folder `plots` of a run folder, and return the files."""
     paths = []
     for name in PLOTS:
         if name in figures:
-            paths.append(folder / PLOTS_FOLDER / f"{name}.svg")
+            paths.append(folder / f"{name}.svg")
             write_file(paths[-1], partial(Path.write_text, data=figures[name].as_file(), encoding="utf-8"))
     return tuple(paths)
 
@@ -105,13 +104,14 @@ def read_curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> Mapping[st
 
     Args:
         folder: The run folder.
-        trials: As in `result.json`.
+        trials: As in the result.
     """
+    layout = RunLayout(folder)
     curves: dict[str, dict[str, dict[int, float]]] = {name: {} for name in CURVES}
     for trial in trials:
         for checkpoint in trial["checkpoints"]:
             step = checkpoint["step"]
-            report = CheckpointResult.find(folder / "trials" / trial["id"] / f"step-{step}")
+            report = CheckpointResult.find(layout.checkpoint(trial["id"], step))
             metrics = report.metrics if report is not None else {OBJECTIVE: checkpoint["objective"]}
             for name in CURVES:
                 if name in metrics:
@@ -127,7 +127,7 @@ def importance(trials: Sequence[Mapping[str, Any]], space: Space) -> Mapping[str
     matters. Ranks decide, so that the very low objective of a model without faces does not drown all else.
 
     Args:
-        trials: As in `result.json`; those without a score are left out.
+        trials: As in the result; those without a score are left out.
         space: What varied.
 
     Returns:

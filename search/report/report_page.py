@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from evaluation.scores import METRICS, OBJECTIVE, Anchors
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS
 from search.report.compare import SHOWN
@@ -76,7 +77,7 @@ def write_report(
         strengths=figures.get(STRENGTHS),
         curves=[figures[name] for name in CURVES if name in figures],
     )
-    path = result.folder / "report.html"
+    path = RunLayout(result.folder).report
     write_file(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path
 

@@ -19,7 +19,6 @@ from search.report.figures import (
     IMPORTANCE,
     INTERVALS,
     PARALLEL,
-    PLOTS_FOLDER,
     STRENGTHS,
     draw_figures,
     importance,
@@ -77,7 +76,7 @@ def test_the_curves_follow_the_reports_of_the_run_folder(
 
 
 def test_plots_are_files_of_their_own(figures: Mapping[str, Drawing], tmp_path: Path) -> None:
-    paths = write_plots(figures, tmp_path)
+    paths = write_plots(figures, tmp_path / "plots")
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         f"plots/{name}.svg" for name in (FRONT, IMPORTANCE, PARALLEL, *CURVES)
     ]
@@ -97,12 +96,12 @@ def test_the_searchs_own_run_in_mlflow_holds_the_plots(
     folder = run[0].folder
     with Tracker(None, "people", tmp_path) as tracker:
         tracker.start(folder, {}, [])
-        paths = write_plots(figures, folder)
+        paths = write_plots(figures, folder / "plots")
         for path in paths:
-            tracker.picture(path, PLOTS_FOLDER)
+            tracker.picture(path, "plots")
         tracker.finish("champion", [], failed=False)
     client = MlflowClient(tracker.shown_uri)
-    kept = [file.path for file in client.list_artifacts(tracker.run_id, PLOTS_FOLDER)]
+    kept = [file.path for file in client.list_artifacts(tracker.run_id, "plots")]
     assert sorted(kept) == sorted(f"plots/{path.name}" for path in paths)
     for path in paths:
         copy = Path(client.download_artifacts(tracker.run_id, f"plots/{path.name}", str(tmp_path)))
