@@ -189,7 +189,7 @@ class SearchPart:
         files = (
             result.write(),
             write_report(result, config, self.runner.split.reference, figures),
-            write_trials(result.values["trials"], folder),
+            write_trials(result.outcome.trials, folder),
             *images,
         )
         for plot in write_plots(figures, self.layout.plots):

@@ -6,16 +6,14 @@ A mark's `label` says what it is and its values, in words; with `href` it leads 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import altair as alt
 
 from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from search.config.space import Choice, FloatRange, Space, Value
 from search.report.axis import Axis
-
-Trial = Mapping[str, Any]
-"""An entry of `trials` in the result."""
+from search.storage.result_schema import FinalistResult, FrontPoint, StrengthPoint, TrialResult
 
 Curve = Mapping[int, float]
 """A metric by optimizer step."""
@@ -35,7 +33,7 @@ PLAIN, GOOD, MIDDLING, POOR, CHAMPION, SECOND = (
 
 
 def front_chart(
-    trials: Sequence[Trial], front: Sequence[Mapping[str, Any]], champion: str | None
+    trials: Sequence[TrialResult], front: Sequence[FrontPoint], champion: str | None
 ) -> alt.LayerChart | None:
     """Likeness against fidelity of every trial's best checkpoint, and the front through those that none dominates.
 
@@ -47,29 +45,32 @@ def front_chart(
     Returns:
         None where nothing was scored.
     """
-    scored = [trial for trial in trials if LIKENESS in trial["metrics"]]
+    scored = [trial for trial in trials if LIKENESS in trial.metrics]
     if not scored:
         return None
-    points = [trial["metrics"] for trial in scored] + list(front)
+    line = [{LIKENESS: one.likeness, FIDELITY: one.fidelity, FACELESS_RATE: one.faceless_rate} for one in front]
+    points = [trial.metrics for trial in scored] + line
     x = alt.X(f"{FIDELITY}:Q", title=FIDELITY, scale=Axis.around(point[FIDELITY] for point in points).scale)
     y = alt.Y(f"{LIKENESS}:Q", title=LIKENESS, scale=Axis.around(point[LIKENESS] for point in points).scale)
-    stations = "; ".join(f"trial {point['trial']} at step {point['step']}, {_measures(point)}" for point in front)
-    front_rows = [{**point, "mark": "front", "label": f"the front: {stations}", **_pen(SECOND)} for point in front]
+    stations = "; ".join(
+        f"trial {one.trial} at step {one.step}, {_measures(point)}" for one, point in zip(front, line, strict=True)
+    )
+    front_rows = [{**point, "mark": "front", "label": f"the front: {stations}", **_pen(SECOND)} for point in line]
     dots = [
         {
-            **trial["metrics"],
-            "label": f"trial {trial['id']} at step {trial['best_step']}: {_measures(trial['metrics'])}",
-            "href": f"#trial-{trial['id']}",
-            **_pen(CHAMPION if trial["id"] == champion else PLAIN),
+            **trial.metrics,
+            "label": f"trial {trial.id} at step {trial.best_step}: {_measures(trial.metrics)}",
+            "href": f"#trial-{trial.id}",
+            **_pen(CHAMPION if trial.id == champion else PLAIN),
         }
-        for trial in sorted(scored, key=lambda trial: float(trial["metrics"][FIDELITY]))
+        for trial in sorted(scored, key=lambda trial: trial.metrics[FIDELITY])
     ]
     circles = _dots(dots, aria=True).encode(x, y, description="label:N", href="href:N")
     return _chart(_lines(front_rows).encode(x, y), circles)
 
 
 def curve_chart(
-    name: str, trials: Sequence[Trial], curves: Mapping[str, Curve], champion: str | None, *, floor: float
+    name: str, trials: Sequence[TrialResult], curves: Mapping[str, Curve], champion: str | None, *, floor: float
 ) -> alt.LayerChart | None:
     """A metric along the training of every trial; a cross where a trial was stopped or failed.
 
@@ -84,34 +85,35 @@ def curve_chart(
         None where there is no curve.
     """
     # What is drawn last lies on top.
-    drawn = sorted((trial for trial in trials if curves.get(trial["id"])), key=lambda trial: trial["id"] == champion)
+    drawn = sorted((trial for trial in trials if curves.get(trial.id)), key=lambda trial: trial.id == champion)
     if not drawn:
         return None
-    values = [value for trial in drawn for value in curves[trial["id"]].values()]
+    values = [value for trial in drawn for value in curves[trial.id].values()]
     x = alt.X(
         "step:Q",
         title="optimizer steps",
-        scale=Axis.around(step for trial in drawn for step in curves[trial["id"]]).scale,
+        scale=Axis.around(step for trial in drawn for step in curves[trial.id]).scale,
     )
     y = alt.Y("value:Q", title=name, scale=Axis.around(_within_reach(values, floor)).scale)
     lines, ends = [], []
     for trial in drawn:
-        finished = trial["state"] == "finished"
-        pen = _pen(CHAMPION if trial["id"] == champion else PLAIN if finished else POOR)
-        curve = sorted(curves[trial["id"]].items())
+        finished = trial.state == "finished"
+        pen = _pen(CHAMPION if trial.id == champion else PLAIN if finished else POOR)
+        curve = sorted(curves[trial.id].items())
         values_in_words = ", ".join(f"{_number(value)} at step {step}" for step, value in curve)
-        label = f"trial {trial['id']}, {trial['state']}: {name} {values_in_words}"
+        label = f"trial {trial.id}, {trial.state}: {name} {values_in_words}"
         line = [{"step": step, "value": value, **pen} for step, value in curve]
-        lines += [{**point, "mark": trial["id"], "label": label, "href": f"#trial-{trial['id']}"} for point in line]
+        lines += [{**point, "mark": trial.id, "label": label, "href": f"#trial-{trial.id}"} for point in line]
         if not finished or len(line) == 1:
             ends.append({**line[-1], "shape": "circle" if finished else CROSS})
     marks = alt.Chart(alt.Data(values=ends)).mark_point(aria=False, size=60, strokeWidth=2, opacity=1)
-    colour, shape = alt.Stroke("colour:N", scale=None), alt.Shape("shape:N", scale=None)
-    return _chart(_lines(lines).encode(x, y, href="href:N"), marks.encode(x, y, colour, shape))
+    stroke, fill = alt.Stroke("colour:N", scale=None), alt.Fill("colour:N", scale=None)
+    marks = marks.encode(x, y, stroke, fill, shape=alt.Shape("shape:N", scale=None))
+    return _chart(_lines(lines).encode(x, y, href="href:N"), marks)
 
 
 def parallel_chart(
-    trials: Sequence[Trial], space: Space, champion: str | None, *, floor: float
+    trials: Sequence[TrialResult], space: Space, champion: str | None, *, floor: float
 ) -> alt.LayerChart | None:
     """A line a trial through what was searched and what came of it; its colour says which third by objective it is in.
 
@@ -124,25 +126,25 @@ def parallel_chart(
     Returns:
         None where nothing was scored.
     """
-    names = [name for name in space if any(name in trial["params"] for trial in trials)]
-    drawn = [trial for trial in trials if OBJECTIVE in trial["metrics"] and set(names) <= set(trial["params"])]
+    names = [name for name in space if any(name in trial.params for trial in trials)]
+    drawn = [trial for trial in trials if OBJECTIVE in trial.metrics and set(names) <= set(trial.params)]
     if not drawn:
         return None
-    axes = {name: _setting_axis(space, name, [trial["params"][name] for trial in drawn]) for name in names}
+    axes = {name: _setting_axis(space, name, [trial.params[name] for trial in drawn]) for name in names}
     for name in (LIKENESS, FIDELITY, OBJECTIVE):
-        axes[name] = Axis.around(_within_reach((trial["metrics"][name] for trial in drawn), floor))
-    ranking = sorted(drawn, key=lambda trial: float(trial["metrics"][OBJECTIVE]))
-    colours = {trial["id"]: (POOR, MIDDLING, GOOD)[3 * place // len(ranking)] for place, trial in enumerate(ranking)}
+        axes[name] = Axis.around(_within_reach((trial.metrics[name] for trial in drawn), floor))
+    ranking = sorted(drawn, key=lambda trial: trial.metrics[OBJECTIVE])
+    colours = {trial.id: (POOR, MIDDLING, GOOD)[3 * place // len(ranking)] for place, trial in enumerate(ranking)}
     rows = []
-    for trial in sorted(ranking, key=lambda trial: trial["id"] == champion):
-        settings = ", ".join(f"{name} {_number(trial['params'][name])}" for name in names)
+    for trial in sorted(ranking, key=lambda trial: trial.id == champion):
+        settings = ", ".join(f"{name} {_number(trial.params[name])}" for name in names)
         mark = {
-            "mark": trial["id"],
-            "label": f"trial {trial['id']}: {settings}; {_measures(trial['metrics'])}",
-            "href": f"#trial-{trial['id']}",
-            **_pen(CHAMPION if trial["id"] == champion else colours[trial["id"]]),
+            "mark": trial.id,
+            "label": f"trial {trial.id}: {settings}; {_measures(trial.metrics)}",
+            "href": f"#trial-{trial.id}",
+            **_pen(CHAMPION if trial.id == champion else colours[trial.id]),
         }
-        values = {**trial["metrics"], **{name: trial["params"][name] for name in names}}
+        values = {**trial.metrics, **{name: trial.params[name] for name in names}}
         rows += [
             {"axis": number, "place": axis.place(values[name]), **mark}
             for number, (name, axis) in enumerate(axes.items())
@@ -176,18 +178,18 @@ def importance_chart(shares: Mapping[str, float]) -> alt.LayerChart | None:
     )
 
 
-def interval_chart(finalists: Sequence[Mapping[str, Any]], champion: str | None) -> alt.LayerChart | None:
+def interval_chart(finalists: Sequence[FinalistResult], champion: str | None) -> alt.LayerChart | None:
     """The finalists' objective over their trainings, prompts and seeds, each with its interval.
 
     Returns:
         None without a final.
     """
-    shown = [(one["trial"], one["across_seeds"][OBJECTIVE]) for one in finalists if OBJECTIVE in one["across_seeds"]]
+    shown = [(one.trial, one.across_seeds[OBJECTIVE]) for one in finalists if OBJECTIVE in one.across_seeds]
     if not shown:
         return None
     ends, means = [], []
     for trial, interval in shown:
-        lower, mean, upper = (interval[end] for end in ("lower", "mean", "upper"))
+        lower, mean, upper = interval.lower, interval.mean, interval.upper
         row = {
             "mark": f"trial {trial}",
             "label": f"trial {trial}: objective {_number(mean)}, interval {_number(lower)} to {_number(upper)}",
@@ -202,7 +204,7 @@ def interval_chart(finalists: Sequence[Mapping[str, Any]], champion: str | None)
     return _chart(lines, dots, height=ROW_HEIGHT * len(shown))
 
 
-def strength_chart(strengths: Sequence[Mapping[str, Any]]) -> alt.LayerChart | None:
+def strength_chart(strengths: Sequence[StrengthPoint]) -> alt.LayerChart | None:
     """Likeness and fidelity of the champion by the strength with which its adapter is applied.
 
     Returns:
@@ -210,13 +212,12 @@ def strength_chart(strengths: Sequence[Mapping[str, Any]]) -> alt.LayerChart | N
     """
     if not strengths:
         return None
-    ordered = sorted(strengths, key=lambda one: float(one["strength"]))
+    ordered = sorted(strengths, key=lambda one: one.strength)
     rows = []
     for name, colour in ((LIKENESS, CHAMPION), (FIDELITY, SECOND)):
-        label = f"{name}: " + ", ".join(f"{_number(one['metrics'][name])} at {one['strength']:g}" for one in ordered)
+        label = f"{name}: " + ", ".join(f"{_number(one.metrics[name])} at {one.strength:g}" for one in ordered)
         rows += [
-            {"x": one["strength"], "y": one["metrics"][name], "mark": name, "label": label, **_pen(colour)}
-            for one in ordered
+            {"x": one.strength, "y": one.metrics[name], "mark": name, "label": label, **_pen(colour)} for one in ordered
         ]
     x = alt.X("x:Q", title="adapter strength", scale=Axis.around(row["x"] for row in rows).scale)
     y = alt.Y("y:Q", title=f"{LIKENESS}, {FIDELITY}", scale=Axis.around(row["y"] for row in rows).scale)

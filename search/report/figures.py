@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -18,6 +17,7 @@ from search.config.space import Space
 from search.report import charts
 from search.report.drawing import Drawing
 from search.storage.result import SearchResult
+from search.storage.result_schema import TrialResult
 from search.storage.trial_record import CheckpointResult
 from search.study.samplers.distributions import distributions
 from trainer.files import write_file
@@ -73,18 +73,18 @@ def draw_figures(result: SearchResult, config: SearchConfig) -> Mapping[str, Dra
         result: The outcome, also without a champion; its run folder holds the learning curves.
         config: Of its search.
     """
-    values = result.values
-    trials = values["trials"]
-    champion = values["champion"]["trial"] if values["champion"] else None
+    outcome = result.outcome
+    trials = outcome.trials
+    champion = outcome.champion.trial if outcome.champion else None
     floor = objective_floor(config.evaluation.objective)
     curves = read_curves(result.folder, trials)
     drawn = {
-        FRONT: charts.front_chart(trials, values["front"], champion),
+        FRONT: charts.front_chart(trials, outcome.front, champion),
         IMPORTANCE: charts.importance_chart(importance(trials, config.space)),
         PARALLEL: charts.parallel_chart(trials, config.space, champion, floor=floor),
         **{name: charts.curve_chart(name, trials, curves[name], champion, floor=floor) for name in CURVES},
-        INTERVALS: charts.interval_chart(values["finalists"], champion),
-        STRENGTHS: charts.strength_chart((values.get("strengths") or {"points": []})["points"]),
+        INTERVALS: charts.interval_chart(outcome.finalists, champion),
+        STRENGTHS: charts.strength_chart(outcome.strengths.points if outcome.strengths else ()),
     }
     return {name: Drawing.of(*WORDS[name], chart) for name, chart in drawn.items() if chart is not None}
 
@@ -99,7 +99,7 @@ def write_plots(figures: Mapping[str, Drawing], folder: Path) -> tuple[Path, ...
     return tuple(paths)
 
 
-def read_curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Mapping[str, charts.Curve]]:
+def read_curves(folder: Path, trials: Sequence[TrialResult]) -> Mapping[str, Mapping[str, charts.Curve]]:
     """Each of `CURVES` by trial, as metric by step. Where a report is gone, the result still has its objective.
 
     Args:
@@ -109,17 +109,16 @@ def read_curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> Mapping[st
     layout = RunLayout(folder)
     curves: dict[str, dict[str, dict[int, float]]] = {name: {} for name in CURVES}
     for trial in trials:
-        for checkpoint in trial["checkpoints"]:
-            step = checkpoint["step"]
-            report = CheckpointResult.find(layout.checkpoint(trial["id"], step))
-            metrics = report.metrics if report is not None else {OBJECTIVE: checkpoint["objective"]}
+        for checkpoint in trial.checkpoints:
+            report = CheckpointResult.find(layout.checkpoint(trial.id, checkpoint.step))
+            metrics = report.metrics if report is not None else {OBJECTIVE: checkpoint.objective}
             for name in CURVES:
                 if name in metrics:
-                    curves[name].setdefault(trial["id"], {})[step] = metrics[name]
+                    curves[name].setdefault(trial.id, {})[checkpoint.step] = metrics[name]
     return curves
 
 
-def importance(trials: Sequence[Mapping[str, Any]], space: Space) -> Mapping[str, float]:
+def importance(trials: Sequence[TrialResult], space: Space) -> Mapping[str, float]:
     """How much each setting separates the best tenth of the trials from the others: Optuna's PED-ANOVA (Watanabe et al.
     2023, arXiv:2304.10255); shares of 1, the greatest first.
 
@@ -136,12 +135,12 @@ def importance(trials: Sequence[Mapping[str, Any]], space: Space) -> Mapping[str
     ranges = distributions(space)
     scored = [
         optuna.trial.create_trial(
-            params={name: trial["params"][name] for name in ranges if name in trial["params"]},
-            distributions={name: ranges[name] for name in ranges if name in trial["params"]},
-            value=trial["metrics"][OBJECTIVE],
+            params={name: trial.params[name] for name in ranges if name in trial.params},
+            distributions={name: ranges[name] for name in ranges if name in trial.params},
+            value=trial.metrics[OBJECTIVE],
         )
         for trial in trials
-        if OBJECTIVE in trial["metrics"]
+        if OBJECTIVE in trial.metrics
     ]
     if len(scored) < FEWEST_TRIALS or len({trial.value for trial in scored}) == 1:
         return {}

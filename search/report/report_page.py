@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation.scores import METRICS, OBJECTIVE, Anchors
+from evaluation.scores import METRICS, OBJECTIVE
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS
@@ -55,19 +55,20 @@ def write_report(
         photos: Reference photos, of which a few are shown.
         figures: As `search.report.figures.draw_figures` makes them.
     """
-    values = result.values
+    outcome = result.outcome
     environment = page_environment()
     environment.filters |= {"number": _number, "measure": _measure, "interval": _interval}
     page = environment.get_template("report.html").render(
         g={"nonce": secrets.token_urlsafe(16)},
-        result=values,
-        champion=values["champion"],
+        result=outcome,
+        champion=outcome.champion,
         shown=SHOWN,
         metrics=METRICS,
-        params=list(dict.fromkeys(name for trial in values["trials"] for name in trial["params"])),
-        states=Counter(trial["state"] for trial in values["trials"]),
-        stopped=[trial for trial in values["trials"] if trial["state"] != "finished"],
-        account=Account.of(config.budget, values["cost"]["budget"]),
+        params=list(dict.fromkeys(name for trial in outcome.trials for name in trial.params)),
+        states=Counter(trial.state for trial in outcome.trials),
+        stopped=[trial for trial in outcome.trials if trial.state != "finished"],
+        cost=outcome.cost.model_dump(exclude={"budget"}),
+        account=Account.of(config.budget, outcome.cost.budget),
         pictures=_pictures(result, photos),
         side=SIDE,
         front=figures.get(FRONT),
@@ -84,7 +85,7 @@ def write_report(
 
 def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Pictures:
     """The most needed first: the thumbnails may take up all the room there is."""
-    values = result.values
+    outcome = result.outcome
     album = Thumbnails()
     gallery = Gallery(result.folder, album)
     real = comparison = strengths = None
@@ -92,18 +93,17 @@ def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Picture
         real = album.add(_opened(photos)) if photos else None
     except (OSError, ValueError) as error:  # Moved or changed since the search began.
         gallery.damaged.append(f"the real photos cannot be read ({error})")
-    champion, sweep = values["champion"], values.get("strengths")
+    champion = outcome.champion
     if champion is not None:
-        comparison = gallery.comparison(champion["trial"], champion["step"])
-        if sweep is not None:
-            strengths = gallery.strengths(sweep["points"], Anchors.from_metrics(values["anchors"]["final"]))
-        best = {one["trial"]: one["step"] for one in (champion, *values["finalists"])}
+        comparison = gallery.comparison(champion.trial, champion.step)
+        if outcome.strengths is not None:
+            strengths = gallery.strengths(outcome.strengths.points, outcome.anchors["final"].anchors)
+        best = {champion.trial: champion.step, **{one.trial: one.step for one in outcome.finalists}}
     else:
-        scored = [trial for trial in values["trials"] if trial["best_step"] is not None]
-        ranking = sorted(scored, key=lambda trial: -trial["metrics"][OBJECTIVE])
-        best = {trial["id"]: trial["best_step"] for trial in ranking}
+        ranking = sorted(outcome.trials, key=lambda trial: -trial.metrics.get(OBJECTIVE, 0.0))
+        best = {trial.id: trial.best_step for trial in ranking if trial.best_step is not None}
     whole = [gallery.checkpoints(trial, step) for trial, step in list(best.items())[:WHOLE_GRIDS]]
-    every = gallery.trials(values["trials"], champion["trial"] if champion else None)
+    every = gallery.trials(outcome.trials, champion.trial if champion else None)
     return Pictures(
         real=real,
         comparison=comparison,

@@ -11,8 +11,9 @@ from search.config.search_config import SearchConfig
 from search.config.sections import BudgetConfig
 from search.report.tables import Account
 from search.storage.result import SearchResult
+from search.storage.result_schema import BudgetResult
 from search.study.accountant import FORECAST_AFTER
-from tests.support.report_page import write_page
+from tests.support.report_page import changed, write_page
 
 Run = tuple[SearchResult, SearchConfig]
 
@@ -35,9 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def cost_section(run: Run, budget: dict[str, float], used: dict[str, Any] | None) -> str:
     """The words of the page's section on cost, for a run with this budget."""
     result, config = run
-    values = {**result.values, "cost": {**result.values["cost"], "budget": used}}
     settled = config.model_copy(update={"budget": BudgetConfig(**budget)})
-    page = write_page(SearchResult(folder=result.folder, values=values), settled)
+    page = write_page(changed(result, cost={**result.values["cost"], "budget": used}), settled)
     (section,) = re.findall(r'<section id="cost">(.*?)</section>', page.read_text("utf-8"), re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", section)).split())
 
@@ -79,7 +79,7 @@ def test_a_search_without_trials_has_limits_all_the_same(run: Run) -> None:
 )
 def test_a_forecast_is_told_with_the_side_it_erred_to(error: float, verdict: str) -> None:
     used = {**USED, "cut_off": "", "forecast": {**USED["forecast"], "error": error}}
-    assert Account.of(BudgetConfig(max_minutes=10), used).notes == (
+    assert Account.of(BudgetConfig(max_minutes=10), BudgetResult.model_validate(used)).notes == (
         "The budget did not cut the search off.",
         f"The forecast after 2 trials was {verdict}.",
     )

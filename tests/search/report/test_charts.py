@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 from xml.etree import ElementTree
 
 import altair
 import pytest
 
+from evaluation.bootstrap import Interval
 from search.config.space import Choice, FloatRange, Space
 from search.report.axis import Axis
 from search.report.charts import (
@@ -25,17 +25,17 @@ from search.report.charts import (
     strength_chart,
 )
 from search.report.drawing import Drawing
+from search.storage.result_schema import FinalistResult, FrontPoint, StrengthPoint, TrialResult
 
 
-def trial(name: str, likeness: float, fidelity: float, *, objective: float, state: str = "finished") -> dict[str, Any]:
-    metrics = {"objective": objective, "likeness": likeness, "fidelity": fidelity, "faceless_rate": 0.0}
-    return {
-        "id": name,
-        "state": state,
-        "best_step": 100,
-        "metrics": metrics,
-        "params": {"learning_rate": 10.0 ** -(int(name) + 2), "targets": "all" if name == "000" else "some"},
-    }
+def trial(name: str, likeness: float, fidelity: float, *, objective: float, state: str = "finished") -> TrialResult:
+    return TrialResult.model_construct(
+        id=name,
+        state=state,
+        best_step=100,
+        metrics={"objective": objective, "likeness": likeness, "fidelity": fidelity, "faceless_rate": 0.0},
+        params={"learning_rate": 10.0 ** -(int(name) + 2), "targets": "all" if name == "000" else "some"},
+    )
 
 
 TRIALS = [trial("000", 0.2, 1.0, objective=0.4), trial("001", 0.6, 0.9, objective=0.5, state="stopped")]
@@ -87,12 +87,16 @@ def crosses(chart: altair.LayerChart | None) -> list[tuple[float, float]]:
 
 def test_the_front_leads_to_its_trials() -> None:
     front = [
-        {"trial": name, "step": 100, **one["metrics"]} for name, one in zip(("001", "000"), TRIALS[::-1], strict=True)
+        FrontPoint(trial="001", step=100, likeness=0.6, fidelity=0.9, faceless_rate=0.0),
+        FrontPoint(trial="000", step=100, likeness=0.2, fidelity=1.0, faceless_rate=0.0),
     ]
     line, right, left = marks(front_chart(TRIALS, front, "001"))
     scores = {"000": "objective 0.4, likeness 0.2, fidelity 1, faceless_rate 0"}
     scores["001"] = "objective 0.5, likeness 0.6, fidelity 0.9, faceless_rate 0"
-    assert line.label == f"the front: trial 001 at step 100, {scores['001']}; trial 000 at step 100, {scores['000']}"
+    assert line.label == (
+        "the front: trial 001 at step 100, likeness 0.6, fidelity 0.9, faceless_rate 0; "
+        "trial 000 at step 100, likeness 0.2, fidelity 1, faceless_rate 0"
+    )
     assert (line.address, line.colour, len(line.points)) == ("", SECOND, 2)
     assert (right.label, right.address) == (f"trial 001 at step 100: {scores['001']}", "#trial-001")
     assert (left.label, left.address) == (f"trial 000 at step 100: {scores['000']}", "#trial-000")
@@ -145,28 +149,29 @@ def test_parallel_coordinates_go_through_settings_and_scores() -> None:
     assert [x for x, _ in champion.points] == [WIDTH * number / 4 for number in range(5)]
     texts = [text.text for text in drawn(chart).iter("text")]
     assert {"learning_rate", "targets", "likeness", "fidelity", "objective", "some", "all"} <= set(texts)
-    without = [{**TRIALS[0], "params": {"learning_rate": 1e-3}}, TRIALS[1]]
+    without = [TRIALS[0].model_copy(update={"params": {"learning_rate": 1e-3}}), TRIALS[1]]
     assert [mark.address for mark in marks(parallel_chart(without, space, None, floor=-9.0))] == ["#trial-001"]
     assert parallel_chart([], space, None, floor=-9.0) is None
 
 
 def test_a_long_word_beside_an_axis_is_cut_and_not_left_out() -> None:
     space: Space = {"targets": Choice(values=("attention", "attention+feed_forward+convolutions"))}
-    trials = [{**TRIALS[0], "params": {"targets": "attention"}}] * 2
+    trials = [TRIALS[0].model_copy(update={"params": {"targets": "attention"}})] * 2
     texts = [text.text or "" for text in drawn(parallel_chart(trials, space, None, floor=-9.0)).iter("text")]
     assert "attention" in texts
     assert [text[-1] for text in texts if text.startswith("attention+")] == ["…"]
 
 
 def test_intervals_and_strengths() -> None:
-    across = {"objective": {"lower": 0.4, "mean": 0.5, "upper": 0.6}}
-    (mark,) = marks(interval_chart([{"trial": "001", "across_seeds": across}], "001"))
+    across = {"objective": Interval(lower=0.4, mean=0.5, upper=0.6)}
+    finalist = FinalistResult.model_construct(trial="001", across_seeds=across)
+    (mark,) = marks(interval_chart([finalist], "001"))
     assert mark.label == "trial 001: objective 0.5, interval 0.4 to 0.6"
     assert (mark.address, mark.colour) == ("#trial-001", CHAMPION)
     assert [x for x, _ in mark.points] == [pytest.approx(WIDTH * part / 1.08, abs=0.001) for part in (0.04, 1.04)]
     assert interval_chart([], None) is None
     points = [
-        {"strength": strength, "metrics": {"likeness": strength / 2, "fidelity": 1 - strength / 10}}
+        StrengthPoint(strength=strength, folder="", metrics={"likeness": strength / 2, "fidelity": 1 - strength / 10})
         for strength in (1.0, 0.0, 0.5)
     ]
     likeness, fidelity = marks(strength_chart(points))

@@ -25,7 +25,9 @@ from search.report.figures import (
     write_plots,
 )
 from search.storage.result import SearchResult
+from search.storage.result_schema import TrialResult
 from search.tracking.tracker import Tracker
+from tests.support.report_page import changed
 
 TRIALS = 10
 SPACE: Space = {"learning_rate": FloatRange(low=1e-4, high=1e-2, log=True), "rank": Choice(values=(4, 8))}
@@ -52,7 +54,7 @@ def test_a_whole_search_has_every_figure(
     run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing]
 ) -> None:
     assert list(figures) == [FRONT, IMPORTANCE, PARALLEL, *CURVES, INTERVALS, STRENGTHS]
-    finalists, space = len(run[0].values["finalists"]), len(run[1].space)
+    finalists, space = len(run[0].outcome.finalists), len(run[1].space)
     # The front's line and a dot a trial; a bar a setting; a line a trial; a line each for likeness and fidelity.
     expected = [TRIALS + 1, space, *[TRIALS] * 5, finalists, 2]
     assert [len(labels(figure)) for figure in figures.values()] == expected
@@ -61,17 +63,17 @@ def test_a_whole_search_has_every_figure(
 def test_the_front_names_every_scored_trial_with_its_likeness(
     run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing]
 ) -> None:
-    for trial in run[0].values["trials"]:
-        start = f"trial {trial['id']} at step {trial['best_step']}: "
+    for trial in run[0].outcome.trials:
+        start = f"trial {trial.id} at step {trial.best_step}: "
         (text,) = [text for text in labels(figures[FRONT]) if text.startswith(start)]
-        assert f", likeness {trial['metrics']['likeness']:.3g}, fidelity {trial['metrics']['fidelity']:.3g}, " in text
+        assert f", likeness {trial.metrics['likeness']:.3g}, fidelity {trial.metrics['fidelity']:.3g}, " in text
 
 
 def test_the_curves_follow_the_reports_of_the_run_folder(
     run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing]
 ) -> None:
-    trial = run[0].values["trials"][0]
-    values = ", ".join(f"{one['objective']:.3g} at step {one['step']}" for one in trial["checkpoints"])
+    trial = run[0].outcome.trials[0]
+    values = ", ".join(f"{one.objective:.3g} at step {one.step}" for one in trial.checkpoints)
     assert f"trial 000, finished: objective {values}" in labels(figures["objective"])
 
 
@@ -85,8 +87,8 @@ def test_plots_are_files_of_their_own(figures: Mapping[str, Drawing], tmp_path: 
 
 def test_where_nothing_was_scored_there_is_no_figure(run: tuple[SearchResult, SearchConfig], tmp_path: Path) -> None:
     result, config = run
-    values = {**result.values, "trials": [], "champion": None, "front": [], "finalists": [], "strengths": None}
-    figures = draw_figures(SearchResult(folder=result.folder, values=values), config)
+    empty = changed(result, trials=[], champion=None, front=[], finalists=[], strengths=None)
+    figures = draw_figures(empty, config)
     assert (figures, write_plots(figures, tmp_path)) == ({}, ())
 
 
@@ -108,15 +110,15 @@ def test_the_searchs_own_run_in_mlflow_holds_the_plots(
         assert copy.read_bytes() == path.read_bytes()
 
 
-def trials(count: int, *, faceless: int = 0) -> list[dict[str, object]]:
+def trials(count: int, *, faceless: int = 0) -> list[TrialResult]:
     """The objective depends on the learning rate alone."""
     random = np.random.default_rng(0)
     rates = 10 ** random.uniform(-4, -2, count)
     return [
-        {
-            "params": {"learning_rate": float(rate), "rank": int(random.choice([4, 8]))},
-            "metrics": {"objective": -62.2 if number < faceless else -abs(float(np.log10(rate)) + 3)},
-        }
+        TrialResult.model_construct(
+            params={"learning_rate": float(rate), "rank": int(random.choice([4, 8]))},
+            metrics={"objective": -62.2 if number < faceless else -abs(float(np.log10(rate)) + 3)},
+        )
         for number, rate in enumerate(rates)
     ]
 
@@ -136,13 +138,13 @@ def test_it_is_optunas_figure_over_the_scored_trials() -> None:
     }
     scored = trials(30, faceless=3)
     for one in scored:
-        value = one["metrics"]["objective"]  # type: ignore[index]
-        study.add_trial(optuna.trial.create_trial(params=one["params"], distributions=ranges, value=value))  # type: ignore[arg-type]
-    failed: dict[str, object] = {"params": {"learning_rate": 1e-3, "rank": 4}, "metrics": {}}
+        value = one.metrics["objective"]
+        study.add_trial(optuna.trial.create_trial(params=dict(one.params), distributions=ranges, value=value))
+    failed = TrialResult.model_construct(params={"learning_rate": 1e-3, "rank": 4}, metrics={})
     assert importance([*scored, failed], SPACE) == optuna.importance.get_param_importances(study)
 
 
 def test_too_few_or_equal_trials_say_nothing() -> None:
     assert importance(trials(9), SPACE) == {}
-    equal = [{**one, "metrics": {"objective": 0.5}} for one in trials(20)]
+    equal = [one.model_copy(update={"metrics": {"objective": 0.5}}) for one in trials(20)]
     assert importance(equal, SPACE) == {}
