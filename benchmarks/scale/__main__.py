@@ -111,7 +111,9 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
     """What result and report of the first trials weigh and take to write; the last are those of the whole search."""
     config, rows = read_config(result.folder), []
     for mark in marks:
-        part = SearchResult(folder=result.folder, values={**result.values, "trials": result.values["trials"][:mark]})
+        part = SearchResult(
+            folder=result.folder, outcome=result.outcome.model_copy(update={"trials": result.outcome.trials[:mark]})
+        )
         row: dict[str, float] = {"trials": mark}
 
         def report(part: SearchResult = part) -> Path:
