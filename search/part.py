@@ -18,10 +18,10 @@ from search.final.export import export_champion, write_card, write_samples
 from search.final.final import Final, NoCandidateError, run_final
 from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result
-from search.report.plots import write_plots
 from search.report.progress import Progress, summary, tell
+from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
@@ -181,10 +181,11 @@ class SearchPart:
             budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
         )
         self.clock.save()
+        figures = draw_figures(result, config)
         result.write()
-        write_report(result, self.runner.split.reference)
-        write_trials(result.values["trials"], folder)
-        write_plots(result)
+        write_report(result, config, self.runner.split.reference, figures)
+        write_trials(result.outcome.trials, folder)
+        write_plots(figures, self.layout.plots)
         tracker.finish(self.records)
         if self.monitor is not None:
             tell(self.console, self.monitor.summary(self.clock.seconds()[TOTAL]))
