@@ -16,6 +16,7 @@ from benchmarks.scoring.__main__ import Measured, Turn, evaluation_setup
 from benchmarks.scoring.scored import Scored, largest, largest_difference, shares
 from benchmarks.subprocess_object import Held
 from evaluation.scores import Anchors, ImageRow
+from tests.support.command import CEILING
 
 ROOT = Path(__file__).parents[2]
 ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
@@ -101,7 +102,7 @@ def test_quick_run_scores_alike_on_both_sides_and_ends_with_its_outcome(tmp_path
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CEILING,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -15,6 +15,7 @@ from benchmarks.search_cost.given_trials import forecast_error
 from benchmarks.search_cost.surrogate import Surrogate
 from benchmarks.search_cost.virtual_search import Course, Moment
 from search.config.search_config import load_config
+from tests.support.command import CEILING
 
 ROOT = Path(__file__).parents[2]
 PACE = cast(
@@ -54,7 +55,7 @@ def test_a_small_run_tells_value_cost_and_forecast(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CEILING,
         check=False,
     )
     assert run.returncode == 0, run.stderr

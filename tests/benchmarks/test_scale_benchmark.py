@@ -14,6 +14,7 @@ from benchmarks.scale.driver_parts import WATCHED
 from benchmarks.scale.growth import Sample, Window, windows
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
 from benchmarks.scale.simulated_seat import ANCHORS, BEST_RATE, simulated_distance
+from tests.support.command import CEILING
 from trainer.config import TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +142,7 @@ def test_quick_run_searches_and_accounts_for_the_drivers_time(tmp_path: Path) ->
         env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CEILING,
         check=False,
     )
     assert run.returncode == 0, run.stderr

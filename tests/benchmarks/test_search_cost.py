@@ -32,6 +32,7 @@ from benchmarks.search_cost.virtual_search import Course, Moment, VirtualSearch
 from search.config.search_config import SearchConfig, load_config
 from search.config.space import Value
 from search.storage.trial_record import CheckpointResult
+from tests.support.command import CEILING
 
 ROOT = Path(__file__).parents[2]
 PARAMS: dict[str, Value] = {"learning_rate": 1e-3, "rank": 4, "alpha": 8, "targets": "attention", "steps": 200}
@@ -297,7 +298,7 @@ def test_quick_run_compares_all_methods_and_ends_with_its_outcome(tmp_path: Path
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CEILING,
         check=False,
     )
     assert run.returncode == 0, run.stderr
@@ -327,7 +328,7 @@ def test_without_a_recording_it_says_how_to_make_one(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CEILING,
         check=False,
     )
     assert run.returncode == 2

@@ -17,6 +17,7 @@ from benchmarks.clocks import Clocks
 from benchmarks.scale.memory import forget_peak, peak_memory, resident_memory
 from benchmarks.training.__main__ import Measured, Turn, compared, milliseconds, training_work
 from benchmarks.training.training_run import Run
+from tests.support.command import CEILING
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,7 +131,7 @@ def test_quick_run_trains_both_sides_and_ends_with_its_outcome(tmp_path: Path) -
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=CEILING,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

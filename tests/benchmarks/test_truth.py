@@ -22,6 +22,7 @@ from evaluation.bootstrap import Values
 from evaluation.faces import distances
 from evaluation.objective import image_objective
 from evaluation.scores import ImageRow, image_likeness
+from tests.support.command import CEILING
 
 ROOT = Path(__file__).parents[2]
 SHAPE = PROMPTS, SEEDS, PHOTOS = 30, 6, 10
@@ -277,7 +278,7 @@ def test_quick_run_collects_replays_and_goes_on_where_it_was(tmp_path: Path) -> 
             env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=CEILING,
             check=False,
         )
         assert outcome.returncode == 0, outcome.stderr
