@@ -20,6 +20,9 @@ GATE = "gate"
 HELD_AT = 21
 """The step after which a training is held: the first one after the first checkpoint."""
 
+STUCK = "stuck"
+"""The file that says in the scene `stuck` that a training stands still."""
+
 KILLED = "killed"
 """The file into which the scene `killed` writes the number of the process that it kills."""
 
@@ -53,6 +56,7 @@ def stuck(home: Path) -> None:
 
     def go_on(service: Any, step: int) -> bool:
         if step >= HELD_AT:
+            (home / STUCK).touch()
             threading.Event().wait()
         return asks(service, step)
 

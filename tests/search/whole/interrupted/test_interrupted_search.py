@@ -19,9 +19,12 @@ from typer.testing import CliRunner, Result
 from search import run as search_run
 from tests.support.command import CEILING, Command
 from tests.support.short_search import TRIALS, SearchRun, finish, start, training_workers, write_search
+from tests.support.staged_search import STUCK
 from trainer.job.heap import heap_environment
 
 RESUME = ("--resume", "runs/anna")
+ONE_SEAT = ("--set", "seats.count=1")
+TWO_SEATS = ("--set", "seats.count=2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,39 +49,36 @@ class Parts:
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[int], list[str]]) -> Parts:
     home = tmp_path_factory.mktemp("parts")
-    orphans = []
+    started: list[psutil.Process] = []
 
-    with start(home, str(write_search(home)), scene="gated") as search:
+    with start(home, str(write_search(home)), *TWO_SEATS, scene="gated") as search:
         search.until_line(r"trial 000  step +20/40 ")
         listening = beyond_loopback(search.process.pid)
-        children = search.descendants()
-        assert children
+        assert search.descendants()
+        started += search.descendants()
         search.process.send_signal(signal.SIGTERM)
         first = finish(search, home)
-    orphans += left_of(children)
     first_result, first_page = first.result, (first.folder / "report.html").read_text("utf-8")
 
-    with start(home, *RESUME, scene="stuck") as search:
-        children = until_workers(search)
+    with start(home, *RESUME, *ONE_SEAT, scene="gated") as search:
+        started += (children := until_workers(search))
         (head,) = [child for child in children if child.name() == "gcs_server"]
         head.kill()
         headless = finish(search, home)
-    orphans += left_of(children)
 
-    with start(home, *RESUME, scene="stuck") as search:
-        children = until_workers(search)
+    with start(home, *RESUME, *ONE_SEAT, scene="stuck") as search:
+        search.until((home / STUCK).exists, "a training that stands still")
+        started += search.descendants()
         search.process.send_signal(signal.SIGINT)
         search.until_line("once more ends everything at once")
         search.process.send_signal(signal.SIGINT)
         second = finish(search, home)
-    orphans += left_of(children)
 
-    with start(home, *RESUME, scene="stuck") as search:
-        children = until_workers(search)
+    with start(home, *RESUME, *ONE_SEAT, scene="gated") as search:
+        started += (children := until_workers(search))
         environments = [environment(worker) for worker in training_workers(children)]
         search.process.kill()
         finish(search, home)
-    orphans += left_of(children)
 
     # What a kill may leave behind.
     with (first.folder / "journal.log").open("ab") as journal:
@@ -86,6 +86,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
     (first.folder / "trials" / "000" / "step-40.0123.tmp").mkdir(parents=True)
     for state in first.folder.glob("trials/*/state/step-*/optimizer.safetensors"):
         state.write_bytes(state.read_bytes()[:1000])
+    last = finish(start(home, *RESUME, *TWO_SEATS), home)
+    _, orphans = psutil.wait_procs(started, timeout=CEILING)  # Ray's agents look for a dead head for a minute
     return Parts(
         first=first,
         first_result=first_result,
@@ -95,7 +97,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
         second=second,
         environments=environments,
         orphans=orphans,
-        last=finish(start(home, *RESUME), home),
+        last=last,
     )
 
 
@@ -103,11 +105,6 @@ def until_workers(command: Command) -> list[psutil.Process]:
     """All processes of a search, once its training workers are among them."""
     command.until(lambda: training_workers(command.descendants()), "a training worker")
     return command.descendants()
-
-
-def left_of(children: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that never end. Ray's agents look for a dead head for a minute."""
-    return psutil.wait_procs(children, timeout=CEILING)[1]
 
 
 def environment(process: psutil.Process) -> str:
