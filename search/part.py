@@ -13,7 +13,7 @@ import ray
 from rich.console import Console
 
 from evaluation.scores import SECOND_LIKENESS
-from search.config.run_layout import STATE
+from search.config.run_layout import STATE_FOLDER, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.card import write_card
 from search.final.export import export_champion
@@ -24,16 +24,16 @@ from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
 from search.report.__main__ import write_report
 from search.report.outcome import build_result
-from search.report.plots import PLOTS_FOLDER, write_plots
+from search.report.plots import write_plots
 from search.report.progress import Progress, summary, tell
-from search.report.tables import IMAGES_FILE, write_images, write_trials
+from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.accountant import Before, BudgetMonitor
 from search.study.budget import Rate
 from search.study.callback import TrialCallback
-from search.study.accountant import Before, BudgetMonitor
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
@@ -73,6 +73,10 @@ class SearchPart:
     status: str = ""
 
     @property
+    def layout(self) -> RunLayout:
+        return RunLayout(self.folder)
+
+    @property
     def records(self) -> list[TrialRecord]:
         return self.callback.records if self.callback else self.earlier
 
@@ -84,7 +88,7 @@ class SearchPart:
         """The result, and whether all workers have left."""
         gpus = self._gpus
         with ExitStack() as stack:
-            with Pool(self.config.seats, self.runner, self.folder / "ray", gpus=gpus, count=workers) as pool:
+            with Pool(self.config.seats, self.runner, self.layout.ray, gpus=gpus, count=workers) as pool:
                 try:
                     self._measure(pool.client, workers)
                 except (JobFailedError, NoCandidateError) as error:
@@ -102,15 +106,15 @@ class SearchPart:
         config, clock = self.config, self.clock
         self.console.print(f"starting {workers} worker(s)", highlight=False)
         with clock.phase("start"):
-            self.base, anchors = measure_anchors(client, self.folder, "validation")
+            self.base, anchors = measure_anchors(client, self.layout, "validation")
             began = time.monotonic()
             second_judging = SecondJudging.begin(client, config, self.base, self.folder)
             judging = time.monotonic() - began if second_judging is not None else 0.0
             # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
             client.wait_for_worker()
         self.tracker.metrics(self.base.metrics, prefix="base_")
-        self.tracker.picture(self.base.folder / "grid.png", "base")
-        trials = TrialSetup(config=config, client=client, anchors=anchors, folder=self.folder / "trials")
+        self.tracker.picture(self.base.grid, "base")
+        trials = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
         with Progress(config.trials, client.steps, self.console) as progress, clock.phase("search"):
             self.callback = TrialCallback(trials, self.tracker, progress, self.sampler, clock, self.earlier)
             self.monitor = BudgetMonitor(
@@ -141,10 +145,10 @@ class SearchPart:
             client.rest(SAVE_SECONDS)
             client.unpause()
         with clock.phase("final"):
-            self.final = run_final(client, config, self.records, self.folder / "final", say=self.console.print)
+            self.final = run_final(client, config, self.records, self.layout, say=self.console.print)
             if second_judging is not None:
                 self.opinion = second_judging.opinion(self.records, self.final)
-            self.sweep = sweep_strengths(client, config, self.final, self.folder / "final" / "strengths")
+            self.sweep = sweep_strengths(client, config, self.final, self.layout)
 
     def _conclude(self, workers: int) -> SearchResult:
         config, folder, final, tracker = self.config, self.folder, self.final, self.tracker
@@ -153,13 +157,13 @@ class SearchPart:
             final = None  # it may have been reached, but not all that belongs to it
         cut_off = [record for record in self.records if record.state is JobState.RUNNING]
         for record in cut_off:
-            step = record.reports[-1].step if record.reports else 0
+            step = record.checkpoints[-1].step if record.checkpoints else 0
             record.reason = f"{self.stop.reason or self.status}; last scored at step {step}"
             if not interrupted:
                 record.state = JobState.STOPPED
                 tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
         if not interrupted:
-            _remove_leftovers(folder / "trials", folder / "final", kept=[record.id for record in cut_off])
+            _remove_leftovers(self.layout.trials, self.layout.final, kept=[record.id for record in cut_off])
         model_uri = None
         if final is not None:
             self.status = CHAMPION
@@ -188,11 +192,11 @@ class SearchPart:
             *images,
         )
         for plot in write_plots(result):
-            tracker.picture(plot, PLOTS_FOLDER)
+            tracker.picture(plot, self.layout.plots.name)
         if interrupted:
             tracker.interrupt(self.status, files)
         else:
-            card = (folder / "champion" / "README.md",) if final else ()
+            card = (self.layout.champion / "README.md",) if final else ()
             tracker.finish(self.status, (*files, *card), failed=final is None)
         if self.monitor is not None:
             tell(self.console, self.monitor.summary(self.clock.seconds()[TOTAL]))
@@ -203,20 +207,20 @@ class SearchPart:
     def _crown(self, final: Final) -> str | None:
         """Write the champion's folder and register it; where it is registered, None if MLflow failed."""
         config, folder, opinion = self.config, self.folder, self.opinion
-        with written_folder(folder / "champion") as temporary:
+        with written_folder(self.layout.champion) as temporary:
             export_champion(final, temporary, config.name)
             write_samples(final, temporary / "samples.png")
         split = self.runner.split
         write_card(
             config,
             final,
-            folder / "champion",
+            self.layout.champion,
             photos=(len(split.training), len(split.reference)),
             prompt=self.runner.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
             second_judge=opinion.line if opinion else "",
         )
         self.tracker.metrics(final.champion.final.metrics, prefix="champion_")
-        self.tracker.picture(folder / "champion" / "samples.png", "champion")
+        self.tracker.picture(self.layout.champion / "samples.png", "champion")
         if isinstance(opinion, SecondOpinion):
             _track(opinion, self.records, self.tracker)
         return _register(config, final, folder, self.tracker)
@@ -224,7 +228,7 @@ class SearchPart:
     def _write_images(self, final: Final | None) -> Path:
         assert self.base is not None, "without it nothing was scored"
         return write_images(
-            self.folder / IMAGES_FILE,
+            self.layout.image_table,
             base=self.base,
             records=self.records,
             final=final,
@@ -237,7 +241,7 @@ class SearchPart:
 def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:
     """What stopped or killed trainings keep to go on from, but for the trials that were only cut off."""
     for folder in folders:
-        for leftover in (*folder.glob(f"*/{STATE}"), *folder.glob("*/*.tmp"), *folder.glob("*/*.old")):
+        for leftover in (*folder.glob(f"*/{STATE_FOLDER}"), *folder.glob("*/*.tmp"), *folder.glob("*/*.old")):
             if leftover.parent.name in kept:
                 continue
             shutil.rmtree(leftover, ignore_errors=True)
@@ -251,7 +255,7 @@ def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker
         "trigger": config.photos.trigger,
         **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
     }
-    return tracker.champion(config.name, folder / "champion", loadable(config.model), metadata)
+    return tracker.champion(config.name, RunLayout(folder).champion, loadable(config.model), metadata)
 
 
 def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:

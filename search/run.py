@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from search.config.run_layout import CONFIGURATION_FILE
+
 if TYPE_CHECKING:
     from search.config.search_config import SearchConfig
     from search.storage.result import SearchResult
 
-DEMO = Path(__file__).resolve().parent.parent / "demo" / "search.yaml"
+DEMO = Path(__file__).resolve().parent.parent / "demo" / CONFIGURATION_FILE
 
 NO_CANDIDATE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 

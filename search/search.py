@@ -122,11 +122,11 @@ def run_search(
             stop = Stop()
             with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_told(run.path):
                 count = _workers(config)
-                records = read_history(sampler, config, run.path / "trials")
+                records = read_history(sampler, config, run.layout.trials)
                 tracker.start(
                     run.path,
                     _common(config, split),
-                    [run.path / "search.yaml"],
+                    [run.layout.configuration],
                     unfinished=[record.id for record in records if record.state is JobState.RUNNING],
                 )
                 search = SearchPart(config, setup, run.path, tracker, console, clock, sampler, records, stop, address)
@@ -166,8 +166,8 @@ def _open_journal(
                     f"{run.path} cannot go on with other inputs than it was begun with: {', '.join(refused)}; put them "
                     "back, or begin a new run with another --name"
                 )
-            if not run.journal.exists() and any((run.path / "trials").glob("*")):
-                raise ConfigurationError(f"{run.journal} is missing though there are trials; put it back")
+            if not run.layout.journal.exists() and any(run.layout.trials.glob("*")):
+                raise ConfigurationError(f"{run.layout.journal} is missing though there are trials; put it back")
             if changed or continuation.remeasures_final:
                 forget_final(run.path)
         sampler = make_sampler(config, run.path)

@@ -66,3 +66,8 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def step_name(step: int) -> str:
+    """The name of what belongs to a training after `step` optimizer steps: a checkpoint's folder, a saved state's."""
+    return f"step-{step}"

@@ -18,6 +18,7 @@ from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import load_photos, repeated
 from trainer.data.prior import build_prior_cache
 from trainer.data.views import Views
+from trainer.files import step_name
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel, choose_device, load_base_model
 from trainer.progress import TrainingProgress
@@ -83,10 +84,10 @@ def run_training(config: RunConfig, console: Console, should_stop: Callable[[], 
                 for remark in job.remarks[said:]:
                     progress.note(remark)
                 if job.step_count % config.save_every == 0 or job.finished:
-                    job.save(states / f"step-{job.step_count}")
+                    job.save(states / step_name(job.step_count))
             if not job.finished:
                 if job.step_count:
-                    job.save(states / f"step-{job.step_count}")
+                    job.save(states / step_name(job.step_count))
                 return RunResult(step=job.step_count, files=())
         texts = {TRIGGER_TEXT: config.photos.trigger, BASE_TEXT: base.sha256}
         with job.evaluation_mode():  # where weights are averaged, the average is what is exported

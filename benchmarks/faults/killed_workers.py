@@ -20,7 +20,7 @@ import psutil
 import yaml
 from safetensors.numpy import load_file
 
-from search.config.run_layout import STATE
+from search.config.run_layout import STATE_FOLDER
 from trainer.adapters.adapter_files import WEIGHTS_FILE
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -154,7 +154,7 @@ def is_scored(trial: Path, every: int) -> bool:
         trial: Its folder.
         every: Steps between two checkpoints.
     """
-    steps = [int(path.name[5:]) for path in trial.glob(f"{STATE}/step-*") if path.name[5:].isdigit()]
+    steps = [int(path.name[5:]) for path in trial.glob(f"{STATE_FOLDER}/step-*") if path.name[5:].isdigit()]
     last = max(steps, default=0)
     return last > 0 and last % every == 0 and not (trial / f"step-{last}").exists()
 
@@ -164,7 +164,7 @@ def _strike(process: subprocess.Popen[bytes], folder: Path, every: int, randomne
     workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _trains(child)]
     if not workers or any(time.time() - worker.create_time() < AWAKE_SECONDS for worker in workers):
         return False
-    under_way = [trial for trial in folder.glob("trials/*") if (trial / STATE).exists()]
+    under_way = [trial for trial in folder.glob("trials/*") if (trial / STATE_FOLDER).exists()]
     if len(under_way) < len(workers) or any(is_scored(trial, every) for trial in under_way):
         return False
     os.kill(randomness.choice(workers).pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ from PIL import Image
 
 import search.workers.runner
 from evaluation.config import PromptSet
-from evaluation.generate import image_grid
+from evaluation.grid import image_grid
 from evaluation.objective import appraise
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS, Anchors, ImageRow, score_rows
 from search.config.run_layout import ANCHORS_FILE
@@ -120,7 +120,7 @@ class SimulatedRunner:
                 SEARCH_VALUE: appraisal.search_value,
                 **(extra or {}),
             },
-            rows=tuple(asdict(row) for row in rows),
+            rows=tuple(rows),
             unfit=appraisal.unfit,
             folder=folder,
         )

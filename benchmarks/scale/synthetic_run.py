@@ -18,16 +18,17 @@ import yaml
 from PIL import Image
 
 from evaluation.config import PromptSet
-from evaluation.generate import image_grid
+from evaluation.grid import image_grid
 from evaluation.objective import appraise
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS, Anchors, ImageRow, score_rows
 from search.config.prompts import PromptSetName, prompt_sets
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig, dump_config, load_config
 from search.config.space import Value
 from search.final.final import NoCandidateError, run_final
 from search.final.strengths import sweep_strengths
 from search.report.outcome import build_result
-from search.report.tables import IMAGES_FILE, write_images
+from search.report.tables import write_images
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.trial import TrialSetup, train_job
@@ -69,7 +70,7 @@ class DrawingWorkers(WorkersClient):
 
     def submit(self, job: Job) -> None:
         if job.id not in self.known:
-            self.known[job.id] = JobStatus(id=job.id, state=JobState.FINISHED, reports=self._do(job))
+            self.known[job.id] = JobStatus(id=job.id, state=JobState.FINISHED, checkpoints=self._do(job))
 
     def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
         return self.known[job_id]
@@ -129,7 +130,7 @@ class DrawingWorkers(WorkersClient):
                 SEARCH_VALUE: appraisal.search_value,
                 VALIDATION_LOSS: 0.1 + 0.02 * (1.0 - quality),
             },
-            rows=tuple(asdict(row) for row in rows),
+            rows=tuple(rows),
             folder=folder,
             unfit=appraisal.unfit,
             training_seconds=float(step),
@@ -178,9 +179,10 @@ def write_synthetic_run(
     folder = config.runs / config.name
     write_file(folder / "search.yaml", lambda path: path.write_text(dump_config(config), "utf-8"))
     sets = prompt_sets(config)
+    layout = RunLayout(folder)
     workers = DrawingWorkers(sets, config, side)
-    base, anchors = measure_anchors(workers, folder, "validation")
-    setup = TrialSetup(config=config, client=workers, anchors=anchors, folder=folder / "trials")
+    base, anchors = measure_anchors(workers, layout, "validation")
+    setup = TrialSetup(config=config, client=workers, anchors=anchors, layout=layout)
     random = np.random.default_rng(0)
     records = []
     for number in range(trials):
@@ -191,12 +193,12 @@ def write_synthetic_run(
     final = sweep = None
     status = CHAMPION
     try:
-        final = run_final(workers, config, records, folder / "final", say=lambda text: None)
-        sweep = sweep_strengths(workers, config, final, folder / "final" / "strengths")
+        final = run_final(workers, config, records, layout, say=lambda text: None)
+        sweep = sweep_strengths(workers, config, final, layout)
     except NoCandidateError as error:
         status = str(error)
     write_images(
-        folder / IMAGES_FILE, base=base, records=records, final=final, sweep=sweep, prompt_sets=sets, other_sets={}
+        layout.image_table, base=base, records=records, final=final, sweep=sweep, prompt_sets=sets, other_sets={}
     )
     result = build_result(
         config,
@@ -222,7 +224,7 @@ def _trial(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> Trial
     record = TrialRecord(id=trial_id(number), params=params, steps=job.config.steps, seconds=float(job.config.steps))
     stopped = number % 3 == 2
     setup.client.submit(job)
-    for report in setup.client.status(job.id).reports[: 1 if stopped else None]:
+    for report in setup.client.status(job.id).checkpoints[: 1 if stopped else None]:
         record.add(report)
     record.state = JobState.STOPPED if stopped else JobState.FINISHED
     record.reason = "stopped early: two thirds of the trials were better at this step" if stopped else ""

@@ -32,6 +32,7 @@ from benchmarks.trial_overhead.round import Round, run_round
 from benchmarks.trial_overhead.short_trials import STEPS, short_search, short_trials
 from benchmarks.trial_overhead.stock_trainer import BEGAN, LOADED, run_stock_trial
 from benchmarks.trial_overhead.timeline import Side, TrialTime
+from search.config.run_layout import RunLayout
 from search.storage.trial_record import CheckpointResult, JobState, trial_id
 from search.study.trial import TrialSetup, run_trial, train_job
 from search.workers.client import measure_anchors
@@ -88,11 +89,11 @@ def _measure(trials: int, folder: Path, *, warm_up: bool) -> tuple[Side, Side, d
         typer.echo(f"starting {slots} worker(s)")
         began = time.time()
         with Pool(config.seats, runner, folder / "ray", gpus=False, count=slots) as pool:
-            _, anchors = measure_anchors(pool.client, folder, "validation")
+            _, anchors = measure_anchors(pool.client, RunLayout(folder), "validation")
             _wait_for_workers(pool, folder / "start")
             start = time.time() - began
-            setup = TrialSetup(config=config, client=pool.client, anchors=anchors, folder=folder / SEATS)
-            stock_setup = replace(setup, folder=folder / STOCK)
+            setup = TrialSetup(config=config, client=pool.client, anchors=anchors, layout=RunLayout(folder / SEATS))
+            stock_setup = replace(setup, layout=RunLayout(folder / STOCK))
             worker_rounds, stock_rounds = [], []
             for part in _turns(trials):
                 configurations = {number: short_trials(trials)[number] for number in part}
@@ -107,8 +108,8 @@ def _measure(trials: int, folder: Path, *, warm_up: bool) -> tuple[Side, Side, d
                 tune_folder = folder / f"tune-stock-{part[0]}"
                 # Ray's guide: no more trials than can train, for each holds processes.
                 stock_rounds.append(run_round(trainable, configurations, slots=slots, waiting=0, folder=tune_folder))
-    workers = _side(worker_rounds, setup.folder, start)
-    stock = _side(stock_rounds, stock_setup.folder, 0.0)
+    workers = _side(worker_rounds, setup.layout.trials, start)
+    stock = _side(stock_rounds, stock_setup.layout.trials, 0.0)
     return workers, stock, _phases(stock_rounds)
 
 

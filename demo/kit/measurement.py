@@ -23,7 +23,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.config import FaceConfig, GenerationConfig, PromptSet
 from evaluation.evaluate import Evaluator, know_person
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
-from evaluation.generate import image_grid
+from evaluation.grid import image_grid
 from trainer.models.loading import load_base_model
 
 TRIGGER = "sks"

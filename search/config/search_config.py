@@ -81,7 +81,7 @@ class SearchConfig(_Section):
     sampler: SamplerConfig = SamplerConfig()
     budget: BudgetConfig = BudgetConfig()
     warm_start: Path | None = None
-    """Folder of an earlier run, or its `journal.log`, whose results the sampler begins with
+    """Folder of an earlier run, or its journal, whose results the sampler begins with
     (`search.study.samplers.warm_start`)."""
     first_trials: tuple[dict[str, Value], ...] = ({**HOMEWORK},)
     """Configurations to try before the sampler proposes; clipped to the space. Default: the homework's."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
-from search.config.run_layout import JOURNAL
+from search.config.run_layout import RunLayout
 from trainer.data.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 from trainer.data.prior_config import PriorConfig
 from trainer.run_config import OptionalBuckets
@@ -243,7 +243,9 @@ def resolve_earlier(value: Path | None, folder: Path) -> Path | None:
         return None
     # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
     for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
-        for journal in (resolved / JOURNAL, resolved):
+        for journal in (RunLayout(resolved).journal, resolved):
             if journal.is_file():
                 return journal
-    raise ConfigurationError(f"warm_start: {value} is neither a run folder that holds {JOURNAL} nor such a file")
+    raise ConfigurationError(
+        f"warm_start: {value} is neither a run folder that holds {RunLayout(resolved).journal.name} nor such a file"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, LIKENESS_SPREAD, MEMORISATION, OBJECTIVE
+from search.config.run_layout import CONFIGURATION_FILE
 from search.config.search_config import SearchConfig
 from search.final.final import Final, Verdict
 from trainer.files import write_file
@@ -58,7 +59,7 @@ Trial $trial, step $step of $steps, seed $seed, $training photos (and $reference
 |---|---|
 $params
 
-Again: `python -m search.run $folder/../search.yaml --name NEW_NAME`
+Again: `python -m search.run $folder/../$configuration --name NEW_NAME`
 
 ## Consent
 
@@ -135,6 +136,7 @@ def write_card(
         second_judge=f"{second_judge[:1].upper()}{second_judge[1:]}." if second_judge else "",
         files="\n".join(files),
         folder=folder,
+        configuration=CONFIGURATION_FILE,
         prompt=json.dumps(prompt, ensure_ascii=False),  # one string literal, whatever it holds
         kohya=f"{config.name}.safetensors",
         trial=champion.record.id,

@@ -11,8 +11,8 @@ import numpy as np
 
 from evaluation.bootstrap import Interval, Values, bootstrap_interval, image_values, paired_difference_interval
 from evaluation.pareto import Point
-from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, OBJECTIVE, Anchors, ImageRow
-from search.config.run_layout import finalist_folder
+from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, OBJECTIVE, Anchors
+from search.config.run_layout import RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.final.decision import Decision, Entrant, decide, decide_by_front
 from search.storage.result import NO_CANDIDATE
@@ -95,7 +95,7 @@ def run_final(
     client: WorkersClient,
     config: SearchConfig,
     records: Sequence[TrialRecord],
-    folder: Path,
+    layout: RunLayout,
     *,
     say: Callable[[str], None],
 ) -> Final:
@@ -105,7 +105,7 @@ def run_final(
         dispatch: Hands the work to the seats.
         config: The search.
         records: All trials.
-        folder: Gets one folder a finalist and one a retraining.
+        layout: Of the run folder, which gets one folder a finalist and one a retraining.
         say: Is told how far it is, a line at a time.
 
     Raises:
@@ -120,8 +120,8 @@ def run_final(
     if first is not None and all(record is not records[0] for record, _ in entrants):
         entrants.append((records[0], first))
     say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
-    base, anchors = measure_anchors(client, folder, "final")
-    finalists = _score(client, config, entrants, anchors, folder, say)
+    base, anchors = measure_anchors(client, layout, "final")
+    finalists = _score(client, config, entrants, anchors, layout, say)
     fit = [finalist for finalist in finalists if not finalist.unfit]
     if not fit:
         reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
@@ -177,13 +177,13 @@ def _score(
     config: SearchConfig,
     entrants: Sequence[Candidate],
     anchors: Anchors,
-    folder: Path,
+    layout: RunLayout,
     say: Callable[[str], None],
 ) -> list[Finalist]:
     scoring = [
         ScoreJob(
             id=f"final-{record.id}",
-            folder=folder / finalist_folder(record.id, candidate.step),
+            folder=layout.finalist(record.id, candidate.step),
             adapter=candidate.folder,
             prompt_set="final",
             anchors=anchors,
@@ -191,7 +191,7 @@ def _score(
         for record, candidate in entrants
     ]
     training = [
-        _retraining(config, entrant, number + 1, anchors, folder)
+        _retraining(config, entrant, number + 1, anchors, layout)
         for entrant in entrants
         for number in range(config.final.retrain)
     ]
@@ -220,12 +220,12 @@ def _score(
     ]
 
 
-def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, folder: Path) -> TrainJob:
+def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, layout: RunLayout) -> TrainJob:
     record, candidate = entrant
     seed = config.training.seed + int(record.id) + number * RETRAINING_SEED_STRIDE
     return TrainJob(
         id=f"final-{record.id}-seed-{seed}",
-        folder=folder / f"{record.id}-seed-{seed}",
+        folder=layout.retraining(record.id, seed),
         config=config.training_config(record.params, seed=seed),
         score_at=(candidate.step,),
         anchors=anchors,
@@ -235,12 +235,12 @@ def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: 
 
 def _checkpoint(job: TrainJob) -> Path:
     """Folder of the one checkpoint that a retraining scores."""
-    return job.folder / f"step-{job.score_at[-1]}"
+    return checkpoint_folder(job.folder, job.score_at[-1])
 
 
 def _outcome(seed: int, status: JobStatus) -> Retraining:
-    if status.state is JobState.FINISHED and status.reports:
-        return Retraining(seed=seed, report=status.reports[0])
+    if status.state is JobState.FINISHED and status.checkpoints:
+        return Retraining(seed=seed, report=status.checkpoints[0])
     return Retraining(seed=seed, report=None, reason=status.reason or "it reported nothing")
 
 
@@ -278,8 +278,7 @@ def _values(finalist: Finalist, anchors: Anchors, config: SearchConfig) -> dict[
 
 
 def _report_values(report: CheckpointResult, anchors: Anchors, config: SearchConfig) -> Mapping[str, Values]:
-    rows = [ImageRow(**row) for row in report.rows]
-    return image_values(rows, anchors, config.evaluation.objective, leakage=report.metrics.get(LEAKAGE))
+    return image_values(report.rows, anchors, config.evaluation.objective, leakage=report.metrics.get(LEAKAGE))
 
 
 def _rank(config: SearchConfig, record: TrialRecord) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation.generate import grid_images, image_grid
+from evaluation.grid import image_grid
 from search.final.final import Final
 from search.storage.trial_record import CheckpointResult
 from trainer.files import write_file
@@ -23,9 +23,5 @@ def write_samples(final: Final, path: Path) -> Path:
     return path
 
 
-def _first_of_each_prompt(report: CheckpointResult) -> list[Image.Image]:
-    """The sheet of a report has a line a prompt and a column a seed."""
-    prompts = len({row["prompt_index"] for row in report.rows})
-    seeds = len(report.rows) // prompts
-    with Image.open(report.folder / "grid.png") as grid:
-        return grid_images(grid, rows=prompts, columns=seeds)[::seeds]
+def _first_of_each_prompt(result: CheckpointResult) -> list[Image.Image]:
+    return result.images()[:: result.columns]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from evaluation.bootstrap import bootstrap_interval, image_values, paired_difference_interval
 from evaluation.config import FaceConfig, ObjectiveConfig
-from evaluation.scores import FACE_DISTANCE, LEAKAGE, LIKENESS, OBJECTIVE, Anchors, ImageRow
+from evaluation.scores import FACE_DISTANCE, LEAKAGE, LIKENESS, OBJECTIVE, Anchors
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final
 from search.final.second_opinion import JudgedFinalist, NoOpinion, SecondOpinion, rank_correlation
@@ -141,17 +142,14 @@ class SecondJudging:
         self, report: CheckpointResult, judged: CheckpointResult, anchors: Anchors
     ) -> Mapping[str, NDArray[np.float64]]:
         """Its measures of a report's images, one value an image each."""
-        pairs = zip(report.rows, judged.rows, strict=True)
-        rows = [ImageRow(**{**row, **seen}) for row, seen in pairs]
-        return image_values(rows, anchors, self.objective, leakage=report.metrics.get(LEAKAGE))
+        return image_values(judged.rows, anchors, self.objective, leakage=report.metrics.get(LEAKAGE))
 
     def _objective(
         self, report: CheckpointResult, base: CheckpointResult, likeness: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The first judge's objective of each image, which is linear in likeness, with another likeness in it."""
-        rows = [ImageRow(**row) for row in report.rows]
         anchors = Anchors.from_metrics(base.metrics)
-        first = image_values(rows, anchors, self.objective, leakage=report.metrics.get(LEAKAGE))
+        first = image_values(report.rows, anchors, self.objective, leakage=report.metrics.get(LEAKAGE))
         return first[OBJECTIVE] + self.objective.likeness * (likeness - first[LIKENESS])
 
 
@@ -160,7 +158,7 @@ def _judge(
 ) -> dict[str, CheckpointResult]:
     """Have the workers judge the sheets of reports; what they say by the same names.
 
-    What was judged in an earlier part of the search is read from `second-judge/` in the run folder.
+    What was judged in an earlier part of the search is read from the run folder.
 
     Raises:
         JobFailedError: a sheet could not be judged.
@@ -181,7 +179,7 @@ def _judge(
 
 
 def _verdict_folder(report: CheckpointResult, run_folder: Path | None) -> Path | None:
-    return None if run_folder is None else run_folder / "second-judge" / report.folder.relative_to(run_folder)
+    return None if run_folder is None else RunLayout(run_folder).second_judge_of(report.folder)
 
 
 def _anchors(base: CheckpointResult, judged: CheckpointResult) -> Anchors:

@@ -99,7 +99,7 @@ class SecondOpinion:
         return {name: value for name, value in values.items() if value is not None}
 
     def as_result(self) -> dict[str, Any]:
-        """Its entry in `result.json`."""
+        """Its entry in the result."""
         return _entry(
             self.judge,
             summary=self.line,
@@ -133,7 +133,7 @@ class NoOpinion:
         return f"second judge {self.judge.name}: no second opinion: {self.reason}"
 
     def as_result(self) -> dict[str, Any]:
-        """Its entry in `result.json`: the same keys as an opinion's."""
+        """Its entry in the result: the same keys as an opinion's."""
         return _entry(self.judge, summary=self.line, reason=self.reason)
 
 

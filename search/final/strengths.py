@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from evaluation.generate import grid_images, image_grid
-from evaluation.scores import Anchors, ImageRow, score_rows
+from evaluation.grid import image_grid
+from evaluation.scores import Anchors, score_rows
+from search.config.run_layout import GRID_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final
 from search.storage.trial_record import CheckpointResult
@@ -34,7 +35,7 @@ class Sweep:
         return tuple((strength, report) for strength, report in self.reports if strength not in (0.0, 1.0))
 
     def as_result(self, folder: Path) -> dict[str, Any]:
-        """Its entry in `result.json`, whose paths are relative to the run folder."""
+        """Its entry in the result, whose paths are relative to the run folder."""
         points = [
             {
                 "strength": strength,
@@ -46,7 +47,7 @@ class Sweep:
         return {"points": points, "reason": self.reason}
 
 
-def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, folder: Path) -> Sweep | None:
+def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, layout: RunLayout) -> Sweep | None:
     """Have workers draw the champion at the configured strengths. Whatever fails here costs no champion.
 
     A strength that the folder holds already is not drawn again.
@@ -55,7 +56,7 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, f
         dispatch: Hands the work to the seats.
         config: The search.
         final: The outcome, which is left as it is.
-        folder: Gets a folder a strength, with `report.json` and `grid.png`.
+        layout: Of the run folder, which gets a folder a strength.
 
     Returns:
         None if no strengths are asked for.
@@ -66,8 +67,10 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, f
     anchors = Anchors.from_metrics(final.base.metrics)
     prompts = config.final.strength_prompts
     champion = final.champion
-    stem = f"{champion.record.id}-step-{champion.candidate.step}-at"
-    places = {strength: folder / f"{stem}-{strength:g}" for strength in strengths}
+    places = {
+        strength: layout.strength(champion.record.id, champion.candidate.step, strength)
+        for strength in {0.0, 1.0, *strengths}
+    }
     jobs = [
         ScoreJob(
             id=f"strength-{champion.record.id}-{strength:g}",
@@ -78,14 +81,14 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, f
             strength=strength,
             prompts=prompts,
         )
-        for strength, place in places.items()
-        if not (place / "report.json").exists()
+        for strength in strengths
+        if CheckpointResult.find(place := places[strength]) is None
     ]
     try:
         client.run(jobs)
-        reports = {strength: CheckpointResult.read(place) for strength, place in places.items()}
+        reports = {strength: CheckpointResult.read(places[strength]) for strength in strengths}
         for strength, known in ((0.0, final.base), (1.0, champion.final)):
-            reports[strength] = _excerpt(known, prompts, anchors, folder / f"{stem}-{strength:g}")
+            reports[strength] = _excerpt(known, prompts, anchors, places[strength])
     except (JobFailedError, OSError, ValueError) as error:
         return Sweep(reason=str(error))
     return Sweep(reports=tuple(sorted(reports.items())))
@@ -93,20 +96,17 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, f
 
 def _excerpt(report: CheckpointResult, prompts: int, anchors: Anchors, folder: Path) -> CheckpointResult:
     """The first prompts of a report with the first seed, as a report of its own."""
-    seeds = len({row["seed"] for row in report.rows})
-    lines = len(report.rows) // seeds
-    chosen = range(0, min(prompts, lines) * seeds, seeds)
-    rows = [ImageRow(**report.rows[place]) for place in chosen]
-    with Image.open(report.folder / "grid.png") as sheet:
-        images = grid_images(sheet.convert("RGB"), rows=lines, columns=seeds)
+    first = slice(0, prompts * report.columns, report.columns)
+    rows = report.rows[first]
     excerpt = CheckpointResult(
         step=report.step,
         metrics=score_rows(rows, anchors).as_metrics(),
-        rows=tuple(report.rows[place] for place in chosen),
+        rows=rows,
         folder=folder,
     )
+    images = report.images()[first]
     with written_folder(folder) as temporary:
-        _write_sheet([images[place] for place in chosen], temporary / "grid.png")
+        _write_sheet(images, temporary / GRID_FILE)
         excerpt.write(temporary)
     return excerpt
 

@@ -1,1 +1,1 @@
-"""What a person reads: result.json, report, figures, tables, progress, comparison."""
+"""What a person reads: the result, report, figures, tables, progress, comparison."""

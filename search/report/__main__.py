@@ -26,6 +26,7 @@ from evaluation.scores import (
     OBJECTIVE,
     Anchors,
 )
+from search.config.run_layout import RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
 from search.report.curves import CURVES
@@ -49,7 +50,7 @@ BAD_INPUT = 2
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that has a result.json, such as runs/demo.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has ended, such as runs/demo.")],
 ) -> None:
     """Write a run's report.html again, from what its folder holds.
 
@@ -77,7 +78,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         photos: Reference photos, of which a few are shown.
 
     Raises:
-        RunFolderError: the run folder has no usable `search.yaml`.
+        RunFolderError: the run folder has no usable configuration.
     """
     config = read_config(result.folder)
     values = result.values
@@ -97,7 +98,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         **_pictures(result, photos),
         **_figures(result, config),
     )
-    path = result.folder / "report.html"
+    path = RunLayout(result.folder).report
     write_file(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 
-from evaluation.bootstrap import Interval, Values, image_values, paired_difference_interval
-from evaluation.scores import OBJECTIVE, Anchors, ImageRow
-from search.config.run_layout import finalist_folder
+from evaluation.bootstrap import Interval, Values, paired_difference_interval
+from evaluation.scores import OBJECTIVE, Anchors
+from search.config.run_layout import RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
-from search.report.tables import BASE, IMAGES_FILE
+from search.report.tables import BASE
 from search.storage.result import read_result
 from search.storage.run_folder import RunFolderError, read_config
 from search.storage.trial_record import CheckpointResult
@@ -55,7 +55,7 @@ class ComparedRun:
     folder: Path
     config: SearchConfig
     values: Mapping[str, Any]
-    """Of `result.json`."""
+    """Of the result file."""
 
     @classmethod
     def read(cls, folder: Path) -> ComparedRun:
@@ -103,8 +103,9 @@ class ComparedRun:
         """
         assert self.champion is not None
         trial, step = self.champion["trial"], self.champion["step"]
-        folders = [self.folder / "final" / finalist_folder(trial, step)] + [
-            self.folder / "final" / f"{trial}-seed-{again['seed']}" / f"step-{step}"
+        layout = RunLayout(self.folder)
+        folders = [layout.finalist(trial, step)] + [
+            checkpoint_folder(layout.retraining(trial, again["seed"]), step)
             for again in self.champion["retrained"]
             if again["metrics"]
         ]
@@ -115,13 +116,11 @@ class ComparedRun:
             raise RunFolderError(f"the final of {self.folder} cannot be read: {error}") from error
 
     def _objective(self, report: CheckpointResult, anchors: Anchors) -> Values:
-        rows = [ImageRow(**row) for row in report.rows]
-        weights = self.config.evaluation.objective
-        return image_values(rows, anchors, weights, leakage=report.metrics.get("leakage"))[OBJECTIVE]
+        return report.values(anchors, self.config.evaluation.objective)[OBJECTIVE]
 
     def _drawn(self) -> tuple[list[str] | None, list[int] | None]:
         """Prompts and seeds as the final drew them, for the files may have changed since."""
-        path = self.folder / IMAGES_FILE
+        path = RunLayout(self.folder).image_table
         columns = ["prompt_set", "candidate", "shows", "prompt_index", "prompt", "seed"]
         rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist() if path.is_file() else []
         own = [row for row in rows if (row["prompt_set"], row["candidate"], row["shows"]) == ("final", BASE, "person")]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.scores import FIDELITY, LIKENESS, OBJECTIVE, VALIDATION_LOSS
+from search.config.run_layout import RunLayout
 from search.report.figures import Curve
 from search.storage.trial_record import CheckpointResult
 
@@ -18,14 +19,14 @@ def read_curves(folder: Path, trials: Sequence[Mapping[str, Any]]) -> Mapping[st
 
     Args:
         folder: The run folder.
-        trials: As in `result.json`.
+        trials: As in the result.
     """
     curves: dict[str, dict[str, dict[int, float]]] = {name: {} for name in CURVES}
     for trial in trials:
         for checkpoint in trial["checkpoints"]:
             step = checkpoint["step"]
             try:
-                metrics = CheckpointResult.read(folder / "trials" / trial["id"] / f"step-{step}").metrics
+                metrics = CheckpointResult.read(RunLayout(folder).checkpoint(trial["id"], step)).metrics
             except (OSError, ValueError, KeyError):
                 metrics = {OBJECTIVE: checkpoint["objective"]}
             for name in CURVES:

@@ -1,4 +1,4 @@
-"""The figures of a search's report, each drawn from `result.json` and the metrics of its checkpoints. Pure."""
+"""The figures of a search's report, each drawn from the result and the metrics of its checkpoints. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.report.axis import Axis, ChoiceAxis
 from search.report.figure import Figure, Mark, ParallelPlot, Plot
 
 Trial = Mapping[str, Any]
-"""An entry of `trials` in `result.json`."""
+"""An entry of `trials` in the result."""
 
 Curve = Mapping[int, float]
 """A metric by optimizer step."""
@@ -30,7 +30,7 @@ def front_figure(trials: Sequence[Trial], front: Sequence[Mapping[str, Any]], ch
 
     Args:
         trials: All of them; those without a score are left out.
-        front: As in `result.json`.
+        front: As in the result.
         champion: Name of the champion's trial.
 
     Returns:

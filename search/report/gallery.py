@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import pyarrow.parquet
 from PIL import Image, ImageOps
 
-from evaluation.generate import grid_images, image_grid
-from evaluation.scores import OBJECTIVE, Anchors, ImageRow, image_fidelity, image_likeness
-from search.config.run_layout import finalist_folder
-from search.report.tables import BASE, IMAGES_FILE
+from evaluation.grid import grid_images, image_grid
+from evaluation.scores import OBJECTIVE, Anchors, image_fidelity, image_likeness
+from search.config.run_layout import GRID_FILE, RunLayout
+from search.report.tables import BASE
 from search.storage.trial_record import CheckpointResult
 
 FULL_COLUMNS = 48
@@ -80,7 +80,7 @@ class Gallery:
         self.damaged: list[str] = []
         """What could not be read, in words."""
         self._rows: dict[Source, list[Row]] = defaultdict(list)
-        path = folder / IMAGES_FILE
+        path = RunLayout(folder).image_table
         for row in pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else ():
             if row["shows"] == "person" and row["training_seed"] is None:
                 self._rows[row["prompt_set"], row["candidate"], row["step"]].append(row)
@@ -98,7 +98,7 @@ class Gallery:
         """The champion at several strengths, on the final prompts that were drawn for it.
 
         Args:
-            points: As in `result.json`.
+            points: As in the result.
             anchors: Of the final.
         """
         rows = self._rows["final", BASE, 0]
@@ -111,7 +111,7 @@ class Gallery:
             except (OSError, ValueError, KeyError) as error:
                 self.damaged.append(f"{point['folder']}/report.json cannot be read ({type(error).__name__})")
                 continue
-            measured = [ImageRow(**row) for row in report.rows]
+            measured = report.rows
             scored: list[Row] = [
                 {
                     **vars(row),
@@ -209,7 +209,7 @@ class Gallery:
 
     def _pictures(self, folder: Path, *, lines: int, columns: int) -> list[Image.Image]:
         """The pictures of a sheet, prompt by prompt; none if it is gone or damaged, which costs only itself."""
-        path = folder / "grid.png"
+        path = folder / GRID_FILE
         try:
             with Image.open(path, formats=("PNG",)) as sheet:
                 return grid_images(sheet.convert("RGB"), rows=lines, columns=columns)
@@ -219,11 +219,10 @@ class Gallery:
 
     def _place(self, source: Source) -> Path:
         prompt_set, candidate, step = source
+        layout = RunLayout(self._folder)
         if candidate == BASE:
-            return self._folder / ("base-validation" if prompt_set == "validation" else "final/base-final")
-        if prompt_set == "final":
-            return self._folder / "final" / finalist_folder(candidate, step)
-        return self._folder / "trials" / candidate / f"step-{step}"
+            return layout.base(prompt_set)
+        return layout.finalist(candidate, step) if prompt_set == "final" else layout.checkpoint(candidate, step)
 
 
 def _spread(steps: Sequence[int], best: int) -> list[int]:

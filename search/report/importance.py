@@ -24,7 +24,7 @@ def importance(trials: Sequence[Mapping[str, Any]], space: Space) -> Mapping[str
     matters. Ranks decide, so that the very low objective of a model without faces does not drown all else.
 
     Args:
-        trials: As in `result.json`; those without a score are left out.
+        trials: As in the result; those without a score are left out.
         space: What varied.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The outcome of a search: what `result.json` is made from."""
+"""The outcome of a search: what the result file is made from."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build_result(
         mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
     """
     first = {record.id: record for record in records}
-    searched = [report for record in records for report in record.reports]
+    searched = [report for record in records for report in record.checkpoints]
     retrained = _retrainings(final)
     reports = [*searched, *retrained, *_scored(base, final), *(report for _, report in (sweep.drawn if sweep else ()))]
     values: dict[str, Any] = {
@@ -76,7 +76,7 @@ def build_result(
             "seats": workers,
             "training_seconds": round(sum(report.training_seconds for report in reports), 3),
             "scoring_seconds": round(sum(report.scoring_seconds for report in reports), 3),
-            "optimizer_steps": sum(record.reports[-1].step for record in records if record.reports)
+            "optimizer_steps": sum(record.checkpoints[-1].step for record in records if record.checkpoints)
             + sum(report.step for report in retrained),
             "images": sum(len(report.rows) + len(report.other_rows) for report in reports),
             "budget": budget,

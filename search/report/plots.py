@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evaluation.objective import objective_floor
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.report.curves import CURVES, read_curves
 from search.report.figure import Figure
@@ -19,8 +20,6 @@ from search.report.page import page_environment
 from search.storage.result import SearchResult
 from search.storage.run_folder import read_config
 from trainer.files import write_file
-
-PLOTS_FOLDER = "plots"
 
 FRONT, IMPORTANCE, PARALLEL = "likeness-fidelity", "importance", "parallel-coordinates"
 """Names of plots; those of learning curves have their metric's."""
@@ -70,10 +69,10 @@ def write_plots(result: SearchResult) -> tuple[Path, ...]:
         The files.
 
     Raises:
-        RunFolderError: the run folder has no usable `search.yaml`.
+        RunFolderError: the run folder has no usable configuration.
     """
     figures = draw_plots(result, read_config(result.folder))
-    return tuple(_write(name, figure, result.folder / PLOTS_FOLDER) for name, figure in figures.items())
+    return tuple(_write(name, figure, RunLayout(result.folder).plots) for name, figure in figures.items())
 
 
 def _write(name: str, figure: Figure, folder: Path) -> Path:

@@ -80,8 +80,8 @@ class Progress:
                 self._records[record.id] = record
                 if record.best is not None and (self._best is None or _value(record.best) > _value(self._best[1])):
                     self._best = (record, record.best)
-                if record.reports:
-                    self._steps[record.id] = record.reports[-1].step
+                if record.checkpoints:
+                    self._steps[record.id] = record.checkpoints[-1].step
             self._share_before = self.done_share()
 
     def started(self, record: TrialRecord) -> None:

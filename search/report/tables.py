@@ -12,15 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from evaluation.config import PromptSet
-from evaluation.scores import Anchors, ImageRow, image_fidelity, image_likeness
+from evaluation.scores import Anchors, image_fidelity, image_likeness
 from search.config.prompts import PromptSetName
+from search.config.run_layout import RunLayout
 from search.config.sections import BudgetConfig
 from search.final.final import Final
 from search.final.strengths import Sweep
 from search.storage.trial_record import EFFORTS, CheckpointResult, TrialRecord
 from trainer.files import write_file
-
-IMAGES_FILE = "images.parquet"
 
 BASE = "base"
 """The untuned model, in the column `candidate`; every other value is a trial."""
@@ -92,7 +91,7 @@ def write_images(
     sources += [
         _Source(prompt_set="validation", candidate=record.id, step=report.step, training_seed=None, report=report)
         for record in records
-        for report in record.reports
+        for report in record.checkpoints
     ]
     if final is not None:
         anchors["final"] = Anchors.from_metrics(final.base.metrics)
@@ -133,9 +132,8 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     shown = {"person": (source.report.rows, prompt_sets), "others": (source.report.other_rows, other_sets)}
     for shows, (rows, sets) in shown.items():
-        for values in rows:
-            row = ImageRow(**values)
-            measures = {name: value for name, value in values.items() if name in SCHEMA.names}
+        for row in rows:
+            measures = {name: value for name, value in vars(row).items() if name in SCHEMA.names}
             yield {
                 "prompt_set": source.prompt_set if source.strength in (None, 1.0) else STRENGTHS,
                 "candidate": source.candidate,
@@ -150,14 +148,11 @@ def _rows(
             }
 
 
-TRIALS_FILE = "trials.csv"
-
-
 def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write the table: a row a trial, in the order of the trials; a cell is empty where there is nothing to say.
 
     Args:
-        trials: As in `result.json`.
+        trials: As in the result.
         folder: The run folder.
 
     Returns:
@@ -165,7 +160,7 @@ def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """
     params = list(dict.fromkeys(name for trial in trials for name in trial["params"]))
     metrics = list(dict.fromkeys(name for trial in trials for name in trial["metrics"]))
-    path = folder / TRIALS_FILE
+    path = RunLayout(folder).trial_table
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="") as file:

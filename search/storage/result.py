@@ -1,4 +1,4 @@
-"""`result.json`: what a search found, in a shape that other programs may rely on."""
+"""The result file: what a search found, in a shape that other programs may rely on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.config.run_layout import RunLayout
 from search.storage.run_folder import RunFolderError
 from trainer.files import write_file
 
@@ -17,11 +18,11 @@ def read_result(folder: Path) -> SearchResult:
     Raises:
         RunFolderError: there is none yet, or it is damaged.
     """
-    path = folder / "result.json"
+    path = RunLayout(folder).result
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no result.json; give a run whose search has ended") from None
+        raise RunFolderError(f"{folder} holds no {path.name}; give a run whose search has ended") from None
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged ({error}); restore it from a copy") from error
     return SearchResult(folder=folder, values=values)
@@ -44,7 +45,7 @@ class SearchResult:
     folder: Path
     """The run folder."""
     values: dict[str, Any]
-    """What `result.json` holds."""
+    """What the file holds."""
 
     @property
     def has_champion(self) -> bool:
@@ -60,8 +61,8 @@ class SearchResult:
         return bool(self.values["status"] == INTERRUPTED)
 
     def write(self) -> Path:
-        """Write `result.json` into the run folder."""
-        path = self.folder / "result.json"
+        """Write the file into the run folder."""
+        path = RunLayout(self.folder).result
         text = json.dumps(self.values, indent=2, allow_nan=False) + "\n"
         write_file(path, lambda temporary: temporary.write_text(text, "utf-8"))
         return path

@@ -12,12 +12,10 @@ from typing import Any
 
 import yaml
 
-from search.config.run_layout import CONFIGURATION_FILE
+from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
+from search.storage.result import INTERRUPTED
 from trainer.files import write_file
-
-INTERRUPTED = "interrupted"
-"""Status of a search that was interrupted and can go on."""
 
 FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
 """Settings that a run that goes on may change: they change neither what a trial is nor what its score means."""
@@ -72,7 +70,7 @@ def read_continuation(folder: Path, config: Path | None = None, overrides: Seque
         ConfigurationError: there is no such run, or a setting differs that may not; the message names all of them.
     """
     folder = folder.resolve()
-    own = folder / CONFIGURATION_FILE
+    own = RunLayout(folder).configuration
     if not own.is_file():
         remedy = "nothing was begun there: remove it and begin anew" if folder.is_dir() else "give one, as runs/demo"
         raise ConfigurationError(f"{folder} is not a run: it holds no {CONFIGURATION_FILE}; {remedy}")
@@ -112,28 +110,29 @@ def how_to_go_on(folder: Path, address: str | None) -> str:
 
 def forget_final(folder: Path) -> None:
     """Remove what the final has measured; its finalists' adapters lie with their trials."""
-    for name in ("final", "second-judge/final"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    layout = RunLayout(folder)
+    for measured in (layout.final, layout.second_judge_of(layout.final)):
+        shutil.rmtree(measured, ignore_errors=True)
 
 
 def ended_result(folder: Path) -> dict[str, Any] | None:
-    """What `result.json` says; None if there is none yet, or no whole one."""
+    """What the result file says; None if there is none yet, or no whole one."""
     try:
-        values = json.loads((folder / "result.json").read_text("utf-8"))
+        values = json.loads(RunLayout(folder).result.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) and "status" in values else None
 
 
 def unsettle(folder: Path) -> None:
-    """Have `result.json` say that it is not the last word: until the run has ended again it was interrupted.
+    """Have the result file say that it is not the last word: until the run has ended again it was interrupted.
 
     Or a run killed in its next final would pass for ended, by the result of the one before.
     """
     values = ended_result(folder)
     if values is not None:
         text = json.dumps({**values, "status": INTERRUPTED}, indent=2, allow_nan=False) + "\n"
-        write_file(folder / "result.json", lambda path: path.write_text(text, "utf-8"))
+        write_file(RunLayout(folder).result, lambda path: path.write_text(text, "utf-8"))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import yaml
 
-from search.config.run_layout import CONFIGURATION_FILE, JOURNAL_FILE, LOCK_FILE
+from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
@@ -25,11 +25,13 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        layout: The paths in it.
         is_new: Whether this process has made it.
     """
 
     def __init__(self, path: Path, descriptor: int, *, is_new: bool) -> None:
         self.path = path
+        self.layout = RunLayout(path)
         self.is_new = is_new
         self._descriptor = descriptor
 
@@ -61,17 +63,13 @@ class RunFolder:
         folder = cls(path, _lock(path), is_new=False)
         try:
             _put_back(path)
-            mend_journal(folder.journal)
+            mend_journal(folder.layout.journal)
         except BaseException:
             folder.__exit__(None, None, None)
             raise
         # Ray's own snapshots, which nothing here reads: a kill may have left them in any shape.
-        shutil.rmtree(path / "ray", ignore_errors=True)
+        shutil.rmtree(folder.layout.ray, ignore_errors=True)
         return folder
-
-    @property
-    def journal(self) -> Path:
-        return self.path / JOURNAL_FILE
 
     @property
     def inputs(self) -> Mapping[str, str]:
@@ -81,7 +79,7 @@ class RunFolder:
     def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
         """Write down what is searched, with what."""
         write_inputs(self.path, inputs)
-        write_file(self.path / CONFIGURATION_FILE, lambda path: path.write_text(dump_config(config), "utf-8"))
+        write_file(self.layout.configuration, lambda path: path.write_text(dump_config(config), "utf-8"))
 
     def discard(self) -> None:
         """Remove a folder that this process has made and in which nothing has been done."""
@@ -104,7 +102,7 @@ def _lock(path: Path) -> int:
         ConfigurationError: another process holds it.
     """
     # Python closes it in processes that are started: none of Ray's outlives us with our lock.
-    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(RunLayout(path).lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -117,7 +115,8 @@ def _lock(path: Path) -> int:
 
 def _put_back(path: Path) -> None:
     """Finish what `trainer.files` was doing when it was killed: a folder is the old or the new one, never neither."""
-    for kept in (path, *_folders(path / "trials"), path / "final", *_folders(path / "final"), path / "second-judge"):
+    layout = RunLayout(path)
+    for kept in (path, *_folders(layout.trials), layout.final, *_folders(layout.final), layout.second_judge):
         for replaced in kept.glob("*.old"):
             original = replaced.with_name(replaced.name.split(".")[0])
             if original.exists():
@@ -145,17 +144,16 @@ def read_config(folder: Path) -> SearchConfig:
     Raises:
         RunFolderError: it is no run folder, or its configuration is damaged.
     """
-    path = folder / "search.yaml"
+    path = RunLayout(folder).configuration
     # Not `load_config`: that wants the models at hand, which voting does not need.
     if not path.is_file():
-        raise RunFolderError(f"{path.parent} is not a run folder: it holds no search.yaml. Give one, such as runs/demo")
+        raise RunFolderError(
+            f"{path.parent} is not a run folder: it holds no {CONFIGURATION_FILE}. Give one, such as runs/demo"
+        )
     try:
         return SearchConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise RunFolderError(f"{path} is not the configuration that a search wrote: {error}") from error
-
-
-INPUTS_FILE = "inputs.json"
 
 
 def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[CaptionedPhoto] = ()) -> dict[str, str]:
@@ -195,13 +193,13 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
 def write_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
     """Write them into a run folder."""
     text = json.dumps(inputs, indent=1)
-    write_file(folder / INPUTS_FILE, lambda path: path.write_text(text, "utf-8"))
+    write_file(RunLayout(folder).inputs, lambda path: path.write_text(text, "utf-8"))
 
 
 def read_inputs(folder: Path) -> dict[str, str]:
     """Those of a run folder; empty if they were not written down."""
     try:
-        values = json.loads((folder / INPUTS_FILE).read_text("utf-8"))
+        values = json.loads(RunLayout(folder).inputs.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else {}

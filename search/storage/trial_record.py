@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evaluation.scores import OBJECTIVE, SEARCH_VALUE
+from PIL import Image
+
+from evaluation.bootstrap import Values, image_values
+from evaluation.config import ObjectiveConfig
+from evaluation.grid import grid_images
+from evaluation.scores import LEAKAGE, OBJECTIVE, SEARCH_VALUE, Anchors, ImageRow
+from search.config.run_layout import CHECKPOINT_FILE, GRID_FILE
 from search.config.space import Value
 from trainer.files import write_file
-
-if TYPE_CHECKING:
-    pass
 
 
 class JobState(StrEnum):
@@ -31,17 +34,17 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointResult:
-    """One scored checkpoint of a job."""
+    """What was measured of one scored checkpoint of a job."""
 
     step: int
     """Optimizer steps done; 0 where nothing was trained."""
     metrics: Mapping[str, float]
     """Finite values under the names of `evaluation.scores.METRICS`."""
-    rows: tuple[Mapping[str, Any], ...]
-    """One row an image of the person, see `evaluation.scores.ImageRow`."""
+    rows: tuple[ImageRow, ...]
+    """One row an image of the person, prompt by prompt, the seeds in the same order within each."""
     folder: Path
-    """Holds the adapter (if any), the images as `grid.png` and `others.png`, and this report as `report.json`."""
-    other_rows: tuple[Mapping[str, Any], ...] = ()
+    """Holds the adapter (if any), the images as one PNG, those of other people as another, and these values."""
+    other_rows: tuple[ImageRow, ...] = ()
     """One row an image of other people."""
     unfit: tuple[str, ...] = ()
     """Why the candidate may not win, in words (`evaluation.objective`); empty for one that is fit."""
@@ -55,8 +58,33 @@ class CheckpointResult:
     of the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
     scoring_cpu_seconds: float | None = None
 
+    @property
+    def grid(self) -> Path:
+        """The images of the person as one PNG, a line a prompt and a column a seed."""
+        return self.folder / GRID_FILE
+
+    @property
+    def columns(self) -> int:
+        """Images of one prompt: its seeds."""
+        return len(self.rows) // len({row.prompt_index for row in self.rows})
+
+    def images(self) -> list[Image.Image]:
+        """The images of the person in the order of `rows`, in RGB.
+
+        Raises:
+            OSError: the grid is missing or damaged.
+            ValueError: its size does not fit the rows.
+        """
+        columns = self.columns
+        with Image.open(self.grid, formats=("PNG",)) as grid:
+            return grid_images(grid.convert("RGB"), rows=len(self.rows) // columns, columns=columns)
+
+    def values(self, anchors: Anchors, objective: ObjectiveConfig) -> Mapping[str, Values]:
+        """Metric name to one value an image, [prompts, seeds], between the anchors."""
+        return image_values(self.rows, anchors, objective, leakage=self.metrics.get(LEAKAGE))
+
     def write(self, folder: Path) -> None:
-        """Write `report.json` into a folder, which may still have a temporary name."""
+        """Write the values into a folder, which may still have a temporary name."""
         values = {
             "step": self.step,
             "metrics": dict(self.metrics),
@@ -66,22 +94,28 @@ class CheckpointResult:
             "scoring_cpu_seconds": self.scoring_cpu_seconds,
             "unfit": list(self.unfit),
             "remarks": list(self.remarks),
-            "rows": list(self.rows),
-            "other_rows": list(self.other_rows),
+            "rows": [asdict(row) for row in self.rows],
+            "other_rows": [asdict(row) for row in self.other_rows],
         }
         text = json.dumps(values, allow_nan=False, indent=1)
-        write_file(folder / "report.json", lambda path: path.write_text(text, "utf-8"))
+        write_file(folder / CHECKPOINT_FILE, lambda path: path.write_text(text, "utf-8"))
 
     @classmethod
     def read(cls, folder: Path) -> CheckpointResult:
-        """Read the report of a `step-N` folder."""
-        values = json.loads((folder / "report.json").read_text("utf-8"))
-        lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks", "rows", "other_rows")}
-        return cls(**{**values, **lists}, folder=folder)
+        """Read what a folder holds.
+
+        Raises:
+            OSError: there is nothing.
+            ValueError, KeyError, TypeError: it is damaged.
+        """
+        values = json.loads((folder / CHECKPOINT_FILE).read_text("utf-8"))
+        lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks")}
+        rows = {name: tuple(ImageRow(**row) for row in values.get(name, ())) for name in ("rows", "other_rows")}
+        return cls(**{**values, **lists, **rows}, folder=folder)
 
     @classmethod
     def find(cls, folder: Path) -> CheckpointResult | None:
-        """The report of a folder; None where there is none, or a damaged one."""
+        """What a folder holds; None where there is nothing, or it is damaged."""
         try:
             return cls.read(folder)
         except (OSError, ValueError, KeyError, TypeError):
@@ -104,7 +138,7 @@ class TrialRecord:
     state: JobState = JobState.RUNNING
     reason: str = ""
     """Why it failed or was stopped, in words."""
-    reports: list[CheckpointResult] = field(default_factory=list)
+    checkpoints: list[CheckpointResult] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     """How it has lost its workers, in words, one each time; it went on from its last state."""
     same_as: str = ""
@@ -121,27 +155,29 @@ class TrialRecord:
     @property
     def best(self) -> CheckpointResult | None:
         """The scored checkpoint with the highest search value, the earlier of equals; None if none was scored."""
-        return _best(self.reports)
+        return _best(self.checkpoints)
 
     @property
     def candidate(self) -> CheckpointResult | None:
         """The best of the checkpoints that are fit to win; None if there is nothing to send into the final."""
-        return _best([report for report in self.reports if not report.unfit])
+        return _best([report for report in self.checkpoints if not report.unfit])
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Of all its reports, each once, in the order in which they came up; then how it has lost its workers."""
-        return tuple(dict.fromkeys([*(remark for report in self.reports for remark in report.remarks), *self.losses]))
+        return tuple(
+            dict.fromkeys([*(remark for report in self.checkpoints for remark in report.remarks), *self.losses])
+        )
 
     def add(self, report: CheckpointResult) -> bool:
         """Note a report; False if its step is known already (a trial's actor died and passes its reports on again)."""
-        if any(known.step == report.step for known in self.reports):
+        if any(known.step == report.step for known in self.checkpoints):
             return False
-        self.reports.append(report)
+        self.checkpoints.append(report)
         return True
 
     def as_result(self, first: TrialRecord | None = None) -> dict[str, Any]:
-        """This trial's entry in `result.json`; a duplicate's figures are those of the first with its configuration."""
+        """This trial's entry in the result; a duplicate's figures are those of the first with its configuration."""
         best = first.best if first is not None else self.best
         return {
             "id": self.id,
@@ -152,7 +188,9 @@ class TrialRecord:
             "metrics": dict(best.metrics) if best else {},
             "unfit": list(best.unfit) if best else [],
             "remarks": list(self.remarks),
-            "checkpoints": [{"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.reports],
+            "checkpoints": [
+                {"step": report.step, "objective": report.metrics[OBJECTIVE]} for report in self.checkpoints
+            ],
             "seconds": round(self.seconds, 3),
             **self._efforts(),
         }
@@ -161,7 +199,7 @@ class TrialRecord:
         """What its scored checkpoints took; None where there is none, or one of them was not measured so."""
         efforts = {}
         for name in EFFORTS:
-            parts = [getattr(report, name) for report in self.reports]
+            parts = [getattr(report, name) for report in self.checkpoints]
             efforts[name] = None if not parts or None in parts else round(sum(parts), 3)
         return efforts
 

@@ -122,7 +122,7 @@ class BudgetMonitor:
         running = []
         for record in records:
             if record.state not in OVER:
-                done = max(steps_now.get(record.id, 0), record.reports[-1].step if record.reports else 0)
+                done = max(steps_now.get(record.id, 0), record.checkpoints[-1].step if record.checkpoints else 0)
                 spared = int(record.id) < self._work.spared
                 checkpoints = self._work.checkpoints(record.steps)
                 left = rungs.expected(checkpoints, done, spared=spared)
@@ -140,7 +140,7 @@ class BudgetMonitor:
         )
 
     def as_result(self, elapsed: float) -> dict[str, Any]:
-        """The budget's part of `cost` in `result.json`: truth and forecast.
+        """The budget's part of `cost` in the result: truth and forecast.
 
         Args:
             elapsed: Seconds that the search has taken.
@@ -185,7 +185,7 @@ class BudgetMonitor:
 
     def _latest(self, records: Sequence[TrialRecord]) -> float:
         """The time at which the study has to end."""
-        reports = [report for record in records for report in record.reports]
+        reports = [report for record in records for report in record.checkpoints]
         longest = max((report.scoring_seconds for report in reports), default=0.0)
         final = self._final(records, entrants=len(self._work.entrants(records))) if self._paces(records) else 0.0
         return self.limit.seconds - longest - final * MARGIN - CLOSING_SECONDS
@@ -220,7 +220,7 @@ class BudgetMonitor:
         """By trial, for those that have a checkpoint."""
         paces = {}
         for record in records:
-            reports = list(record.reports)
+            reports = list(record.checkpoints)
             if reports:
                 images = sum(len(report.rows) + len(report.other_rows) for report in reports)
                 paces[record.id] = Pace(

@@ -20,7 +20,7 @@ class Rate:
     units: float
     """GPUs that all workers reserve together, or their number where there are no GPUs."""
     unit: str
-    """`GPU` or `seat`."""
+    """`GPU` or `worker`."""
     price: float | None = None
     """Of one unit's hour."""
 
@@ -28,7 +28,7 @@ class Rate:
     def of(cls, workers: SeatsConfig, count: int, budget: BudgetConfig, *, gpus: bool) -> Rate:
         """What `count` workers reserve."""
         units = count * workers.workers * workers.gpus_per_worker if gpus else count
-        return cls(units=units, unit="GPU" if gpus else "seat", price=budget.gpu_hour_price)
+        return cls(units=units, unit="GPU" if gpus else "worker", price=budget.gpu_hour_price)
 
     def hours(self, seconds: float) -> float:
         """The units' hours together."""
@@ -45,7 +45,7 @@ class Rate:
         return f"{duration(seconds)}, {self.hours(seconds):.2f} {self.unit} hours{priced}"
 
     def as_result(self, seconds: float) -> dict[str, float | None]:
-        """The same as `result.json` holds it."""
+        """The same as the result holds it."""
         cost = self.cost(seconds)
         return {
             "seconds": round(seconds, 1),

@@ -57,7 +57,7 @@ class TrialCallback(tune.Callback):
         for record in earlier:
             # Again, for a kill may have come before MLflow was told; what it knows already it is not told twice.
             self._tracker.trial_started(record.id, {**record.params, "steps": record.steps})
-            for report in record.reports:
+            for report in record.checkpoints:
                 self._tracker.trial_report(record.id, report)
             if record.state is not JobState.RUNNING:
                 self._tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
@@ -106,7 +106,7 @@ class TrialCallback(tune.Callback):
         record = self._records[trial_id(trial.config["number"])]
         if "step" not in result:
             return
-        report = CheckpointResult.read(self._setup.folder / record.id / f"step-{result['step']}")
+        report = CheckpointResult.read(self._setup.layout.checkpoint(record.id, result["step"]))
         if record.add(report):
             self._tracker.trial_report(record.id, report)
             self._progress.reported(record, report)
@@ -119,10 +119,10 @@ class TrialCallback(tune.Callback):
         record.losses += status.losses if status is not None else ()
         if status is not None and status.state is JobState.FAILED:
             self._end(record, JobState.FAILED, status.reason)
-        elif not record.reports:
+        elif not record.checkpoints:
             self._end(record, JobState.FAILED, "it ended without a scored checkpoint")
-        elif record.reports and record.reports[-1].step < record.steps:
-            last = record.reports[-1].step
+        elif record.checkpoints and record.checkpoints[-1].step < record.steps:
+            last = record.checkpoints[-1].step
             self._end(record, JobState.STOPPED, f"stopped after step {last}: {BEATEN}")
         else:
             self._end(record, JobState.FINISHED, "")

@@ -11,10 +11,10 @@ import torch
 from search.config.presets import flat
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
+from search.study.accountant import CLOSING_SECONDS
 from search.study.budget import Rate, first_limit
 from search.study.earlier_pace import Experience, newest_experience
 from search.study.forecast import final_seconds, makespan
-from search.study.accountant import CLOSING_SECONDS
 from search.study.workload import Workload
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, dump_config
 from search.study.forecast import Pace
 from trainer.settings_file import ConfigurationError, read_settings
@@ -31,10 +32,10 @@ class Experience:
 def newest_experience(config: SearchConfig) -> Experience | None:
     """The newest search beside this one with the same model, resolution, batch and images; None if there is none."""
     ours = yaml.safe_load(dump_config(config))
-    results = sorted(config.runs.glob("*/result.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    results = sorted(config.runs.glob(f"*/{RESULT_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for result in results:
         try:
-            theirs = read_settings(result.parent / "search.yaml")
+            theirs = read_settings(RunLayout(result.parent).configuration)
         except ConfigurationError:
             continue
         if all(_at(theirs, place) == _at(ours, place) for place in LIKE) and (found := _read(result)) is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.config.run_layout import checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.config.space import Value
 from search.storage.trial_record import BEATEN, CheckpointResult, JobState, TrialRecord, trial_id
@@ -64,22 +65,22 @@ def _record(
         return TrialRecord.of_duplicate(
             name, params, config.training_config(params, seed=0).steps, trial_id(trial.user_attrs[SAME_AS])
         )
-    reports = [CheckpointResult.find(folder / f"step-{step}") for step in sorted(sampler.noted(trial))]
+    reports = [CheckpointResult.find(checkpoint_folder(folder, step)) for step in sorted(sampler.noted(trial))]
     record = TrialRecord(
         id=name,
         params=params,
         steps=config.training_config(params, seed=0).steps,
         state=STATES[trial.state],
-        reports=[report for report in reports if report is not None],
+        checkpoints=[report for report in reports if report is not None],
     )
     note: Mapping[str, Any] = sampler.notes.get(end_note(name), {})
-    spent = sum(report.training_seconds + report.scoring_seconds for report in record.reports)
+    spent = sum(report.training_seconds + report.scoring_seconds for report in record.checkpoints)
     record.seconds = float(note.get("seconds", spent))
     record.losses = [str(loss) for loss in note.get("losses", ())]
-    if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.reports:
+    if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.checkpoints:
         record.state, record.reason = JobState.FAILED, f"its checkpoints in {folder} are gone or damaged"
     elif record.state is JobState.STOPPED:
-        record.reason = str(note.get("reason", f"stopped after step {record.reports[-1].step}: {BEATEN}"))
+        record.reason = str(note.get("reason", f"stopped after step {record.checkpoints[-1].step}: {BEATEN}"))
     elif record.state is JobState.FAILED:
         record.reason = str(note.get("reason", "it failed just before the search was killed, which took the reason"))
     return record

@@ -19,11 +19,11 @@ Candidate: TypeAlias = tuple[TrialRecord, CheckpointResult]
 
 def candidates(records: Sequence[TrialRecord]) -> list[Candidate]:
     """All candidates, trial by trial and step by step."""
-    return [(record, report) for record in records for report in record.reports if not report.unfit]
+    return [(record, report) for record in records for report in record.checkpoints if not report.unfit]
 
 
 def front_as_result(records: Sequence[TrialRecord], config: ObjectiveConfig) -> list[dict[str, Any]]:
-    """The front as `result.json` holds it, from the most faithful candidate to the likest."""
+    """The front as the result holds it, from the most faithful candidate to the likest."""
     pairs = candidates(records)
     places = front(_points(pairs), maximum_faceless_rate=config.maximum_faceless_rate)
     return [

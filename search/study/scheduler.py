@@ -44,7 +44,7 @@ class AshaScheduler(AsyncHyperBandScheduler):
         for record in earlier:  # only now Tune has said what is maximised
             known = _numbered(int(record.id))
             super().on_trial_add(tune_controller, known)
-            for report in record.reports:
+            for report in record.checkpoints:
                 super().on_trial_result(tune_controller, known, as_tune_result(report))
         super().on_trial_add(tune_controller, _numbered(trial.config["number"]))
 
@@ -149,7 +149,7 @@ class ParetoScheduler(FIFOScheduler):
             self._rungs[rung] = {}
             rung *= reduction_factor
         for record in earlier:
-            for report in record.reports:
+            for report in record.checkpoints:
                 if rungs := [rung for rung in self._rungs if rung <= report.step]:
                     self._rungs[rungs[-1]].setdefault(int(record.id), Point.of(report.metrics))
 

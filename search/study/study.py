@@ -11,7 +11,7 @@ from typing import Any
 from ray import tune
 
 from evaluation.scores import SEARCH_VALUE
-from search.config.run_layout import JOURNAL
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.storage.trial_record import TrialRecord
 from search.study.callback import TrialCallback
@@ -97,7 +97,7 @@ def run_study(
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(run_folder / "ray"),
+            storage_path=str(RunLayout(run_folder).ray),
             failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
             callbacks=[callback],
             stop=_StudyStopper(stop, setup.client),
@@ -109,7 +109,7 @@ def run_study(
 
 
 def make_sampler(config: SearchConfig, run_folder: Path) -> StudySampler:
-    """The sampler of the configured mode; its journal is `journal.log` in the run folder.
+    """The sampler of the configured mode; its journal lies in the run folder.
 
     Args:
         config: The search.
@@ -121,7 +121,7 @@ def make_sampler(config: SearchConfig, run_folder: Path) -> StudySampler:
     known = warm_start(config)
     first = [config.nearest_draw(params) for params in config.first_trials]
     settings: StudySettings = {
-        "journal": run_folder / JOURNAL,
+        "journal": RunLayout(run_folder).journal,
         "study_name": run_folder.name,
         "seed": config.seed,
         "first_trials": [*first, *(draw for draw in known.first_trials if draw not in first)],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from search.config.run_layout import RunLayout
 from search.config.space import Value
 from search.storage.trial_record import BEATEN, CheckpointResult, trial_id
 from search.workers.client import WorkersClient
@@ -30,8 +30,8 @@ class TrialSetup:
     config: SearchConfig
     client: WorkersClient
     anchors: Anchors
-    folder: Path
-    """Gets one folder a trial."""
+    layout: RunLayout
+    """Of the run folder, which gets one folder a trial."""
 
 
 def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
@@ -44,7 +44,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
     try:
         while True:
             status = _status(setup.client, job, passed_on)
-            for report in status.reports[passed_on:]:
+            for report in status.checkpoints[passed_on:]:
                 passed_on += 1
                 if report.step > sample.get("noted", 0):
                     tune.report(as_tune_result(report))
@@ -66,7 +66,7 @@ def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> Tr
     every = setup.config.evaluation.every
     return TrainJob(
         id=trial_id(number),
-        folder=setup.folder / trial_id(number),
+        folder=setup.layout.trial(trial_id(number)),
         config=config,
         score_at=(*range(every, config.steps, every), config.steps),
         anchors=setup.anchors,
@@ -81,5 +81,5 @@ def _status(client: WorkersClient, job: TrainJob, reports: int) -> JobStatus:
         except UnknownJobError:
             client.submit(job)
             continue
-        if len(status.reports) > reports or status.ended:
+        if len(status.checkpoints) > reports or status.ended:
             return status

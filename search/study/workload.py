@@ -119,7 +119,8 @@ class Workload:
             reduction_factor=1 if self.config.evaluation.objective.mode == "pareto" else stopping.reduction_factor,
             seen={rung: self._seen(rung, records) for rung in steps},
             values={
-                rung: sum(any(report.step >= rung for report in record.reports) for record in records) for rung in steps
+                rung: sum(any(report.step >= rung for report in record.checkpoints) for record in records)
+                for rung in steps
             },
         )
 
@@ -155,10 +156,10 @@ class Workload:
     def _seen(self, rung: float, records: Sequence[TrialRecord]) -> tuple[int, int]:
         compared = went_on = 0
         for record in records:
-            at = next((report.step for report in record.reports if report.step >= rung), None)
+            at = next((report.step for report in record.checkpoints if report.step >= rung), None)
             if at is None or at >= record.steps or int(record.id) < self.spared:
                 continue
-            last = record.reports[-1].step
+            last = record.checkpoints[-1].step
             if last > at or record.state is JobState.STOPPED:
                 compared += 1
                 went_on += last > at

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from search.config.run_layout import RunLayout
+
 BEHIND, BAD_INPUT = 1, 2
 
 
@@ -61,7 +63,7 @@ def _note(run: Path, bookkeeper: Any) -> None:
     """What the result could not say while MLflow was away."""
     from trainer.files import write_file
 
-    path = run / "result.json"
+    path = RunLayout(run).result
     if not path.is_file() or not bookkeeper.run_id:
         return
     result = json.loads(path.read_text("utf-8"))

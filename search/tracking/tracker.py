@@ -164,7 +164,7 @@ class Tracker:
         """Log a scored checkpoint: its metrics and its sample grid, by step. A replayed step is logged once."""
         if trial in self._known and (trial, report.step) not in self._logged:
             self._logged.add((trial, report.step))
-            grid = self._relative(report.folder / "grid.png")
+            grid = self._relative(report.grid)
             self._put("checkpoint", trial, metrics=dict(report.metrics), step=report.step, grid=grid)
 
     def trial_ended(

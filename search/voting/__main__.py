@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from search.config.run_layout import RunLayout
+
 BAD_INPUT = 2
 
-VOTES = "votes.jsonl"
 """Name of the votes file in the run folder."""
 
 
@@ -56,12 +57,12 @@ def print_report(folder: Path) -> None:
     from search.voting.votes import VotesError, read_votes
 
     run = read_run(folder)
-    record = read_votes(folder / VOTES)
+    record = read_votes(RunLayout(folder).votes)
     if record.warning:
         typer.secho(record.warning, err=True)
     if not record.votes:
         raise VotesError(f"{folder} has no votes yet; cast some with: python -m search.vote {folder}")
-    typer.echo(as_text(tally(run, record.votes, folder / VOTES)))
+    typer.echo(as_text(tally(run, record.votes, RunLayout(folder).votes)))
 
 
 def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
@@ -75,7 +76,7 @@ def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
     from search.voting.votes import VotesFile
 
     run = read_run(folder)
-    with VotesFile(folder / VOTES) as votes:
+    with VotesFile(RunLayout(folder).votes) as votes:
         if votes.record.warning:
             typer.secho(votes.record.warning, err=True)
         token = secrets.token_urlsafe(16)

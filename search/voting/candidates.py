@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from evaluation.config import with_trigger
-from evaluation.scores import OBJECTIVE, Anchors, ImageRow
+from evaluation.scores import OBJECTIVE, Anchors
 from search.config.prompts import read_prompts
+from search.config.run_layout import CHECKPOINT_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
 from search.storage.run_folder import RunFolderError, read_config
@@ -19,8 +19,6 @@ from search.storage.trial_record import CheckpointResult
 from search.voting.preference import Vector, image_measures
 from search.voting.votes import CandidateName
 from trainer.data.photos import open_photo
-
-STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,15 +113,16 @@ def read_run(folder: Path) -> Run:
         RunFolderError: it is no run folder, one of its files is damaged, or it has fewer than two candidates.
     """
     config = read_config(folder)
-    if not (folder / "base-validation" / "report.json").is_file():
+    layout = RunLayout(folder)
+    base_folder = layout.base("validation")
+    if not (base_folder / CHECKPOINT_FILE).is_file():
         raise RunFolderError(f"{folder} holds no measurement of the untuned model yet; let the search go on for longer")
-    base = _report(folder / "base-validation")
+    base = _report(base_folder)
     anchors = _anchors(base)
     checkpoints = {}
-    for path in sorted(folder.glob("trials/*/step-*/report.json")):
-        if (step := STEP_FOLDER.fullmatch(path.parent.name)) is not None:
-            name = CandidateName(trial=path.parent.parent.name, step=int(step[1]))
-            checkpoints[name] = _candidate(name, _report(path.parent), anchors)
+    for trial, step, place in layout.scored_checkpoints():
+        name = CandidateName(trial=trial, step=step)
+        checkpoints[name] = _candidate(name, _report(place), anchors)
     run = Run(folder=folder, config=config, checkpoints=checkpoints)
     if len(run.candidates) < 2:
         raise RunFolderError(
@@ -139,7 +138,7 @@ def _report(folder: Path) -> CheckpointResult:
     try:
         return CheckpointResult.read(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(f"{folder / 'report.json'} is damaged ({error}); remove the folder {folder}") from error
+        raise RunFolderError(f"{folder / CHECKPOINT_FILE} is damaged ({error}); remove the folder {folder}") from error
 
 
 def _anchors(base: CheckpointResult) -> Anchors:
@@ -147,15 +146,15 @@ def _anchors(base: CheckpointResult) -> Anchors:
     try:
         return Anchors(**known)
     except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{base.folder / 'report.json'} holds no usable anchors: {error}") from error
+        raise RunFolderError(f"{base.folder / CHECKPOINT_FILE} holds no usable anchors: {error}") from error
 
 
 def _candidate(name: CandidateName, report: CheckpointResult, anchors: Anchors) -> Candidate:
-    rows = [ImageRow(**row) for row in report.rows]
+    rows = report.rows
     return Candidate(
         name=name,
         objective=report.metrics[OBJECTIVE],
         faces=any(row.face_found for row in rows),
         measures={(row.prompt_index, row.seed): image_measures(row, anchors) for row in rows},
-        sheet=report.folder / "grid.png",
+        sheet=report.grid,
     )

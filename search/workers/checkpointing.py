@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.config.run_layout import STATE
+from search.config.run_layout import STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import TrainJob
 from search.workers.stopwatch import NO_EFFORT, Effort
@@ -53,7 +53,7 @@ class StateSaver:
     """
 
     def __init__(self, job: TrainJob, *, leads: bool, now: Callable[[], float] = time.monotonic) -> None:
-        self._folder = job.folder / STATE
+        self._folder = job.folder / STATE_FOLDER
         self._leads = leads
         self._now = now
         self._due = now() + STATE_SECONDS
@@ -75,7 +75,7 @@ class StateSaver:
             StorageError: the state could not be written; those before are as they were.
         """
         began = self._now()
-        state = self._folder / f"step-{training.step_count}"
+        state = checkpoint_folder(self._folder, training.step_count)
         training.save(state)
         if self._leads:
             text = json.dumps({"training_seconds": spent.seconds, "training_cpu_seconds": spent.cpu_seconds})
@@ -103,11 +103,11 @@ def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining
     """
     training = begin()
     refused: list[tuple[Path, str]] = []
-    for state in _states(job.folder / STATE):
+    for state in _states(job.folder / STATE_FOLDER):
         try:
             training.restore(state)
             for step in job.score_at:
-                if step < training.step_count and CheckpointResult.find(job.folder / f"step-{step}") is None:
+                if step < training.step_count and CheckpointResult.find(checkpoint_folder(job.folder, step)) is None:
                     raise ValueError(f"the report of step {step} is missing or damaged")
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("job %s cannot go on from %s: %s", job.id, state, error)

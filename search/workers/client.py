@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from evaluation.scores import Anchors
 from search.config.prompts import PromptSetName
-from search.config.run_layout import ANCHORS_FILE
+from search.config.run_layout import ANCHORS_FILE, RunLayout
 from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.dispatcher import ClosedError, Dispatcher, UnknownJobError
 from search.workers.jobs import AnchorJob, Job, JobStatus
@@ -73,9 +72,9 @@ class WorkersClient:
         reports = []
         for job in jobs:
             status = self.wait(job)
-            if status.state is not JobState.FINISHED or not status.reports:
+            if status.state is not JobState.FINISHED or not status.checkpoints:
                 raise JobFailedError(f"job {job.id} {status.state}: {status.reason or 'it reported nothing'}")
-            reports.append(status.reports[0])
+            reports.append(status.checkpoints[0])
         return reports
 
     def steps(self) -> dict[str, int]:
@@ -180,15 +179,17 @@ def _get(reference: Any) -> Any:
         raise
 
 
-def measure_anchors(client: WorkersClient, folder: Path, prompt_set: PromptSetName) -> tuple[CheckpointResult, Anchors]:
+def measure_anchors(
+    client: WorkersClient, layout: RunLayout, prompt_set: PromptSetName
+) -> tuple[CheckpointResult, Anchors]:
     """Have a worker measure the untuned model and the real photos on a prompt set.
 
-    What an earlier part of the search has measured is read from the folder.
+    What an earlier part of the search has measured is read from the run folder.
 
     Raises:
         JobFailedError: it could not; the message says why.
     """
-    job = AnchorJob(id=f"base-{prompt_set}", folder=folder / f"base-{prompt_set}", prompt_set=prompt_set)
+    job = AnchorJob(id=f"base-{prompt_set}", folder=layout.base(prompt_set), prompt_set=prompt_set)
     report = CheckpointResult.find(job.folder) if (job.folder / ANCHORS_FILE).exists() else None
     if report is None:
         (report,) = client.run([job])

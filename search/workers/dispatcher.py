@@ -29,7 +29,7 @@ class _Record:
     job: Job
     state: JobState = JobState.QUEUED
     reason: str = ""
-    reports: list[CheckpointResult] = field(default_factory=list)
+    checkpoints: list[CheckpointResult] = field(default_factory=list)
     step: int = 0
     losses: list[str] = field(default_factory=list)
     """How each worker of the job was lost, in words."""
@@ -43,7 +43,7 @@ class _Record:
             id=self.job.id,
             state=self.state,
             reason=self.reason,
-            reports=tuple(self.reports),
+            checkpoints=tuple(self.checkpoints),
             step=self.step,
             losses=tuple(self.losses),
         )
@@ -94,7 +94,7 @@ class Dispatcher:
 
         def news() -> bool:
             record = self._record(job_id)
-            return len(record.reports) > reports or record.status().ended
+            return len(record.checkpoints) > reports or record.status().ended
 
         await self._wait(news, timeout)
         return self._record(job_id).status()
@@ -180,7 +180,7 @@ class Dispatcher:
             self._tokens[worker] = ""
             self._lose(worker, reason)
             if self._false_starts[worker] >= self._tries:
-                self._break(f"seat {worker} died {self._tries} times while it was starting: {reason}")
+                self._break(f"{worker} died {self._tries} times while it was starting: {reason}")
             self._changed.notify_all()
 
     async def workers_up(self, timeout: float) -> tuple[int, str]:
@@ -195,7 +195,7 @@ class Dispatcher:
     async def worker_broken(self, worker: str, reason: str) -> None:
         """A worker cannot start, for a reason that every worker shares: all jobs, now and later, have failed."""
         async with self._changed:
-            self._break(f"seat {worker} could not start: {reason}")
+            self._break(f"{worker} could not start: {reason}")
             self._changed.notify_all()
 
     async def next_job(self, worker: str, token: str, timeout: float) -> Job | None:
@@ -214,7 +214,7 @@ class Dispatcher:
             except TimeoutError:
                 return None
             if self._closed or self._superseded(worker, token):
-                raise ClosedError(f"seat {worker} has no more work")
+                raise ClosedError(f"{worker} has no more work")
             record = self._records[self._queue.popleft()]
             record.state, record.worker, record.token = JobState.RUNNING, worker, token
             return record.job
@@ -235,8 +235,8 @@ class Dispatcher:
             record = self._held(job_id, token)
             if record is None:
                 return False
-            if not record.reports or report.step > record.reports[-1].step:
-                record.reports.append(report)
+            if not record.checkpoints or report.step > record.checkpoints[-1].step:
+                record.checkpoints.append(report)
             record.step = max(record.step, report.step)
             self._changed.notify_all()
             return not record.pausing

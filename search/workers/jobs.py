@@ -58,7 +58,7 @@ class JudgeJob:
 
     id: str
     folder: Path
-    """Of a report: its `grid.png` is judged. Nothing is written into it."""
+    """Of a scored checkpoint, whose images are judged. Nothing is written into it."""
 
 
 Job: TypeAlias = AnchorJob | TrainJob | ScoreJob | JudgeJob
@@ -72,7 +72,7 @@ class JobStatus:
     state: JobState
     reason: str = ""
     """Why the job failed or was stopped, in words."""
-    reports: tuple[CheckpointResult, ...] = field(default=())
+    checkpoints: tuple[CheckpointResult, ...] = field(default=())
     step: int = 0
     """Optimizer steps done, scored or not."""
     losses: tuple[str, ...] = ()

@@ -15,10 +15,11 @@ from PIL import Image, ImageOps
 from evaluation.clip_score import ClipScorer
 from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
 from evaluation.faces import FaceModel
-from evaluation.generate import CudaMemory, ImageBatch, image_grid
+from evaluation.generate import CudaMemory, ImageBatch
+from evaluation.grid import image_grid
 from evaluation.objective import appraise
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
-from search.config.run_layout import ANCHORS_FILE, STATE
+from search.config.run_layout import ANCHORS_FILE, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
 from search.workers.checkpointing import RestoredTraining, StateSaver, take_up
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
@@ -127,7 +128,7 @@ class JobRunner:
 
     def _train(self, job: TrainJob, send: Send, go_on: GoOn, keeps_state: Callable[[], bool]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
-        if all(CheckpointResult.find(job.folder / f"step-{step}") for step in job.score_at):
+        if all(CheckpointResult.find(checkpoint_folder(job.folder, step)) for step in job.score_at):
             # Done in an earlier life, whose last words were lost.
             for step in job.score_at:
                 if not send(self._saved_report(job, step)):
@@ -159,18 +160,18 @@ class JobRunner:
                     saver.keep_if_due(training, watch.read())
         finally:
             training.close()
-        shutil.rmtree(job.folder / STATE, ignore_errors=True)
+        shutil.rmtree(job.folder / STATE_FOLDER, ignore_errors=True)
 
     def _saved_report(self, job: TrainJob, step: int) -> CheckpointResult | None:
         """What an earlier life of this job has reported already."""
-        return CheckpointResult.read(job.folder / f"step-{step}") if self._scores else None
+        return CheckpointResult.read(checkpoint_folder(job.folder, step)) if self._scores else None
 
     def _checkpoint(
         self, job: TrainJob, taken: RestoredTraining, saver: StateSaver, batch: ImageBatch, spent: Effort
     ) -> CheckpointResult | None:
         """Save first, then score: a worker lost while scoring costs no training."""
         training = taken.training
-        folder = job.folder / f"step-{training.step_count}"
+        folder = checkpoint_folder(job.folder, training.step_count)
         if self._scores and (known := CheckpointResult.find(folder)) is not None:
             return known
         saver.keep(training, spent)
@@ -278,8 +279,8 @@ class JobRunner:
                 **extra,
                 **hw10,
             },
-            rows=tuple(asdict(row) for row in evaluation.person.rows),
-            other_rows=tuple(asdict(row) for row in evaluation.others.rows),
+            rows=tuple(evaluation.person.rows),
+            other_rows=tuple(evaluation.others.rows),
             unfit=appraisal.unfit,
             remarks=remarks,
             folder=folder,
@@ -290,9 +291,9 @@ class JobRunner:
         )
 
     def _write(self, report: CheckpointResult, evaluation: Evaluation, folder: Path) -> None:
-        _write_sheet(evaluation.person, folder / "grid.png")
+        _write_sheet(evaluation.person, folder / GRID_FILE)
         if evaluation.others.images:
-            _write_sheet(evaluation.others, folder / "others.png")
+            _write_sheet(evaluation.others, folder / OTHERS_FILE)
         report.write(folder)
 
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
-from evaluation.generate import grid_images
 from evaluation.scores import FACE_DISTANCE, FACELESS, FACELESS_RATE
 from search.storage.trial_record import CheckpointResult
 from search.workers.setup import RunnerSetup
@@ -41,37 +40,33 @@ class SecondJudge:
         """Measure the images of a report's sheet.
 
         Args:
-            folder: Holds the report and its `grid.png`, a line a prompt and a column a seed.
+            folder: Of a scored checkpoint.
 
         Returns:
-            A report with a row an image, in the first report's order: `prompt_index`, `seed`, `face_found`,
-            `face_distance`, `nearest_distance` and `face_confidence`, as in `evaluation.scores.ImageRow`. Among the
-            metrics is `real_distance`, of the reference photos to each other.
+            The same rows with this judge's `face_found`, `face_distance`, `nearest_distance` and `face_confidence`.
+            Among the metrics is `real_distance`, of the reference photos to each other.
 
         Raises:
             ValueError: the sheet cannot be read or does not fit its report.
         """
         try:
             first = CheckpointResult.read(folder)
-            with Image.open(folder / "grid.png") as sheet:
-                lines = len({row["prompt_index"] for row in first.rows})
-                images = grid_images(sheet.convert("RGB"), rows=lines, columns=len(first.rows) // lines)
+            images = first.images()
         except OSError as error:
             raise ValueError(f"the images of {folder} cannot be read: {error}") from error
         rows = []
         for row, face in zip(first.rows, self._model.embed(images), strict=True):
             to_reference = None if face is None else distances(face.embedding[None, :], self._reference)
             rows.append(
-                {
-                    "prompt_index": row["prompt_index"],
-                    "seed": row["seed"],
-                    "face_found": face is not None,
-                    "face_distance": None if to_reference is None else float(to_reference.mean()),
-                    "nearest_distance": None if to_reference is None else float(to_reference.min()),
-                    "face_confidence": None if face is None else face.confidence,
-                }
+                replace(
+                    row,
+                    face_found=face is not None,
+                    face_distance=None if to_reference is None else float(to_reference.mean()),
+                    nearest_distance=None if to_reference is None else float(to_reference.min()),
+                    face_confidence=None if face is None else face.confidence,
+                )
             )
-        found = [row["face_distance"] for row in rows if row["face_distance"] is not None]
+        found = [row.face_distance for row in rows if row.face_distance is not None]
         metrics = {
             "real_distance": mean_pairwise_distance(self._reference),
             FACELESS: float(len(rows) - len(found)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.generate import grid_images, image_grid
+from evaluation.grid import grid_images, image_grid
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 

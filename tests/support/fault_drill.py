@@ -87,7 +87,7 @@ class Drill:
         return Seen(
             state=status.state,
             reason=status.reason,
-            steps=tuple(report.step for report in status.reports),
+            steps=tuple(report.step for report in status.checkpoints),
             losses=status.losses,
             struck=struck,
             seconds=round(seconds, 1),

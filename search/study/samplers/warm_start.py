@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config.draws import Draw
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig, dump_config
 from search.config.space import Value
 from search.study.samplers.distributions import FOREIGN, SAME_AS, SETTINGS, distributions, parameter
@@ -52,10 +53,10 @@ def warm_start(config: SearchConfig) -> WarmStart:
     if config.warm_start is None:
         return WarmStart()
     trials = _read(config.warm_start)
-    differs = _difference(config, config.warm_start.parent / "search.yaml")
+    differs = _difference(config, RunLayout(config.warm_start.parent).configuration)
     name = config.warm_start.parent.name
     if not differs:
-        training = _training(config.warm_start.parent / "search.yaml")
+        training = _training(RunLayout(config.warm_start.parent).configuration)
         earlier = tuple(result for trial in trials if (result := _result(config, trial, training)) is not None)
         if earlier:
             return WarmStart(

@@ -16,7 +16,7 @@ def test_gpus_are_counted_by_what_is_reserved_and_seats_where_there_are_none() -
     workers = SeatsConfig(workers=2, gpus_per_worker=0.5, threads=4)
     budget = BudgetConfig(gpu_hour_price=0.5)
     assert Rate.of(workers, 3, budget, gpus=True) == Rate(units=3.0, unit="GPU", price=0.5)
-    assert Rate.of(workers, 3, budget, gpus=False) == Rate(units=3, unit="seat", price=0.5)
+    assert Rate.of(workers, 3, budget, gpus=False) == Rate(units=3, unit="worker", price=0.5)
 
 
 def test_what_time_costs() -> None:
@@ -24,8 +24,8 @@ def test_what_time_costs() -> None:
     assert (rate.hours(1800), rate.cost(1800)) == (2.0, 5.0)
     assert rate.words(1805) == "30:05, 2.01 GPU hours, cost 5.01"
     assert rate.as_result(1800) == {"seconds": 1800, "hours": 2.0, "price": 5.0}
-    assert Rate(units=1, unit="seat").words(3661) == "1:01:01, 1.02 worker hours"
-    assert Rate(units=1, unit="seat").as_result(36)["price"] is None
+    assert Rate(units=1, unit="worker").words(3661) == "1:01:01, 1.02 worker hours"
+    assert Rate(units=1, unit="worker").as_result(36)["price"] is None
 
 
 @pytest.mark.parametrize(

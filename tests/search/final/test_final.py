@@ -10,6 +10,7 @@ import pytest
 
 from evaluation.objective import objective
 from evaluation.scores import Anchors, ImageRow, score_rows
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig, load_config
 from search.final.final import RETRAINING_SEED_STRIDE, Final, NoCandidateError, Verdict, run_final
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
@@ -52,7 +53,7 @@ class ScriptedDispatch(WorkersClient):
             raise UnknownJobError(job_id)
         if isinstance(job, AnchorJob):
             report = CheckpointResult(step=0, metrics=asdict(ANCHORS) | {"objective": 0.3}, rows=(), folder=job.folder)
-            return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
+            return JobStatus(id=job_id, state=JobState.FINISHED, checkpoints=(report,))
         trial = job_id.split("-")[1]
         number = job.config.seed // RETRAINING_SEED_STRIDE if isinstance(job, TrainJob) else 0
         found = self.distances.get(f"{trial}/{number}", self.distances.get(trial))
@@ -67,11 +68,11 @@ class ScriptedDispatch(WorkersClient):
         report = CheckpointResult(
             step=0,
             metrics={**scores.as_metrics(), "objective": value, "search_value": value},
-            rows=tuple(asdict(row) for row in rows),
+            rows=tuple(rows),
             folder=job.folder,
             unfit=(self.unfit[trial],) if trial in self.unfit else (),
         )
-        return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
+        return JobStatus(id=job_id, state=JobState.FINISHED, checkpoints=(report,))
 
 
 def config_weights() -> Any:
@@ -96,7 +97,7 @@ def trial(name: str, value: float, *, rank: int = 8, unfit: tuple[str, ...] = ()
 def final(
     client: ScriptedDispatch, config: SearchConfig, *records: TrialRecord, told: list[str] | None = None
 ) -> Final:
-    return run_final(client, config, records, Path("final"), say=(told if told is not None else []).append)
+    return run_final(client, config, records, RunLayout(Path("run")), say=(told if told is not None else []).append)
 
 
 def noisy(mean: float, seed: int = 0) -> list[float | None]:

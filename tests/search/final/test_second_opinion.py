@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evaluation.config import FaceConfig, ObjectiveConfig
-from evaluation.scores import Anchors
+from evaluation.scores import Anchors, ImageRow
 from search.config.search_config import load_config
 from search.final.decision import Decision
 from search.final.final import Final, Finalist, Verdict
@@ -52,11 +52,11 @@ class ScriptedJudge(WorkersClient):
         found = [distance for distance in self.distances[folder] if distance is not None]
         metrics = {"real_distance": REAL_DISTANCE} | ({"face_distance": sum(found) / len(found)} if found else {})
         rows = tuple(
-            {"prompt_index": n, "seed": 1, "face_found": d is not None, "face_distance": d}
+            ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=30.0)
             for n, d in enumerate(self.distances[folder])
         )
         report = CheckpointResult(step=0, metrics=metrics, rows=rows, folder=Path(folder))
-        return JobStatus(id=job_id, state=JobState.FINISHED, reports=(report,))
+        return JobStatus(id=job_id, state=JobState.FINISHED, checkpoints=(report,))
 
     @property
     def submitted(self) -> list[str]:
@@ -67,8 +67,7 @@ class ScriptedJudge(WorkersClient):
 def report(folder: str, likeness: float, objective: float, *, images: int = 2) -> CheckpointResult:
     """As the first judge scored it; its images all have a face for it."""
     rows = tuple(
-        {"prompt_index": n, "seed": 1, "face_found": True, "face_distance": 0.7, "clip_score": 30.0}
-        for n in range(images)
+        ImageRow(prompt_index=n, seed=1, face_found=True, face_distance=0.7, clip_score=30.0) for n in range(images)
     )
     anchors = {"base_distance": 0.9, "real_distance": 0.5, "base_clip_score": 30.0}
     metrics = {"likeness": likeness, "objective": objective, "search_value": objective, "faceless_rate": 0.0, **anchors}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks.scale.synthetic_run import ANCHORS, DrawingWorkers
 from search.config.prompts import prompt_sets
+from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig, load_config
 from search.final.final import Final, run_final
 from search.final.strengths import Sweep, sweep_strengths
@@ -36,7 +37,7 @@ class CountingWorkers(DrawingWorkers):
     def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
         status = super().status(job_id)
         if job_id == getattr(self, "failing", ""):
-            return replace(status, state=JobState.FAILED, reason="out of memory", reports=())
+            return replace(status, state=JobState.FAILED, reason="out of memory", checkpoints=())
         return status
 
 
@@ -55,18 +56,18 @@ def workers(config: SearchConfig) -> CountingWorkers:
 @pytest.fixture
 def final(config: SearchConfig, workers: CountingWorkers, tmp_path: Path) -> Final:
     """Of one trial, whose champion is at step 100."""
-    _, anchors = measure_anchors(workers, tmp_path / "run", "validation")
-    setup = TrialSetup(config=config, client=workers, anchors=anchors, folder=tmp_path / "run" / "trials")
+    _, anchors = measure_anchors(workers, RunLayout(tmp_path / "run"), "validation")
+    setup = TrialSetup(config=config, client=workers, anchors=anchors, layout=RunLayout(tmp_path / "run"))
     params = {"learning_rate": 1e-3, "rank": 4, "alpha": 4, "steps": 100}
     job = train_job(setup, 0, params)
     record = TrialRecord(id="000", params=params, steps=100)
     workers.submit(job)
-    record.add(workers.status(job.id).reports[-1])
-    return run_final(workers, config, [record], tmp_path / "run" / "final", say=lambda text: None)
+    record.add(workers.status(job.id).checkpoints[-1])
+    return run_final(workers, config, [record], RunLayout(tmp_path / "run"), say=lambda text: None)
 
 
 def sweep(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> Sweep:
-    outcome = sweep_strengths(workers, config, final, tmp_path / "run" / "final" / "strengths")
+    outcome = sweep_strengths(workers, config, final, RunLayout(tmp_path / "run"))
     assert outcome is not None
     return outcome
 
@@ -82,7 +83,7 @@ def test_only_what_the_final_has_not_drawn_is_drawn(
     assert [strength for strength, _ in outcome.reports] == [0.0, 0.5, 1.0, 1.5]
     assert [strength for strength, _ in outcome.drawn] == [0.5, 1.5]
     for _, report in outcome.reports:
-        assert [(row["prompt_index"], row["seed"]) for row in report.rows] == [(0, 101), (1, 101)]
+        assert [(row.prompt_index, row.seed) for row in report.rows] == [(0, 101), (1, 101)]
 
 
 def test_nothing_and_full_strength_are_the_finals_own_images(
@@ -93,7 +94,7 @@ def test_nothing_and_full_strength_are_the_finals_own_images(
     for strength, whole in ((0.0, final.base), (1.0, final.champion.final)):
         report = reports[strength]
         assert report.rows == (whole.rows[0], whole.rows[2]), "the first seed of the first two prompts"
-        distance = np.mean([row["face_distance"] for row in report.rows])
+        distance = np.mean([row.face_distance or 0.0 for row in report.rows])
         gap = ANCHORS.base_distance - ANCHORS.real_distance
         assert report.metrics["likeness"] == pytest.approx((ANCHORS.base_distance - distance) / gap)
         sheet, cut = (np.asarray(Image.open(each.folder / "grid.png")) for each in (whole, report))
@@ -105,7 +106,7 @@ def test_nothing_and_full_strength_are_the_finals_own_images(
         "final/strengths/000-step-100-at-1",
     ]
     rows = json.loads((tmp_path / "run" / result["points"][0]["folder"] / "report.json").read_text("utf-8"))["rows"]
-    assert rows == [dict(row) for row in reports[0.0].rows]
+    assert rows == [asdict(row) for row in reports[0.0].rows]
 
 
 def test_what_is_there_is_kept(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> None:
@@ -126,5 +127,5 @@ def test_a_failure_is_a_reason(workers: CountingWorkers, config: SearchConfig, f
 def test_it_can_be_turned_off(workers: CountingWorkers, config: SearchConfig, final: Final, tmp_path: Path) -> None:
     for strengths in ((), (1.0,)):
         off = config.model_copy(update={"final": config.final.model_copy(update={"strengths": strengths})})
-        assert sweep_strengths(workers, off, final, tmp_path / "strengths") is None
-    assert not (tmp_path / "strengths").exists()
+        assert sweep_strengths(workers, off, final, RunLayout(tmp_path / "off")) is None
+    assert not (tmp_path / "off").exists()

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
-from search.study.accountant import FORECAST_AFTER
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.config.sections import BudgetConfig
 from search.report.__main__ import write_report
 from search.report.tables import Account
 from search.storage.result import SearchResult
+from search.study.accountant import FORECAST_AFTER
 
 TOLD: dict[str, Any] = {
     "seconds": 228.0,
     "hours": 0.1267,
     "price": 1.0133,
-    "unit": "seat hours",
+    "unit": "worker hours",
     "limit": {"name": "4 minutes", "seconds": 240.0, "hours": 0.1333, "price": 1.0667},
     "cut_off": "the budget of 4 minutes is used up but for the final",
     "forecast": {"after_trials": FORECAST_AFTER, "seconds": 240.0, "hours": 0.1333, "price": 1.0667, "error": 0.0526},
@@ -49,7 +49,7 @@ def test_the_page_tells_limits_use_and_forecast(run: SearchResult) -> None:
     assert (
         "The budget limit used of the limit foretold "
         "minutes by the clock 4 3.8 95% 4.0 "
-        "seat hours no limit 0.13 - 0.13 "
+        "worker hours no limit 0.13 - 0.13 "
         "cost 5 1.01 20% 1.07 "
         "The search was cut off: the budget of 4 minutes is used up but for the final. "
         "The forecast after 2 trials was 5.3% too long."
@@ -62,7 +62,7 @@ def test_the_page_of_a_search_without_a_budget_says_so(run: SearchResult) -> Non
     assert (
         "The budget limit used of the limit foretold "
         "minutes by the clock no limit 3.8 - - "
-        "seat hours no limit 0.13 - - "
+        "worker hours no limit 0.13 - - "
         "cost no limit - - - "
         "The search had no limit. It ended before it could be foretold."
     ) in told

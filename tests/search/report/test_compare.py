@@ -192,13 +192,13 @@ def test_the_tables_show_both_runs(runs: tuple[Path, Path]) -> None:
 def test_of_a_budget_the_hours_are_shown(runs: tuple[Path, Path], tmp_path: Path) -> None:
     told = tmp_path / "told"
     shutil.copytree(runs[1], told)
-    budget = {"hours": 0.125, "unit": "seat hours", "seconds": 225.0, "forecast": None}
+    budget = {"hours": 0.125, "unit": "worker hours", "seconds": 225.0, "forecast": None}
     settle(told, lambda content: content["cost"].update(budget=budget), "result.json")
     console = Console(width=200, force_terminal=False)
     with console.capture() as captured:
         print_comparison(compare(runs[0], told), console)
-    lines = [line for line in captured.get().splitlines() if "seat hours" in line]
-    assert [cell.strip() for line in lines for cell in line.split("│")[1:-1]] == ["seat hours", "-", "0.125"]
+    lines = [line for line in captured.get().splitlines() if "worker hours" in line]
+    assert [cell.strip() for line in lines for cell in line.split("│")[1:-1]] == ["worker hours", "-", "0.125"]
     assert "budget" not in captured.get()
 
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.report.curves import CURVES
 from search.report.figure import Figure
-from search.report.plots import CAPTIONS, FRONT, IMPORTANCE, PARALLEL, PLOTS_FOLDER, draw_plots, write_plots
+from search.report.plots import CAPTIONS, FRONT, IMPORTANCE, PARALLEL, draw_plots, write_plots
 from search.storage.result import SearchResult
 from search.storage.run_folder import read_config
 from search.tracking.tracker import Tracker
@@ -95,10 +95,10 @@ def test_the_searchs_own_run_in_mlflow_holds_the_plots(result: SearchResult, tmp
         tracker.start(result.folder, {}, [])
         paths = write_plots(result)
         for path in paths:
-            tracker.picture(path, PLOTS_FOLDER)
+            tracker.picture(path, "plots")
         tracker.finish("champion", [], failed=False)
     client = MlflowClient(tracker.shown_uri)
-    kept = [file.path for file in client.list_artifacts(tracker.run_id, PLOTS_FOLDER)]
+    kept = [file.path for file in client.list_artifacts(tracker.run_id, "plots")]
     assert sorted(kept) == sorted(f"plots/{path.name}" for path in paths)
     for path in paths:
         copy = Path(client.download_artifacts(tracker.run_id, f"plots/{path.name}", str(tmp_path)))

@@ -60,7 +60,7 @@ def test_the_time_of_day_is_read_for_labels_only() -> None:
     found = [
         (str(file.relative_to(root)), word)
         for package in ("search", "trainer", "evaluation")
-        for file in sorted((root / package).glob("*.py"))
+        for file in sorted((root / package).rglob("*.py"))
         for word in wall.findall(file.read_text("utf-8"))
     ]
     assert found == [

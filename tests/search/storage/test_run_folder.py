@@ -83,11 +83,11 @@ def test_half_done_writing_is_finished_or_undone(config: SearchConfig) -> None:
     (run.path / "champion.ab12.tmp").mkdir()
     (run.path / "ray" / "trials").mkdir(parents=True)
     (run.path / "ray" / "trials" / "experiment_state.json").write_text("{torn")
-    (run.path / "journal.log.lock").symlink_to(run.journal)
-    run.journal.write_bytes(b'{"op_code":0}\n{"op_co')
+    (run.path / "journal.log.lock").symlink_to(run.layout.journal)
+    run.layout.journal.write_bytes(b'{"op_code":0}\n{"op_co')
     with RunFolder.take_up(run.path):
         assert {path.name for path in trial.iterdir()} == {"step-20", "state"}
         assert (trial / "state" / "report.json").read_text() == "state.ab12.old", "killed between two renames"
         assert (trial / "step-20" / "report.json").read_text() == "step-20"
         assert {path.name for path in run.path.iterdir()} == {"trials", "journal.log", "search.lock"}
-        assert run.journal.read_bytes() == b'{"op_code":0}\n'
+        assert run.layout.journal.read_bytes() == b'{"op_code":0}\n'

@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 
+from evaluation.scores import ImageRow
 from search.config.search_config import SearchConfig, load_config
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
 from search.study.budget import Rate
 from search.study.forecast import final_seconds
 from search.study.workload import Workload
@@ -75,10 +76,10 @@ class Simulation:
     def _advance(self, record: TrialRecord) -> None:
         # A step's share of scoring is spread over the steps, which leaves the sum what it is.
         self.running[record.id] += 1 / (STEP + IMAGES * IMAGE / 50)
-        if self.running[record.id] < (len(record.reports) + 1) * 50:
+        if self.running[record.id] < (len(record.checkpoints) + 1) * 50:
             return
-        step = (len(record.reports) + 1) * 50
-        record.reports.append(report(step, IMAGES, 50 * STEP, IMAGES * IMAGE, self.random.random()))
+        step = (len(record.checkpoints) + 1) * 50
+        record.checkpoints.append(report(step, IMAGES, 50 * STEP, IMAGES * IMAGE, self.random.random()))
         if step == record.steps:
             record.state = JobState.FINISHED
         elif step == 50 and record.id != "000" and self._is_beaten(record):
@@ -87,14 +88,14 @@ class Simulation:
             del self.running[record.id]
 
     def _is_beaten(self, record: TrialRecord) -> bool:
-        others = sorted(other.reports[0].metrics["objective"] for other in self.records if other.reports)
-        return record.reports[0].metrics["objective"] < others[int(len(others) * 2 / 3)]
+        others = sorted(other.checkpoints[0].metrics["objective"] for other in self.records if other.checkpoints)
+        return record.checkpoints[0].metrics["objective"] < others[int(len(others) * 2 / 3)]
 
     def final(self) -> float:
         """The truth of a final with the candidates that there are."""
-        ranked = sorted((r for r in self.records if r.reports), key=lambda r: -max(map(objective, r.reports)))
+        ranked = sorted((r for r in self.records if r.checkpoints), key=lambda r: -max(map(objective, r.checkpoints)))
         entrants = ranked[:3] if self.records[0] in ranked[:3] else [*ranked[:3], self.records[0]]
-        trainings = [max(record.reports, key=objective).step * STEP for record in entrants]
+        trainings = [max(record.checkpoints, key=objective).step * STEP for record in entrants]
         scoring = FINAL_IMAGES * IMAGE
         return final_seconds(
             trainings=trainings,
@@ -110,11 +111,14 @@ def objective(report: CheckpointResult) -> float:
     return report.metrics["objective"]
 
 
+ROW = ImageRow(prompt_index=0, seed=1, face_found=False, face_distance=None, clip_score=30.0)
+
+
 def report(step: int, images: int, training: float, scoring: float, objective: float = 0.5) -> CheckpointResult:
     return CheckpointResult(
         step=step,
         metrics={"objective": objective, "search_value": objective},
-        rows=({},) * images,
+        rows=(ROW,) * images,
         folder=Path(f"step-{step}"),
         training_seconds=training,
         scoring_seconds=scoring,

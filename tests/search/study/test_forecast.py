@@ -6,7 +6,7 @@ from search.study.forecast import Forecast, Rungs, final_seconds, makespan
 
 
 @pytest.mark.parametrize(
-    ("pieces", "seats", "busy", "seconds"),
+    ("pieces", "workers", "busy", "seconds"),
     [
         ([], 2, [], 0.0),
         ([3.0, 3.0, 3.0], 1, [], 9.0),

@@ -77,7 +77,7 @@ def test_the_journal_counts_and_the_folders_hold_the_rest(
         ("002", JobState.RUNNING, "", 3.5),
         ("003", JobState.RUNNING, "", 0.0),
     ]
-    assert [[report.step for report in one.reports] for one in records] == [[50, 100, 150], [50], [50], []]
+    assert [[report.step for report in one.checkpoints] for one in records] == [[50, 100, 150], [50], [50], []]
     assert records[0].params == {"learning_rate": 1e-4, "rank": 16, "alpha": 16, "steps": 150}
     assert records[0].steps == 150
     assert not (run / "trials" / "007").exists(), "of a trial that the journal does not know"
@@ -110,7 +110,7 @@ def test_a_trial_whose_checkpoints_are_damaged_is_a_failure_with_a_reason(
     damaged = run / "trials" / "000" / "step-150" / "report.json"
     damaged.write_text(damaged.read_text()[:40])
     (record,) = read_history(make_sampler(config, run), config, run / "trials")
-    assert (record.state, [report.step for report in record.reports]) == (JobState.FINISHED, [50, 100])
+    assert (record.state, [report.step for report in record.checkpoints]) == (JobState.FINISHED, [50, 100])
     for step in (50, 100):
         (run / "trials" / "000" / f"step-{step}" / "report.json").unlink()
     (record,) = read_history(make_sampler(config, run), config, run / "trials")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evaluation.config import ObjectiveConfig
-from evaluation.generate import image_grid
+from evaluation.grid import image_grid
 from evaluation.objective import image_objective, objective_floor
 from evaluation.scores import OBJECTIVE, Anchors, ImageRow, score_rows
 from search.config.search_config import dump_config, load_config
@@ -104,6 +104,6 @@ def _write(
         OBJECTIVE: objective if any(row.face_found for row in rows) else objective_floor(weights),
         **(measured_anchors if anchors else {}),
     }
-    CheckpointResult(step=step, metrics=metrics, rows=tuple(asdict(row) for row in rows), folder=folder).write(folder)
+    CheckpointResult(step=step, metrics=metrics, rows=tuple(rows), folder=folder).write(folder)
     tiles = [Image.new("RGB", (SIDE, SIDE), _colour(number, image)) for image in range(len(PAIRS))]
     image_grid(tiles, columns=2).save(folder / "grid.png")

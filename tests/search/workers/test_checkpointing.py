@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from benchmarks.scale.simulated_seat import ANCHORS
-from search.config.run_layout import STATE
+from search.config.run_layout import STATE_FOLDER
 from search.workers.checkpointing import SPENT_FILE, StateSaver
 from search.workers.jobs import TrainJob
 from search.workers.stopwatch import NO_EFFORT, Effort
@@ -49,7 +49,7 @@ def job(tmp_path: Path) -> TrainJob:
 
 
 def kept(job: TrainJob) -> list[str]:
-    return sorted(path.name for path in (job.folder / STATE).glob("*"))
+    return sorted(path.name for path in (job.folder / STATE_FOLDER).glob("*"))
 
 
 def train(saver: StateSaver, training: SlowTraining, clock: HandClock, until: int) -> None:
@@ -69,7 +69,7 @@ def test_the_last_two_states_are_kept_with_their_effort(job: TrainJob, clock: Ha
     assert kept(job) == ["step-25"]
     train(saver, training, clock, 149)
     assert kept(job) == ["step-100", "step-125"]
-    spent = json.loads((job.folder / STATE / "step-125" / SPENT_FILE).read_text("utf-8"))
+    spent = json.loads((job.folder / STATE_FOLDER / "step-125" / SPENT_FILE).read_text("utf-8"))
     assert spent == {"training_seconds": 7.0, "training_cpu_seconds": 6.0}
 
 

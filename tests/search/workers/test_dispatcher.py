@@ -37,7 +37,7 @@ def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(
         waiting = asyncio.create_task(dispatcher.status("a", timeout=10))
         assert await dispatcher.report("a", "t", make_checkpoint(10, 0.5))
         status = await waiting
-        assert (status.state, [report.step for report in status.reports]) == (JobState.RUNNING, [10])
+        assert (status.state, [report.step for report in status.checkpoints]) == (JobState.RUNNING, [10])
         await dispatcher.finish("a", "t")
         assert (await dispatcher.status("a", reports=1, timeout=10)).state is JobState.FINISHED
         await dispatcher.finish("b", "u", failure="too hot")
@@ -53,7 +53,7 @@ def test_a_step_counts_once(make_checkpoint: Callable[..., CheckpointResult]) ->
         await dispatcher.next_job("seat", "t", 1)
         for step in (10, 10, 20, 10):
             assert await dispatcher.report("a", "t", make_checkpoint(step, 0.5))
-        assert [report.step for report in (await dispatcher.status("a")).reports] == [10, 20]
+        assert [report.step for report in (await dispatcher.status("a")).checkpoints] == [10, 20]
 
     run(test)
 
@@ -72,7 +72,7 @@ def test_a_stopped_job_is_taken_from_its_seat(make_checkpoint: Callable[..., Che
         assert not await dispatcher.report("a", "t", make_checkpoint(20, 0.5))
         await dispatcher.finish("a", "t")  # without effect
         status = await dispatcher.status("a")
-        assert (status.state, status.reason, status.reports) == (JobState.STOPPED, "others were better", ())
+        assert (status.state, status.reason, status.checkpoints) == (JobState.STOPPED, "others were better", ())
         assert await dispatcher.next_job("seat", "t", 0.01) is None, "a stopped job is not handed out"
         await dispatcher.stop("unknown", "")
 
@@ -93,7 +93,7 @@ def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_checkpoint: Callabl
         await dispatcher.worker_started("seat", "second life")
         assert await dispatcher.next_job("seat", "second life", 1) == job("a")
         status = await dispatcher.status("a")
-        assert (status.state, len(status.reports)) == (JobState.RUNNING, 1)
+        assert (status.state, len(status.checkpoints)) == (JobState.RUNNING, 1)
         assert status.losses == ("lost its worker after step 10: killed",)
 
     run(test)
@@ -213,7 +213,7 @@ def test_pausing_takes_every_job_back_and_has_the_states_saved(
         for name in ("running", "scoring", "lost", "queued", "later"):
             status = await dispatcher.status(name)
             assert (status.state, status.reason) == (JobState.STOPPED, "interrupted by SIGTERM")
-        assert [report.step for report in (await dispatcher.status("scoring")).reports] == [10]
+        assert [report.step for report in (await dispatcher.status("scoring")).checkpoints] == [10]
         assert await dispatcher.next_job("one", "t", 0.01) is None
 
     run(test)

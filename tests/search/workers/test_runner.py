@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import SEED, hw10_generation
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS, Anchors
-from search.config.run_layout import ANCHORS_FILE, STATE
+from search.config.run_layout import ANCHORS_FILE, STATE_FOLDER
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.storage.trial_record import CheckpointResult
@@ -141,7 +141,7 @@ def test_a_training_cut_off_anywhere_ends_as_if_it_had_not_been(
 ) -> None:
     whole = do(runner, job)
     assert [report.step for report in whole] == [4, 8]
-    assert not (job.folder / STATE).exists(), "nothing is left to go on from"
+    assert not (job.folder / STATE_FOLDER).exists(), "nothing is left to go on from"
 
     again = replace(job, folder=tmp_path / "again")
     first = do(runner, again, go_on=lambda step: step < 6)
@@ -166,7 +166,7 @@ def test_a_paused_training_goes_on_at_its_step_and_its_seconds_add_up(runner: Jo
         return go_on
 
     assert [report.step for report in do(runner, job, until(6), keeps_state=True)] == [4]
-    file = job.folder / STATE / "step-6" / SPENT_FILE
+    file = job.folder / STATE_FOLDER / "step-6" / SPENT_FILE
     spent = json.loads(file.read_text("utf-8"))
     assert spent["training_seconds"] > 0
     assert spent["training_cpu_seconds"] > 0
@@ -206,7 +206,7 @@ class NotedDispatch:
         self._at = at
         self._then = then
         self._asked = 0
-        self.reports: list[CheckpointResult] = []
+        self.checkpoints: list[CheckpointResult] = []
         self.finished: list[tuple[str, str]] = []
 
     @property
@@ -224,7 +224,7 @@ class NotedDispatch:
         pass
 
     def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
-        self.reports.append(report)
+        self.checkpoints.append(report)
         return True
 
     def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
@@ -259,7 +259,7 @@ def test_a_damaged_state_costs_its_steps_and_no_more(
     assert [report.metrics for report in reports] == [report.metrics for report in unbroken]
     assert CheckpointResult.find(job.folder / "step-4") == reports[0]
     assert said in reports[-1].remarks[-1]
-    assert not (job.folder / STATE).exists()
+    assert not (job.folder / STATE_FOLDER).exists()
 
 
 def test_a_full_disk_fails_the_job_with_a_reason_and_leaves_all_that_was_whole(
@@ -270,11 +270,11 @@ def test_a_full_disk_fails_the_job_with_a_reason_and_leaves_all_that_was_whole(
     with ExitStack() as disk:
         client = NotedDispatch(at=6, then=lambda: disk.enter_context(files_of_at_most(1000)))
         _Service(cast("WorkersClient", client), "token", job, leads=True).run(runner)
-    state = job.folder / STATE / "step-8"
+    state = job.folder / STATE_FOLDER / "step-8"
     assert client.finished == [
         ("000", f"StorageError: {state} could not be written: File too large; make room there, or mend it")
     ]
-    assert [report.step for report in client.reports] == [4]
+    assert [report.step for report in client.checkpoints] == [4]
     assert sorted(str(path.relative_to(job.folder)) for path in job.folder.rglob("*") if path.is_dir()) == [
         "state",
         "state/step-4",
@@ -295,8 +295,8 @@ def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(
     again = replace(job, folder=tmp_path / "again", score_at=(4,), prompt_set="final")
     (report,) = do(runner, again)
     assert report.step == 4
-    assert [row["seed"] for row in report.rows] == [101]
-    assert not (again.folder / STATE).exists()
+    assert [row.seed for row in report.rows] == [101]
+    assert not (again.folder / STATE_FOLDER).exists()
     expected, found = (load_file(folder / "step-4" / WEIGHTS_FILE) for folder in (job.folder, again.folder))
     assert all((expected[name] == found[name]).all() for name in expected)
     assert report.metrics[VALIDATION_LOSS] == whole[0].metrics[VALIDATION_LOSS]
@@ -362,8 +362,8 @@ def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
         assert len(drawn[strength].rows) == 1
         assert drawn[strength].other_rows == ()
         # Other batches round otherwise; CLIP scores go up to 100.
-        assert drawn[strength].rows[0] == pytest.approx(whole.rows[0], abs=5e-4)
-    distances = [drawn[strength].rows[0]["picture_distance"] for strength in (0.0, 0.5, 1.0)]
+        assert asdict(drawn[strength].rows[0]) == pytest.approx(asdict(whole.rows[0]), abs=5e-4)
+    distances = [drawn[strength].rows[0].picture_distance for strength in (0.0, 0.5, 1.0)]
     assert len(set(distances)) == 3
 
 
@@ -379,7 +379,7 @@ def test_the_homeworks_numbers_come_besides_the_others(setup: RunnerSetup, tmp_p
     )
     (report,) = do(bench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
     assert {"hw10_face_score", "hw10_clip_score", "hw10_faceless", OBJECTIVE} <= report.metrics.keys()
-    faceless = sum(not row["face_found"] for row in report.rows)
+    faceless = sum(not row.face_found for row in report.rows)
     assert report.metrics["hw10_faceless"] == faceless
 
 
@@ -395,7 +395,9 @@ def test_a_second_judge_like_the_first_sees_the_same_in_the_stored_images(
     assert (judged.metrics["faceless"], judged.metrics["faceless_rate"]) == (0, 0)
     names = ("prompt_index", "seed", "face_found", "face_distance", "nearest_distance", "face_confidence")
     for row, expected in zip(judged.rows, first.rows, strict=True):
-        assert row == {name: pytest.approx(expected[name], abs=1e-6) for name in names}
+        seen, known = asdict(row), asdict(expected)
+        assert {name: seen[name] for name in names} == {name: pytest.approx(known[name], abs=1e-6) for name in names}
+        assert (row.clip_score, row.picture_distance) == (expected.clip_score, expected.picture_distance)
     assert sorted(path.name for path in first.folder.iterdir()) == files, "nothing is written"
 
     (first.folder / "grid.png").unlink()

@@ -65,7 +65,7 @@ def test_the_results_shape_is_stable(run: SearchRun) -> None:
         assert trial["training_seconds"] + trial["scoring_seconds"] <= trial["seconds"]
     assert set(result["champion"]["params"]) == {"learning_rate", "rank", "alpha", "targets", "steps"}
     assert set(result["cost"]["budget"]) == {"seconds", "hours", "price", "unit", "limit", "cut_off", "forecast"}
-    assert result["cost"]["budget"]["unit"] == "seat hours"
+    assert result["cost"]["budget"]["unit"] == "worker hours"
     assert "forecast after 2 trials: " in run.output
     assert set(result["mlflow"]) == {"tracking_uri", "experiment_id", "run_id"}, "MLflow had no failure"
     assert [trial["id"] for trial in result["trials"]] == ["000", "001", "002"]
