@@ -1,3 +1,5 @@
+"""The weights of the face models: installed where DeepFace looks, whole, by several processes at once."""
+
 import hashlib
 import importlib.util
 import os
