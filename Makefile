@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-cluster clean
+.PHONY: demo test test-cluster docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m search.run
@@ -19,6 +19,11 @@ test: .venv/installed
 test-cluster: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,cluster]'
 	$(BIN)/python -m pytest -m hosts tests/cluster/hosts
+
+# The pages of docs/ as a site in build/site. A dead link is an error.
+docs: .venv/installed
+	$(BIN)/python -m search.config > docs/configuration.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'

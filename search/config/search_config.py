@@ -76,6 +76,7 @@ class SearchConfig(_Section):
     space: dict[str, Dimension] = Field(min_length=1)
     """Training settings that vary."""
     trials: int = Field(default=20, ge=1)
+    """How many configurations are tried; repeated ones do not count."""
     seed: int = 0
     """Seed of the sampler."""
     sampler: SamplerConfig = SamplerConfig()

@@ -80,6 +80,7 @@ class EvaluationConfig(_Section):
     prompts: Path
     """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
     seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    """Seeds of the images: one image for each prompt and each seed."""
     every: int = Field(default=100, ge=1)
     """Optimizer steps between two scored checkpoints. The last step is always scored."""
     clip: str = "openai/clip-vit-base-patch32"
@@ -112,7 +113,9 @@ class FinalConfig(_Section):
     """
 
     prompts: Path
+    """Text file, one prompt a line; no prompt with a seed that the validation shows already."""
     seeds: tuple[int, ...] = Field(default=(101, 102), min_length=1)
+    """Seeds of the images: one image for each prompt and each seed."""
     candidates: int = Field(default=3, ge=1)
     """How many trials send their best checkpoint into the final. The first trial is scored besides, to compare."""
     retrain: int = Field(default=2, ge=0)
@@ -134,9 +137,11 @@ class StoppingConfig(_Section):
     """
 
     enabled: bool = True
+    """False trains every trial to its end."""
     grace_period: int = Field(default=100, ge=1)
     """Optimizer steps that every trial may take before it can be stopped."""
     reduction_factor: float = Field(default=3, gt=1)
+    """At a rung one in so many trials goes on, and the next rung is so many times as far."""
 
 
 class ComingNodesConfig(_Section):
@@ -174,6 +179,7 @@ class TrackingConfig(_Section):
     uri: str | None = None
     """MLflow tracking URI. Default: the sqlite database `mlflow.db` beside the folder of runs."""
     experiment: str = Field(default="likeness", min_length=1)
+    """Name of the MLflow experiment that holds the runs; made if missing."""
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

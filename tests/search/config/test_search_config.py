@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from evaluation.config import FaceConfig, PromptSet
-from evaluation.scores import METRICS
 from search.config.prompts import read_prompts
 from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.config.space import clip
@@ -273,25 +272,6 @@ def test_prompts(tmp_path: Path) -> None:
     path.write_text("a cat\na dog\na cat\n")
     with pytest.raises(ConfigurationError, match="'a cat'"):
         read_prompts(path)
-
-
-def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
-    (tmp_path / "photos").mkdir()
-    for name in ("validation.txt", "final.txt"):
-        (tmp_path / name).write_text("a photo of {trigger}\n")
-    (tmp_path / "my.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0])
-    config = load_config(tmp_path / "my.yaml")
-    assert config.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    assert config.training_config({}, seed=0).lr_warmup_steps == 100
-
-
-def test_the_readme_names_metrics_that_exist() -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
-    table = readme.split("| metric | meaning | better |")[1].split("\n\n")[0]
-    named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
-    assert len(named) >= 7
-    assert set(named) <= set(METRICS)
 
 
 def test_photos_are_encoded_in_every_form_that_some_trial_may_show(

@@ -1,4 +1,4 @@
-"""Which file brings which kind of adapter of which family to diffusers' pipelines: every cell of README's table."""
+"""Which file brings which kind of adapter of which family to diffusers' pipelines: the table in docs/training.md."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -194,9 +194,9 @@ def test_the_other_programs_file_of_a_flow_model_needs_no_alpha(
     }
 
 
-def test_the_readme_s_table_is_what_is_tested_here() -> None:
+def test_the_table_of_methods_is_what_is_tested_here() -> None:
     """A line a method, a column a family: what becomes of the file for diffusers / of the other."""
-    text = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text("utf-8")
     assert re.search(r"^\| `adapter` \|.*" + r" \| ".join(re.escape(family) for family in FAMILIES), text, re.MULTILINE)
     rows = {
         row[1]: tuple(cell.strip() for cell in row[2].split("|"))
