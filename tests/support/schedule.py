@@ -11,9 +11,16 @@ WHOLE_SEARCHES = PurePosixPath("tests/search/whole")
 
 LONGEST = (
     "tests/search/whole/interrupted",
+    "tests/search/workers/test_faults.py",
+    "tests/search/workers/test_nodes.py",
     "tests/search/whole/weighted",
+    "tests/search/whole/pareto",
+    "tests/trainer/job/test_memory.py",
+    "tests/search/workers/test_out_of_memory.py",
+    "tests/benchmarks/test_trial_overhead.py",
+    "tests/benchmarks/test_truth.py",
 )
-"""What takes a minute and more, the longest first: begun last, it would keep one process busy alone."""
+"""What takes half a minute and more, the longest first: begun last, it would keep one process busy alone."""
 
 
 def unit(nodeid: str) -> str:
