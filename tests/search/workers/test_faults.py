@@ -78,7 +78,7 @@ def test_on_slow_storage_and_under_jumping_clocks_no_seat_is_taken_for_dead(seen
 
 def test_a_dead_controller_is_a_lost_worker_with_a_reason(seen: dict[str, Any]) -> None:
     (loss,) = seen["controller"]["losses"]
-    assert re.fullmatch(r"lost its worker after step \d+: the seat's controller died", loss)
+    assert re.fullmatch(r"lost its worker after step \d+: the worker's controller died", loss)
 
 
 def test_a_waiting_seat_is_ended_though_the_dispatcher_has_just_forgotten_it(seen: dict[str, Any]) -> None:
