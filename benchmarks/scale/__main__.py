@@ -109,7 +109,9 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
     """What result and report of the first trials weigh and take to write; the last are those of the whole search."""
     rows = []
     for mark in marks:
-        part = SearchResult(folder=result.folder, values={**result.values, "trials": result.values["trials"][:mark]})
+        part = SearchResult(
+            folder=result.folder, outcome=result.outcome.model_copy(update={"trials": result.outcome.trials[:mark]})
+        )
         row: dict[str, float] = {"trials": mark}
         for name, write in (("result", part.write), ("report", lambda part=part: write_report(part, photos))):
             began = time.process_time()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import yaml
 
 from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, dump_config
+from search.storage.result import find_result
 from search.study.forecast import Pace
 from trainer.settings_file import ConfigurationError, read_settings
 
@@ -50,16 +50,16 @@ def _at(document: object, place: tuple[str, ...]) -> object:
 
 
 def _read(result: Path) -> Experience | None:
-    values = json.loads(result.read_text("utf-8"))
-    cost, seconds = values["cost"], values["seconds"]
+    found = find_result(result.parent)
+    if found is None:
+        return None
+    cost, seconds = found.outcome.cost, found.outcome.seconds
     sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in result.parent.glob("trials/*/step-*")]
-    if not (cost["optimizer_steps"] and cost["images"] and sizes):
+    if not (cost.optimizer_steps and cost.images and sizes):
         return None
     return Experience(
         run=result.parent.name,
-        pace=Pace(
-            step=cost["training_seconds"] / cost["optimizer_steps"], image=cost["scoring_seconds"] / cost["images"]
-        ),
+        pace=Pace(step=cost.training_seconds / cost.optimizer_steps, image=cost.scoring_seconds / cost.images),
         start_seconds=seconds.get("start", 0.0),
         checkpoint_bytes=sum(sizes) / len(sizes),
     )

@@ -1,6 +1,5 @@
 """`--dry-run`: the plan in numbers worked by hand, at the pace of an earlier run where there is one."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from PIL import Image
 
 from search.config.search_config import SearchConfig, dump_config, load_config
 from search.run import search
+from search.storage.result import SearchResult
 from search.study.dry_run import describe
+from tests.support.outcomes import an_outcome
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -56,8 +57,7 @@ def test_the_plan_at_the_pace_of_an_earlier_run(config: SearchConfig, tmp_path: 
     (earlier / "trials" / "000" / "step-50").mkdir(parents=True)
     (earlier / "trials" / "000" / "step-50" / "weights").write_bytes(bytes(3_000_000))
     (earlier / "search.yaml").write_text(dump_config(config), "utf-8")
-    cost = {"training_seconds": 100.0, "optimizer_steps": 1000, "scoring_seconds": 200.0, "images": 100}
-    (earlier / "result.json").write_text(json.dumps({"cost": cost, "seconds": {"start": 30.0}}))
+    SearchResult(folder=earlier, outcome=an_outcome()).write()
     # 30 s to start; 450 steps of 0.1 s and 9 x 4 images of 2 s; the final's anchors, two scorings and two trainings of
     # 100 steps and a scoring, 2 images each; 15 s to close.
     seconds = 30 + (45 + 72) + (4 + 2 * 4 + 2 * (10 + 4)) + 15
