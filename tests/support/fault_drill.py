@@ -1,8 +1,8 @@
 """A pool of workers on two nodes into which faults are put while it trains; prints what was seen as a line of JSON.
 
-The nodes have one CPU each and a seat two workers, so that one seat lies on both nodes and the other waits for room
-that never comes. Every job trains the same; each but the first is held between two checkpoints and
-hit there. `broken_host.py` has to be there as `sitecustomize`, for the storage to be slow and the clocks to jump.
+The nodes have one CPU each and a worker two processes, so that one lies on both nodes and the other waits for room
+that never comes. Every job trains the same; each but the first is held between two checkpoints and hit there.
+`broken_host.py` has to be there as `sitecustomize`, for the storage to be slow and the clocks to jump.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.scale.simulated_seat import ANCHORS
 from benchmarks.trial_overhead.short_trials import short_search
 from search.config.sections import SeatsConfig
 from search.workers import pool
+from search.workers.dispatcher import Dispatcher
 from search.workers.jobs import TrainJob
 from search.workers.pool import Pool
 from search.workers.worker import WorkerSetup
@@ -104,8 +105,8 @@ class Drill:
 
     def kill_controller(self) -> None:
         """Of the worker that trains."""
-        (name,) = self._pool.client.serving()
-        ray.kill(self._pool.client.controllers()[name])
+        (name,) = self._pool.client.call(Dispatcher.serving)
+        ray.kill(self._pool.client.call(Dispatcher.controllers)[name])
 
 
 def kill(words: str) -> None:
@@ -135,7 +136,7 @@ def hold_trainings(folder: Path) -> None:
         def go_on(service: Any, step: int) -> bool:
             gate = folder / f"gate-{service._job.id}"
             wanted = asks(service, step)
-            # All workers of the seat ask equally often.
+            # All processes of the worker ask equally often.
             while wanted and step == STRIKE_AT and worker.share(lambda: not gate.exists(), leads=service._leads):
                 time.sleep(0.05)
                 wanted = asks(service, step)

@@ -25,7 +25,7 @@ from trainer.job.job import TrainingJob
 DEMO = Path(__file__).resolve().parents[3] / "demo"
 
 
-def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
+def test_a_worker_trains_and_validates_on_photos_of_several_shapes(
     setup: RunnerSetup, anchors: Anchors, tmp_path: Path
 ) -> None:
     """The demo's photos, every other one cut to 3:4: encoded once a bucket, compared as squares."""
@@ -59,7 +59,7 @@ def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
         assert report.metrics[VALIDATION_LOSS] == job.validation_loss(reference)
 
 
-def test_a_seat_trains_on_photos_cut_repeated_and_shown_in_every_form(
+def test_a_worker_trains_on_photos_cut_repeated_and_shown_in_every_form(
     setup: RunnerSetup, anchors: Anchors, tmp_path: Path
 ) -> None:
     """What a configuration says of photos and captions, from its text to two checkpoints, cut off in between."""

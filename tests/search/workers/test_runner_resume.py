@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from safetensors.numpy import load_file
@@ -91,7 +91,7 @@ def zeroes(content: bytes) -> bytes:
 
 
 class NotedDispatch:
-    """Stands for `search.workers.client.WorkersClient`: notes what the seat says of one job, which nobody wants to
+    """Stands for `search.workers.client.WorkersClient`: notes what the worker says of one job, which nobody wants to
     stop.
 
     Args:
@@ -119,6 +119,12 @@ class NotedDispatch:
     def stop_requested(self, job_id: str, token: str) -> "NotedDispatch":
         return self
 
+    def call(self, method: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+        """As of the client: the method here stands for that of the dispatcher."""
+        return getattr(self, method.__name__)(*args, **kwargs)
+
+    send = call
+
     def progress(self, job_id: str, token: str, step: int) -> None:
         pass
 
@@ -131,14 +137,14 @@ class NotedDispatch:
 
 
 DAMAGES: dict[str, tuple[list[str], Callable[[bytes], bytes], int, str]] = {
-    "half an optimizer": (["state/step-6/optimizer.safetensors"], half, 5, "state step-6 and went on from step-4: "),
-    "a zeroed state": (["state/step-6/training_state.json"], zeroes, 5, "state step-6 and went on from step-4: "),
+    "half an optimizer": (["state/step-6/optimizer.safetensors"], half, 5, "state step-6 and resumed from step-4: "),
+    "a zeroed state": (["state/step-6/training_state.json"], zeroes, 5, "state step-6 and resumed from step-4: "),
     "half a report": (["step-4/report.json"], half, 5, "the report of step 4 is missing or damaged"),
     "no whole state": (
         ["state/step-6/pytorch_lora_weights.safetensors", "state/step-4/optimizer.safetensors"],
         zeroes,
         1,
-        "state step-4 and began anew: ",
+        "state step-4 and started again: ",
     ),
 }
 """Of each: the files that are damaged, how, the step with which the training goes on, what is said of it."""
