@@ -15,7 +15,7 @@ from search.report.__main__ import write_report
 from search.report.tables import Account
 from search.storage.result import SearchResult
 from search.storage.result_schema import Outcome
-from search.study.accountant import FORECAST_AFTER
+from search.study.budget import FORECAST_AFTER
 
 TOLD: dict[str, Any] = {
     "seconds": 228.0,
