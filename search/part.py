@@ -30,10 +30,11 @@ from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
+from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.accountant import Before, BudgetMonitor
-from search.study.budget import Rate
+from search.study.budget import BudgetMonitor, Rate
 from search.study.callback import TrialCallback
+from search.study.history import JournalNotes
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
@@ -61,24 +62,20 @@ class SearchPart:
     console: Console
     clock: Clock
     sampler: StudySampler
-    earlier: list[TrialRecord]
+    records: list[TrialRecord]
+    """What became of every trial so far, by number; the list grows while the study runs."""
     stop: Stop
     address: str | None = None
     base: CheckpointResult | None = None
     final: Final | None = None
     opinion: SecondOpinion | NoOpinion | None = None
     sweep: Sweep | None = None
-    callback: TrialCallback | None = None
     monitor: BudgetMonitor | None = None
     status: str = ""
 
     @property
     def layout(self) -> RunLayout:
         return RunLayout(self.folder)
-
-    @property
-    def records(self) -> list[TrialRecord]:
-        return self.callback.records if self.callback else self.earlier
 
     @property
     def _gpus(self) -> bool:
@@ -99,7 +96,7 @@ class SearchPart:
                     pool.hurried = not pool.client.rest(SAVE_SECONDS)
                     self.status = INTERRUPTED_STATUS
                 # From here on a first signal changes nothing: all that is left is to write down what there is.
-                stack.enter_context(self.stop.heed())
+                stack.enter_context(self.stop.watching())
             return self._conclude(workers), pool.closed
 
     def _measure(self, client: WorkersClient, workers: int) -> None:
@@ -115,30 +112,33 @@ class SearchPart:
         self.tracker.metrics(self.base.metrics, prefix="base_")
         self.tracker.picture(self.base.grid, "base")
         trials = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
-        with Progress(config.trials, client.steps, self.console) as progress, clock.phase("search"):
-            self.callback = TrialCallback(trials, self.tracker, progress, self.sampler, clock, self.earlier)
-            self.monitor = BudgetMonitor(
+        progress = Progress(config.trials, self.records, client.steps, self.console, self._seconds_left)
+        self.monitor = BudgetMonitor(
+            config,
+            rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+            workers=workers,
+            base=self.base,
+            judging=judging,
+            elapsed=lambda: clock.seconds()[TOTAL],
+            records=self.records,
+            steps=lambda: progress.steps,
+            request=self.stop.request,
+            say=lambda line: tell(self.console, line),
+        )
+        mlflow = _Mlflow(self.tracker)
+        mlflow.repeat(self.records)
+        callback = TrialCallback(trials, self.records, [JournalNotes(self.sampler, clock), mlflow, progress])
+        with progress, clock.phase("search"), self.monitor:
+            run_study(
                 config,
-                rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+                trials,
+                callback,
+                self.sampler,
+                self.stop,
+                earlier=tuple(self.records),
                 workers=workers,
-                before=Before(base=self.base, judging=judging),
-                elapsed=lambda: clock.seconds()[TOTAL],
-                records=self.callback.so_far,
-                steps=client.steps,
-                request=self.stop.request,
-                say=lambda line: tell(self.console, line),
+                run_folder=self.folder,
             )
-            with self.monitor:
-                run_study(
-                    config,
-                    trials,
-                    self.callback,
-                    self.sampler,
-                    self.stop,
-                    earlier=self.earlier,
-                    workers=workers,
-                    run_folder=self.folder,
-                )
         if self.stop.interrupted:
             raise KeyboardInterrupt
         if self.stop.requested:
@@ -149,6 +149,9 @@ class SearchPart:
             if second_judging is not None:
                 self.opinion = second_judging.opinion(self.records, self.final)
             self.sweep = sweep_strengths(client, config, self.final, self.layout)
+
+    def _seconds_left(self) -> float | None:
+        return self.monitor.seconds_left() if self.monitor is not None else None
 
     def _conclude(self, workers: int) -> SearchResult:
         config, folder, final, tracker = self.config, self.folder, self.final, self.tracker
@@ -236,6 +239,31 @@ class SearchPart:
             prompt_sets=self.runner.prompt_sets,
             other_sets=self.runner.other_sets,
         )
+
+
+class _Mlflow(TrialListener):
+    """Passes on to the tracker what it hears of trials."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def repeat(self, records: Sequence[TrialRecord]) -> None:
+        """Again, for a kill may have come before MLflow was told; what it knows already it is not told twice."""
+        for record in records:
+            self.started(record)
+            for report in record.checkpoints:
+                self.checkpoint(record, report)
+            if record.is_over:
+                self.ended(record)
+
+    def started(self, record: TrialRecord) -> None:
+        self._tracker.trial_started(record.id, {**record.params, "steps": record.steps})
+
+    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
+        self._tracker.trial_report(record.id, result)
+
+    def ended(self, record: TrialRecord) -> None:
+        self._tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
 
 
 def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:

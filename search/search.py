@@ -18,8 +18,8 @@ from search.part import SearchPart
 from search.photos.split import read_split
 from search.report.progress import tell
 from search.storage.clock import Clock
-from search.storage.result import SearchResult
-from search.storage.resume import Continuation, ended_result, forget_final, how_to_go_on, unsettle
+from search.storage.result import SearchResult, find_result, mark_unfinished
+from search.storage.resume import Continuation, forget_final, how_to_go_on
 from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
 from search.storage.trial_record import JobState
 from search.study.history import read_history
@@ -102,7 +102,7 @@ def run_search(
                 tell(console, f"{run.path} has ended already: {ended.values['status']}; ask for more with --trials")
                 return ended
             if continuation is not None:
-                unsettle(run.path)
+                mark_unfinished(run.path)
                 run.begin(config, inputs)
             tell(
                 console,
@@ -182,10 +182,9 @@ def _open_journal(
 
 def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) -> SearchResult | None:
     """The result of a run that has nothing left to do; None if it has."""
-    values = ended_result(run.path)
-    if values is None or sampler.remaining or continuation.changes_final:
+    result = find_result(run.path)
+    if result is None or sampler.remaining or continuation.changes_final:
         return None
-    result = SearchResult(folder=run.path, values=values)
     return result if result.has_champion or result.has_no_candidate else None
 
 
@@ -193,7 +192,7 @@ def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) ->
 def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with interrupts.unheard_by_children():
+    with interrupts.children_ignoring_hangups():
         ray.init(
             address=address or "local",  # never join a cluster that the user did not name
             log_to_driver=False,

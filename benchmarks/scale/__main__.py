@@ -109,7 +109,9 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
     """What result and report of the first trials weigh and take to write; the last are those of the whole search."""
     rows = []
     for mark in marks:
-        part = SearchResult(folder=result.folder, values={**result.values, "trials": result.values["trials"][:mark]})
+        part = SearchResult(
+            folder=result.folder, outcome=result.outcome.model_copy(update={"trials": result.outcome.trials[:mark]})
+        )
         row: dict[str, float] = {"trials": mark}
         for name, write in (("result", part.write), ("report", lambda part=part: write_report(part, photos))):
             began = time.process_time()
@@ -120,7 +122,7 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
     rows[-1] |= {
         "journal_bytes": (result.folder / "journal.log").stat().st_size,
         "ledger_bytes": (result.folder / "mlflow.jsonl").stat().st_size,
-        "database_bytes": (result.folder.parents[2] / "mlflow.db").stat().st_size,
+        "database_bytes": (result.folder.parents[1] / "mlflow.db").stat().st_size,
     }
     return rows
 

@@ -212,7 +212,7 @@ def write_synthetic_run(
         model_uri=None,
         seconds={"start": 30.0, "search": 60.0 * trials, "final": 200.0, "total": 60.0 * trials + 230.0},
         workers=2,
-        mlflow={},
+        mlflow={"tracking_uri": "", "experiment_id": "", "run_id": ""},
     )
     result.write()
     return result, photos

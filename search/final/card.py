@@ -105,7 +105,7 @@ def write_card(
         second_judge: What the second judge says, in a line; empty without one.
     """
     champion = final.champion
-    training = config.training_config(champion.record.params, seed=config.training.seed + int(champion.record.id))
+    training = config.training_config(champion.record.params, seed=config.training.seed + champion.record.number)
     rows = []
     for name in SHOWN:
         if name not in champion.final.metrics:

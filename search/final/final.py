@@ -222,7 +222,7 @@ def _score(
 
 def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, layout: RunLayout) -> TrainJob:
     record, candidate = entrant
-    seed = config.training.seed + int(record.id) + number * RETRAINING_SEED_STRIDE
+    seed = config.training.seed + record.number + number * RETRAINING_SEED_STRIDE
     return TrainJob(
         id=f"final-{record.id}-seed-{seed}",
         folder=layout.retraining(record.id, seed),

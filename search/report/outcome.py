@@ -14,6 +14,7 @@ from search.final.final import Final, Finalist
 from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep
 from search.storage.result import SearchResult
+from search.storage.result_schema import Outcome
 from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.study.ranking import front_as_result
 
@@ -83,7 +84,7 @@ def build_result(
         },
         "mlflow": mlflow,
     }
-    return SearchResult(folder=folder, values=values)
+    return SearchResult(folder=folder, outcome=Outcome.model_validate(values))
 
 
 def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,6 @@ import yaml
 
 from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
-from search.storage.result import INTERRUPTED
-from trainer.files import write_file
 
 FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
 """Settings that a run that goes on may change: they change neither what a trial is nor what its score means."""
@@ -113,26 +110,6 @@ def forget_final(folder: Path) -> None:
     layout = RunLayout(folder)
     for measured in (layout.final, layout.second_judge_of(layout.final)):
         shutil.rmtree(measured, ignore_errors=True)
-
-
-def ended_result(folder: Path) -> dict[str, Any] | None:
-    """What the result file says; None if there is none yet, or no whole one."""
-    try:
-        values = json.loads(RunLayout(folder).result.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) and "status" in values else None
-
-
-def unsettle(folder: Path) -> None:
-    """Have the result file say that it is not the last word: until the run has ended again it was interrupted.
-
-    Or a run killed in its next final would pass for ended, by the result of the one before.
-    """
-    values = ended_result(folder)
-    if values is not None:
-        text = json.dumps({**values, "status": INTERRUPTED}, indent=2, allow_nan=False) + "\n"
-        write_file(RunLayout(folder).result, lambda path: path.write_text(text, "utf-8"))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

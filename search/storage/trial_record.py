@@ -153,6 +153,26 @@ class TrialRecord:
         return cls(id=name, params=params, steps=steps, state=JobState.DUPLICATE, reason=reason, same_as=first)
 
     @property
+    def number(self) -> int:
+        """In the order of the proposals, from 0."""
+        return int(self.id)
+
+    @property
+    def last_step(self) -> int:
+        """The step of its last scored checkpoint; 0 before the first."""
+        return self.checkpoints[-1].step if self.checkpoints else 0
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether its last scored checkpoint lies before its planned end."""
+        return self.last_step < self.steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.state not in {JobState.QUEUED, JobState.RUNNING}
+
+    @property
     def best(self) -> CheckpointResult | None:
         """The scored checkpoint with the highest search value, the earlier of equals; None if none was scored."""
         return _best(self.checkpoints)

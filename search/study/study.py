@@ -64,7 +64,7 @@ def run_study(
     workers: int,
     run_folder: Path,
 ) -> None:
-    """Run all trials to their ends, or until a stop is asked for; the outcome is in `callback.records`.
+    """Run all trials to their ends, or until a stop is asked for; the outcome is in the callback's records.
 
     Args:
         config: The search.
@@ -78,6 +78,7 @@ def run_study(
     """
     if not sampler.remaining:
         return
+    sampler.on_duplicate = callback.duplicate
     # The driver's own handling of Ctrl-C must stay: Tune's would swallow it.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # The terminal belongs to the search's own progress; Tune's newer output engine prints even when told not to.
@@ -104,7 +105,7 @@ def run_study(
             verbose=0,
         ),
     )
-    with stop.heed():
+    with stop.watching():
         tuner.fit()
 
 

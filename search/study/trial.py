@@ -37,7 +37,7 @@ class TrialSetup:
 def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
     """Tune's function trainable. `sample` is what the sampler proposed: `number` and `params`.
 
-    Of a trial that goes on from an earlier process, reports up to the step `noted` have been passed on already.
+    Of a trial that resumes after an earlier process, reports up to the step `noted` have been passed on already.
     """
     job = train_job(setup, sample["number"], sample["params"])
     passed_on = 0
@@ -56,7 +56,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
 
 
 def as_tune_result(report: CheckpointResult) -> dict[str, Any]:
-    """What Tune, its sampler and its scheduler are told of a scored checkpoint."""
+    """What Tune, its sampler and its scheduler receive of a scored checkpoint."""
     return {"step": report.step, **report.metrics}
 
 

@@ -37,6 +37,11 @@ class Capacity:
         coming = ({"CPU": more.cpus, "GPU": more.gpus},) * more.nodes if more is not None else ()
         return cls(present=present, coming=coming)  # type: ignore[arg-type] # Ray's own dictionary is untyped
 
+    @classmethod
+    def of_machine(cls, *, cpus: int, gpus: int, config: SeatsConfig) -> Capacity:
+        """The capacity of a single machine that is no cluster yet."""
+        return cls.of([{"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus}}], config)
+
     @property
     def gpus(self) -> bool:
         """Whether workers use GPUs: where there is one, or will be, they do."""

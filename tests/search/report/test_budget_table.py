@@ -14,7 +14,8 @@ from search.config.sections import BudgetConfig
 from search.report.__main__ import write_report
 from search.report.tables import Account
 from search.storage.result import SearchResult
-from search.study.accountant import FORECAST_AFTER
+from search.storage.result_schema import Outcome
+from search.study.budget import FORECAST_AFTER
 
 TOLD: dict[str, Any] = {
     "seconds": 228.0,
@@ -39,7 +40,7 @@ def cost_section(run: SearchResult, budget: dict[str, float], told: dict[str, An
     path = run.folder / "search.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text("utf-8")), "budget": budget}), "utf-8")
     values = {**run.values, "cost": {**run.values["cost"], "budget": told}}
-    page: Path = write_report(SearchResult(folder=run.folder, values=values), ())
+    page: Path = write_report(SearchResult(folder=run.folder, outcome=Outcome.model_validate(values)), ())
     (section,) = re.findall(r'<section id="cost">(.*?)</section>', page.read_text("utf-8"), re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", section)).split())
 

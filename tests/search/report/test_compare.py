@@ -192,7 +192,10 @@ def test_the_tables_show_both_runs(runs: tuple[Path, Path]) -> None:
 def test_of_a_budget_the_hours_are_shown(runs: tuple[Path, Path], tmp_path: Path) -> None:
     told = tmp_path / "told"
     shutil.copytree(runs[1], told)
-    budget = {"hours": 0.125, "unit": "worker hours", "seconds": 225.0, "forecast": None}
+    budget = {
+        **{"hours": 0.125, "unit": "worker hours", "seconds": 225.0, "price": None},
+        **{"limit": None, "cut_off": "", "forecast": None},
+    }
     settle(told, lambda content: content["cost"].update(budget=budget), "result.json")
     console = Console(width=200, force_terminal=False)
     with console.capture() as captured:

@@ -12,6 +12,7 @@ from search.report.curves import CURVES
 from search.report.figure import Figure
 from search.report.plots import CAPTIONS, FRONT, IMPORTANCE, PARALLEL, draw_plots, write_plots
 from search.storage.result import SearchResult
+from search.storage.result_schema import Outcome
 from search.storage.run_folder import read_config
 from search.tracking.tracker import Tracker
 
@@ -87,7 +88,7 @@ def test_a_plot_needs_nothing_beside_it(result: SearchResult) -> None:
 
 def test_where_nothing_was_scored_there_is_no_plot(result: SearchResult) -> None:
     values = {**result.values, "trials": [], "champion": None, "front": []}
-    assert write_plots(SearchResult(folder=result.folder, values=values)) == ()
+    assert write_plots(SearchResult(folder=result.folder, outcome=Outcome.model_validate(values))) == ()
 
 
 def test_the_searchs_own_run_in_mlflow_holds_the_plots(result: SearchResult, tmp_path: Path) -> None:

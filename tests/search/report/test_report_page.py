@@ -22,6 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.report.__main__ import write_report
 from search.storage.result import SearchResult, read_result
+from search.storage.result_schema import Outcome
 from trainer.files import write_file
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -196,7 +197,7 @@ def test_on_a_phone(browser: Chrome, report: Path) -> None:
 
 
 def without(result: SearchResult, **values: object) -> SearchResult:
-    changed = SearchResult(folder=result.folder, values={**result.values, **values})
+    changed = SearchResult(folder=result.folder, outcome=Outcome.model_validate({**result.values, **values}))
     changed.write()
     return changed
 

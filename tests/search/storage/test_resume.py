@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.config.search_config import ConfigurationError, SearchConfig, load_config
-from search.storage.resume import ended_result, forget_final, how_to_go_on, read_continuation, unsettle
+from search.storage.resume import forget_final, how_to_go_on, read_continuation
 from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
 
 Write = Callable[[dict[str, Any]], Path]
@@ -119,21 +119,6 @@ def test_the_final_is_measured_anew_where_its_images_would_be_others(run: Path) 
     forget_final(run)
     assert not (run / "final").exists()
     assert [path.name for path in (run / "second-judge").iterdir()] == ["trials"]
-
-
-def test_while_a_run_goes_on_its_earlier_result_is_not_the_last_word(tmp_path: Path) -> None:
-    unsettle(tmp_path)
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "result.json").write_text('{"status": "champion", "champion": {"trial": "003"}}')
-    unsettle(tmp_path)
-    assert ended_result(tmp_path) == {"status": "interrupted", "champion": {"trial": "003"}}
-
-
-@pytest.mark.parametrize("content", [None, "", '{"status": "cham', "[]", "{}"])
-def test_a_result_that_is_not_whole_is_none(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "result.json").write_text(content)
-    assert ended_result(tmp_path) is None
 
 
 def test_the_line_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
