@@ -15,12 +15,9 @@ from rich.console import Console
 from evaluation.scores import SECOND_LIKENESS
 from search.config.run_layout import STATE_FOLDER, RunLayout
 from search.config.search_config import SearchConfig
-from search.final.card import write_card
-from search.final.export import export_champion
+from search.final.export import export_champion, write_card, write_samples
 from search.final.final import Final, NoCandidateError, run_final
-from search.final.samples import write_samples
-from search.final.second_judging import SecondJudging
-from search.final.second_opinion import NoOpinion, SecondOpinion
+from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
 from search.report.__main__ import write_report
 from search.report.outcome import build_result
@@ -42,6 +39,7 @@ from search.study.trial import TrialSetup
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
+from search.workers.dispatcher import Dispatcher
 from search.workers.pool import Pool
 from search.workers.setup import RunnerSetup
 from trainer.files import written_folder
@@ -92,8 +90,8 @@ class SearchPart:
                     self.status = str(error)
                 except KeyboardInterrupt:
                     # What is under way is kept; the workers are given a moment for it.
-                    pool.client.pause(self.stop.reason)
-                    pool.hurried = not pool.client.rest(SAVE_SECONDS)
+                    pool.client.call(Dispatcher.pause, self.stop.reason)
+                    pool.hurried = not pool.client.call(Dispatcher.rest, SAVE_SECONDS)
                     self.status = INTERRUPTED_STATUS
                 # From here on a first signal changes nothing: all that is left is to write down what there is.
                 stack.enter_context(self.stop.watching())
@@ -105,8 +103,8 @@ class SearchPart:
         with clock.phase("start"):
             self.base, anchors = measure_anchors(client, self.layout, "validation")
             began = time.monotonic()
-            second_judging = SecondJudging.begin(client, config, self.base, self.folder)
-            judging = time.monotonic() - began if second_judging is not None else 0.0
+            second_judge = SecondJudgeClient.begin(client, config, self.base, self.layout)
+            judging = time.monotonic() - began if second_judge is not None else 0.0
             # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
             client.wait_for_worker()
         self.tracker.metrics(self.base.metrics, prefix="base_")
@@ -142,12 +140,12 @@ class SearchPart:
         if self.stop.interrupted:
             raise KeyboardInterrupt
         if self.stop.requested:
-            client.rest(SAVE_SECONDS)
-            client.unpause()
+            client.call(Dispatcher.rest, SAVE_SECONDS)
+            client.call(Dispatcher.unpause)
         with clock.phase("final"):
             self.final = run_final(client, config, self.records, self.layout, say=self.console.print)
-            if second_judging is not None:
-                self.opinion = second_judging.opinion(self.records, self.final)
+            if second_judge is not None:
+                self.opinion = second_judge.opinion(self.records, self.final)
             self.sweep = sweep_strengths(client, config, self.final, self.layout)
 
     def _seconds_left(self) -> float | None:

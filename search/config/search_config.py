@@ -59,6 +59,9 @@ DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
 SEARCHABLE = ("lora", "rslora", "dora")
 """Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
 
+RETRAINING_SEED_STRIDE = 1_000_000
+"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
+
 
 class SearchConfig(_Section):
     """Everything that a search needs to know."""
@@ -173,6 +176,15 @@ class SearchConfig(_Section):
         """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
         ends = (draw for names, draw in corners(self.space) if len(names) == 1)
         return (self.training, *(self.training_config(self.settings(draw), seed=0) for draw in ends))
+
+    def trial_seed(self, number: int, *, retraining: int = 0) -> int:
+        """The training seed of a trial: each has its own, so that trials differ in noise as in settings.
+
+        Args:
+            number: Of the trial, from 0.
+            retraining: 1 and up for the trainings with which the final repeats the trial.
+        """
+        return self.training.seed + number + retraining * RETRAINING_SEED_STRIDE
 
     @property
     def rungs(self) -> tuple[float, ...]:

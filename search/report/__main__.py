@@ -15,17 +15,7 @@ from typing import Annotated, Any
 import typer
 from PIL import Image
 
-from evaluation.scores import (
-    FACELESS_RATE,
-    FIDELITY,
-    LEAKAGE,
-    LIKENESS,
-    LIKENESS_SPREAD,
-    MEMORISATION,
-    METRICS,
-    OBJECTIVE,
-    Anchors,
-)
+from evaluation.scores import METRICS, OBJECTIVE, PRINTED, Anchors
 from search.config.run_layout import RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
@@ -39,14 +29,11 @@ from search.report.tables import Account
 from search.storage.result import SearchResult, read_result
 from search.storage.run_folder import RunFolderError, read_config
 from trainer.data.photos import CaptionedPhoto, PhotoFolderError, open_photo
+from trainer.exit_codes import BAD_INPUT
 from trainer.files import write_file
-
-SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
 
 WHOLE_GRIDS = 4
 """Finalists of which every checkpoint is shown, the champion first."""
-
-BAD_INPUT = 2
 
 
 def main(
@@ -88,7 +75,7 @@ def write_report(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Path
         g={"nonce": secrets.token_urlsafe(16)},
         result=values,
         champion=values["champion"],
-        shown=SHOWN,
+        shown=PRINTED,
         metrics=METRICS,
         params=_params(values["trials"]),
         states=Counter(trial["state"] for trial in values["trials"]),

@@ -14,16 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.scores import (
-    FACELESS_RATE,
-    FIDELITY,
-    LEAKAGE,
-    LIKENESS,
-    LIKENESS_SPREAD,
-    MEMORISATION,
-    OBJECTIVE,
-    SEARCH_VALUE,
-)
+from evaluation.scores import JUDGED_BY, METERS, OBJECTIVE, SEARCH_VALUE
 from search.final.final import Final
 from search.storage.clock import duration
 from search.storage.result import SearchResult
@@ -151,11 +142,7 @@ class Progress(TrialListener):
             table.add_column(column, justify="left" if column == "state" else "right")
         for record in self._records[-SHOWN_TRIALS:]:
             best = record.best
-            cells = (
-                [f"{best.metrics[name]:.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)]
-                if best
-                else ["-"] * 4
-            )
+            cells = [f"{best.metrics[name]:.3f}" for name in JUDGED_BY] if best else ["-"] * 4
             star = " *" if self._best is not None and self._best[0] is record else ""
             table.add_row(record.id + star, f"{self._done_steps(record)}/{record.steps}", *cells, str(record.state))
         return table
@@ -174,7 +161,7 @@ def _value(report: CheckpointResult) -> float:
 
 
 def _scores(report: CheckpointResult) -> str:
-    return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE))
+    return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in JUDGED_BY)
 
 
 def summary(result: SearchResult, final: Final | None, address: str | None) -> list[str]:
@@ -195,13 +182,10 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
     else:
         champion = final.champion
         values = "  ".join(
-            f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})"
-            for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
+            f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})" for name in JUDGED_BY
         )
         meters = "  ".join(
-            f"{name} {champion.final.metrics[name]:.3f}"
-            for name in (LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
-            if name in champion.final.metrics
+            f"{name} {champion.final.metrics[name]:.3f}" for name in METERS if name in champion.final.metrics
         )
         lines.append(
             f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}"

@@ -54,8 +54,8 @@ class CheckpointResult:
     """Seconds of training since the report before, by the wall's clock."""
     scoring_seconds: float = 0.0
     training_cpu_seconds: float | None = None
-    """The same in the processor's seconds of the seat's process, in all its threads; of several workers a seat, those
-    of the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
+    """The same in the processor's seconds of the worker's process, in all its threads; of several processes, those of
+    the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
     scoring_cpu_seconds: float | None = None
 
     @property
@@ -140,7 +140,7 @@ class TrialRecord:
     """Why it failed or was stopped, in words."""
     checkpoints: list[CheckpointResult] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
-    """How it has lost its workers, in words, one each time; it went on from its last state."""
+    """How it has lost its workers, in words, one each time; it resumed from its last state."""
     same_as: str = ""
     """Of a duplicate: the trial whose result stands for it."""
     seconds: float = 0.0

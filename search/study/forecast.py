@@ -18,8 +18,7 @@ from search.config.prompts import other_sets, prompt_sets
 from search.config.search_config import SearchConfig
 from search.config.space import Choice, IntRange
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.ranking import Candidate, own_entrant
-from search.study.ranking import entrants as choose_entrants
+from search.study.ranking import Candidate, finalists
 
 RULE_WEIGHT = 12
 """How many comparisons at rungs ASHA's own share weighs as much as, against those that were seen."""
@@ -182,12 +181,7 @@ class Workload:
 
     def entrants(self, records: Sequence[TrialRecord]) -> list[Candidate]:
         """Who would be in the final if the search ended now, the first trial among them."""
-        rule = self.config.evaluation.objective
-        chosen = choose_entrants(records, rule, self.config.final.candidates)
-        first = own_entrant(records[0], rule) if records else None
-        if first is not None and all(record is not records[0] for record, _ in chosen):
-            chosen.append((records[0], first))
-        return chosen
+        return finalists(records, self.config.evaluation.objective, self.config.final.candidates)
 
     def final_seconds(
         self,

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from trainer.exit_codes import INTERRUPTED
+
 
 class Stop:
     """Requested by whoever has a reason: a signal, a budget. The study looks at it at its next turn.
@@ -63,9 +65,6 @@ class Stop:
         finally:
             self.watched = False
 
-
-INTERRUPTED = 130
-"""Exit code of an interrupted search."""
 
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP, as the terminal was closed"}
 

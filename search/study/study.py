@@ -22,6 +22,7 @@ from search.study.scheduler import scheduler
 from search.study.stop import Stop
 from search.study.trial import TrialSetup, run_trial
 from search.workers.client import WorkersClient
+from search.workers.dispatcher import Dispatcher
 
 TRIAL_MEMORY = 8 * 2**20
 """Bytes of memory a trial reserves. A trial computes nothing, but Tune insists on some resource: a reserved CPU would
@@ -48,7 +49,7 @@ class _StudyStopper(tune.Stopper):
     def stop_all(self) -> bool:
         if self._stop.requested and not self._paused:
             # Before Tune stops the trials: a stopped trial takes its job from the worker, and its state is lost.
-            self._client.pause(self._stop.reason)
+            self._client.call(Dispatcher.pause, self._stop.reason)
             self._paused = True
         return self._paused
 

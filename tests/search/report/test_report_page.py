@@ -23,6 +23,7 @@ from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.report.__main__ import write_report
 from search.storage.result import SearchResult, read_result
 from search.storage.result_schema import Outcome
+from tests.support.command import CEILING
 from trainer.files import write_file
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -247,7 +248,7 @@ def test_screenshots_of_the_documentation(browser: Chrome, report: Path, tmp_pat
     run = os.environ.get("LIKENESS_SCREENSHOTS")
     folder = DOCS if run else tmp_path
     show(browser, Path(run).resolve() / "report.html" if run else report)
-    wait = WebDriverWait(browser, 30, poll_frequency=0.02)
+    wait = WebDriverWait(browser, CEILING, poll_frequency=0.02)
     for name, metrics in (
         ("report.png", {"width": 1000, "height": 1400, "deviceScaleFactor": 1, "mobile": False}),
         ("report-phone.png", PHONE),
