@@ -14,25 +14,22 @@ from rich.console import Console
 
 from search.config.run_layout import STATE_FOLDER, RunLayout
 from search.config.search_config import SearchConfig
-from search.final.card import write_card
-from search.final.export import export_champion
+from search.final.export import export_champion, write_card, write_samples
 from search.final.final import Final, NoCandidateError, run_final
-from search.final.samples import write_samples
-from search.final.second_judging import SecondJudging
-from search.final.second_opinion import NoOpinion, SecondOpinion
+from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result
-from search.report.plots import write_plots
 from search.report.progress import Progress, summary, tell
+from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.accountant import Before, BudgetMonitor
-from search.study.budget import Rate
+from search.study.budget import BudgetMonitor, Rate
 from search.study.callback import TrialCallback
+from search.study.history import JournalNotes
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
@@ -41,6 +38,7 @@ from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
+from search.workers.dispatcher import Dispatcher
 from search.workers.pool import Pool
 from search.workers.setup import RunnerSetup
 from trainer.files import written_folder
@@ -60,24 +58,20 @@ class SearchPart:
     console: Console
     clock: Clock
     sampler: StudySampler
-    earlier: list[TrialRecord]
+    records: list[TrialRecord]
+    """What became of every trial so far, by number; the list grows while the study runs."""
     stop: Stop
     address: str | None = None
     base: CheckpointResult | None = None
     final: Final | None = None
     opinion: SecondOpinion | NoOpinion | None = None
     sweep: Sweep | None = None
-    callback: TrialCallback | None = None
     monitor: BudgetMonitor | None = None
     status: str = ""
 
     @property
     def layout(self) -> RunLayout:
         return RunLayout(self.folder)
-
-    @property
-    def records(self) -> list[TrialRecord]:
-        return self.callback.records if self.callback else self.earlier
 
     @property
     def _gpus(self) -> bool:
@@ -94,11 +88,11 @@ class SearchPart:
                     self.status = str(error)
                 except KeyboardInterrupt:
                     # What is under way is kept; the workers are given a moment for it.
-                    pool.client.pause(self.stop.reason)
-                    pool.hurried = not pool.client.rest(SAVE_SECONDS)
+                    pool.client.call(Dispatcher.pause, self.stop.reason)
+                    pool.hurried = not pool.client.call(Dispatcher.rest, SAVE_SECONDS)
                     self.status = INTERRUPTED_STATUS
                 # From here on a first signal changes nothing: all that is left is to write down what there is.
-                stack.enter_context(self.stop.heed())
+                stack.enter_context(self.stop.watching())
             return self._conclude(workers), pool.closed
 
     def _measure(self, client: WorkersClient, workers: int) -> None:
@@ -107,46 +101,50 @@ class SearchPart:
         with clock.phase("start"):
             self.base, anchors = measure_anchors(client, self.layout, "validation")
             began = time.monotonic()
-            second_judging = SecondJudging.begin(client, config, self.base, self.folder)
-            judging = time.monotonic() - began if second_judging is not None else 0.0
+            second_judge = SecondJudgeClient.begin(client, config, self.base, self.layout)
+            judging = time.monotonic() - began if second_judge is not None else 0.0
             # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
             client.wait_for_worker()
         self.tracker.changed()
         trials = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
-        with Progress(config.trials, client.steps, self.console) as progress, clock.phase("search"):
-            self.callback = TrialCallback(trials, self.tracker, progress, self.sampler, clock, self.earlier)
-            self.monitor = BudgetMonitor(
+        progress = Progress(config.trials, self.records, client.steps, self.console, self._seconds_left)
+        self.monitor = BudgetMonitor(
+            config,
+            rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+            workers=workers,
+            base=self.base,
+            judging=judging,
+            elapsed=lambda: clock.seconds()[TOTAL],
+            records=self.records,
+            steps=lambda: progress.steps,
+            request=self.stop.request,
+            say=lambda line: tell(self.console, line),
+        )
+        callback = TrialCallback(trials, self.records, [JournalNotes(self.sampler, clock), self.tracker, progress])
+        with progress, clock.phase("search"), self.monitor:
+            run_study(
                 config,
-                rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+                trials,
+                callback,
+                self.sampler,
+                self.stop,
+                earlier=tuple(self.records),
                 workers=workers,
-                before=Before(base=self.base, judging=judging),
-                elapsed=lambda: clock.seconds()[TOTAL],
-                records=self.callback.so_far,
-                steps=client.steps,
-                request=self.stop.request,
-                say=lambda line: tell(self.console, line),
+                run_folder=self.folder,
             )
-            with self.monitor:
-                run_study(
-                    config,
-                    trials,
-                    self.callback,
-                    self.sampler,
-                    self.stop,
-                    earlier=self.earlier,
-                    workers=workers,
-                    run_folder=self.folder,
-                )
         if self.stop.interrupted:
             raise KeyboardInterrupt
         if self.stop.requested:
-            client.rest(SAVE_SECONDS)
-            client.unpause()
+            client.call(Dispatcher.rest, SAVE_SECONDS)
+            client.call(Dispatcher.unpause)
         with clock.phase("final"):
             self.final = run_final(client, config, self.records, self.layout, say=self.console.print)
-            if second_judging is not None:
-                self.opinion = second_judging.opinion(self.records, self.final)
+            if second_judge is not None:
+                self.opinion = second_judge.opinion(self.records, self.final)
             self.sweep = sweep_strengths(client, config, self.final, self.layout)
+
+    def _seconds_left(self) -> float | None:
+        return self.monitor.seconds_left() if self.monitor is not None else None
 
     def _conclude(self, workers: int) -> SearchResult:
         config, folder, final, tracker = self.config, self.folder, self.final, self.tracker
@@ -183,10 +181,11 @@ class SearchPart:
             budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
         )
         self.clock.save()
+        figures = draw_figures(result, config)
         result.write()
-        write_report(result, self.runner.split.reference)
-        write_trials(result.values["trials"], folder)
-        write_plots(result)
+        write_report(result, config, self.runner.split.reference, figures)
+        write_trials(result.outcome.trials, folder)
+        write_plots(figures, self.layout.plots)
         tracker.finish(self.records)
         if self.monitor is not None:
             tell(self.console, self.monitor.summary(self.clock.seconds()[TOTAL]))

@@ -18,10 +18,10 @@ from benchmarks.scale.growth import Sample
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
 from benchmarks.scale.simulated_seat import serve_simulated
 from search.final.export import export_champion
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result
-from search.report.plots import write_plots
 from search.report.progress import Progress
+from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.result import SearchResult
 from search.study.callback import TrialCallback
@@ -41,13 +41,13 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (BaseSampler, ("before_trial", "after_trial"), "sampler, its model"),
     (StudySampler, ("suggest", "on_trial_result", "on_trial_complete", "save"), "sampler, trials asked and told"),
     (JournalFileBackend, ("append_logs", "read_logs"), "journal file"),
-    (AshaScheduler, ("on_trial_add", "on_trial_result", "on_trial_complete"), "scheduler"),
+    (AshaScheduler, ("on_trial_result",), "scheduler"),
     (TrialCallback, ("on_trial_start", "on_trial_result", "on_trial_complete"), "callback and records"),
     (WorkersClient, ("status",), "dispatcher calls"),
     (Tracker, ("changed",), "MLflow, what it is to show"),
     (MlflowWriter, ("write",), "MLflow itself, in its thread"),
     (SystemMetricsMonitor, ("collect_metrics",), "machine metrics, in their thread"),
-    (Progress, ("started", "reported", "ended"), "progress"),
+    (Progress, ("checkpoint", "ended"), "progress"),
     (WorkersClient, ("steps",), "progress, in its thread"),
     (TuneController, ("checkpoint",), "Tune's snapshots"),
     (TuneController, ("step",), REST),
@@ -64,6 +64,7 @@ CONCLUDING: tuple[tuple[Any, str, str], ...] = (
 CONCLUDING_FUNCTIONS: tuple[tuple[Callable[..., Any], str], ...] = (
     (build_result, "gathering the result"),
     (write_images, "images.parquet"),
+    (draw_figures, "figures"),
     (write_report, "report.html"),
     (write_plots, "plots"),
     (write_trials, "table of the trials"),

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search.config.draws import corners, draw_of, order, settings_of
 from search.config.presets import PresetName, with_preset
+from search.config.run_layout import RunLayout
 from search.config.sections import (
     BudgetConfig,
     EvaluationConfig,
@@ -26,14 +27,12 @@ from search.config.sections import (
     SeatsConfig,
     StoppingConfig,
     TrackingConfig,
-    _Section,
-    resolve_earlier,
 )
-from search.config.space import Dimension, Ratio, Value
+from search.config.space import Dimension, Ratio, Value, largest, planned_steps
 from trainer.config import TrainingConfig
-from trainer.data.prior_config import check_prior, resolve_prior
+from trainer.data.prior_config import check_prior
 from trainer.settings_file import ConfigurationError as ConfigurationError
-from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
+from trainer.settings_file import Name, Section, explain, nearest, parse_yaml, read_settings, resolve_model
 
 HOMEWORK: Mapping[str, Value] = {
     "learning_rate": 1e-4,
@@ -44,7 +43,6 @@ HOMEWORK: Mapping[str, Value] = {
 }
 """The configuration of the homework that this project grew out of (GenAI 2024, HW10): the one to beat."""
 
-
 FIXED: Mapping[str, str] = {
     "resolution": "the photos are encoded once, at one resolution, for all trials",
     "seed": "every trial has a seed of its own already",
@@ -54,16 +52,19 @@ FIXED: Mapping[str, str] = {
 """Training settings that a space may not name, and why."""
 
 DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
-
+"""Names of the kinds of dimensions, which pydantic puts into the place of a problem."""
 
 SEARCHABLE = ("lora", "rslora", "dora")
 """Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
 
+RETRAINING_SEED_STRIDE = 1_000_000
+"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
 
-class SearchConfig(_Section):
+
+class SearchConfig(Section):
     """Everything that a search needs to know."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    name: Name
     """Name of the run folder, of the MLflow parent run and of the registered model."""
     model: str
     """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""
@@ -174,6 +175,33 @@ class SearchConfig(_Section):
         ends = (draw for names, draw in corners(self.space) if len(names) == 1)
         return (self.training, *(self.training_config(self.settings(draw), seed=0) for draw in ends))
 
+    def trial_seed(self, number: int, *, retraining: int = 0) -> int:
+        """The training seed of a trial: each has its own, so that trials differ in noise as in settings.
+
+        Args:
+            number: Of the trial, from 0.
+            retraining: 1 and up for the trainings with which the final repeats the trial.
+        """
+        return self.training.seed + number + retraining * RETRAINING_SEED_STRIDE
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Steps at which trials are compared and may be stopped, ascending: those below the longest training.
+
+        None where trials are not stopped early.
+        """
+        steps = self.space.get("steps")
+        longest, rungs = self.training.steps if steps is None else largest(steps), []
+        rung: float = self.stopping.grace_period
+        while self.stopping.enabled and rung < longest:
+            rungs.append(rung)
+            rung *= self.stopping.reduction_factor
+        return tuple(rungs)
+
+    def planned_steps(self, params: Mapping[str, Value]) -> int:
+        """Optimizer steps of a trial that is not stopped early."""
+        return planned_steps(params, self.training.steps)
+
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.
 
@@ -190,10 +218,10 @@ class SearchConfig(_Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
-    """Read, check and resolve a configuration file.
+    """Reads, checks and resolves a configuration file.
 
     Args:
-        path: The YAML file.
+        path: the YAML file.
         overrides: `key=value` pairs that replace or add single values, the key with dots (`evaluation.every=50`),
             the value as YAML.
 
@@ -258,12 +286,6 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
-    photos = config.photos.model_copy(
-        update={
-            "folder": resolve_folder(config.photos.folder, folder),
-            "prior": resolve_prior(config.photos.prior, folder),
-        }
-    )
     evaluation = config.evaluation.model_copy(
         update={
             "prompts": file(config.evaluation.prompts),
@@ -278,10 +300,28 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
     return config.model_copy(
         update={
             "model": resolve_model(config.model, folder, needed="model_index.json"),
-            "photos": photos,
+            "photos": config.photos.resolved(folder),
             "evaluation": evaluation,
             "final": final,
             "runs": config.runs.expanduser().resolve(),
-            "warm_start": resolve_earlier(config.warm_start, folder),
+            "warm_start": _resolve_warm_start(config.warm_start, folder),
         }
+    )
+
+
+def _resolve_warm_start(value: Path | None, folder: Path) -> Path | None:
+    """The journal of an earlier run that a configuration in `folder` names by its run folder or itself.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if value is None:
+        return None
+    # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
+    for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
+        for journal in (RunLayout(resolved).journal, resolved):
+            if journal.is_file():
+                return journal
+    raise ConfigurationError(
+        f"warm_start: {value} is neither a run folder that holds {RunLayout(resolved).journal.name} nor such a file"
     )

@@ -20,7 +20,8 @@ from typing import Any
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.storage.result import find_result
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_listener import TrialListener
+from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.tracking.connection import Connection, TrackingError
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.registry import Champion
@@ -50,7 +51,7 @@ CHAMPION = "champion"
 """What is pending under this name beside the runs, which have their trial's."""
 
 
-class Tracker:
+class Tracker(TrialListener):
     """One search's runs in MLflow. Use as a context manager: on leaving, MLflow has been given what it would take.
 
     Args:
@@ -132,6 +133,15 @@ class Tracker:
             self._put(trial_view(record, RUNNING))
         else:
             self._put(search_view(self._folder, self._identity, None, RUNNING))
+
+    def started(self, record: TrialRecord) -> None:
+        self.changed(record)
+
+    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
+        self.changed(record)
+
+    def ended(self, record: TrialRecord) -> None:
+        self.changed(record)
 
     def champion(self, champion: Champion) -> str | None:
         """Register the winner and give it the alias `champion`.

@@ -30,7 +30,7 @@ def main(
 
     Exit codes: 0 MLflow shows everything, 1 it is away or refuses something, 2 bad input.
     """
-    from search.storage.result import find_result
+    from search.storage.result import read_result
     from search.storage.run_folder import RunFolder, RunFolderError, read_config
     from search.study.history import read_history
     from search.study.study import make_sampler
@@ -41,7 +41,7 @@ def main(
     path = run.resolve()
     try:
         config = read_config(path)
-        with RunFolder.take_up(path) as folder:
+        with RunFolder.reopen(path) as folder:
             if not folder.layout.journal.exists():
                 raise RunFolderError(f"{folder.layout.journal} is missing; put it back")
             tracker = Tracker(
@@ -50,7 +50,7 @@ def main(
             # Nothing is proposed, so what a warm start begins with does not have to be at hand.
             sampler = make_sampler(config.model_copy(update={"warm_start": None}), path)
             records = read_history(sampler, config, folder.layout.trials)
-            result = find_result(path)
+            result = read_result(path) if folder.layout.result.is_file() else None
             with tracker:
                 tracker.start(path)
                 if result is not None:
@@ -78,17 +78,18 @@ def _complete(result: SearchResult, config: SearchConfig, tracker: Tracker, reco
         if record.state is JobState.RUNNING and record.id in ended and not result.interrupted:
             record.state, record.reason = JobState(ended[record.id].state), ended[record.id].reason
     tracker.flush()
-    if tracker.run_id:
-        known = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
-        outcome = outcome.model_copy(update={"mlflow": outcome.mlflow.model_copy(update=known)})
+    known = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
+    mlflow = outcome.mlflow.model_copy(update=known if tracker.run_id else {})
     champion = outcome.champion
     if result.has_champion and champion is not None:
-        folder, final = RunLayout(result.folder).champion, champion.final.metrics
-        uri = tracker.champion(Champion.of(config, folder, trial=champion.trial, step=champion.step, final=final))
-        crowned = champion.model_copy(update={"model_uri": uri or champion.model_uri})
-        outcome = outcome.model_copy(update={"champion": crowned})
-    if outcome != result.outcome:
-        replace(result, outcome=outcome).write()
+        folder = RunLayout(result.folder).champion
+        uri = tracker.champion(
+            Champion.of(config, folder, trial=champion.trial, step=champion.step, final=champion.final.metrics)
+        )
+        champion = champion.model_copy(update={"model_uri": uri or champion.model_uri})
+    complete = outcome.model_copy(update={"mlflow": mlflow, "champion": champion})
+    if complete != outcome:
+        replace(result, outcome=complete).write()
 
 
 if __name__ == "__main__":

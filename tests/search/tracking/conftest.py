@@ -34,6 +34,7 @@ from search.study.study import make_sampler
 from search.tracking.connection import Connection
 from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
+from tests.support.command import CEILING
 
 PARAMS = {"model": "base", "trials": 2}
 JUDGED = SecondJudgeResult(
@@ -66,7 +67,7 @@ class FakeSearch:
     def folder(self) -> Path:
         return self.config.runs / self.config.name
 
-    def tracker(self, patience: float = 300.0) -> Tracker:
+    def tracker(self, patience: float = CEILING) -> Tracker:
         return Tracker(self.uri, self.config.tracking.experiment, self.config.runs.parent, patience=patience)
 
     def begin(self, tracker: Tracker) -> None:

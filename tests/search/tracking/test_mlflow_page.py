@@ -11,10 +11,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.tracking.tracker import Tracker
+from tests.support.command import CEILING
 from tests.support.mlflow_server import Server
-
-SECONDS = 300
-"""How long the page may take for anything."""
 
 TRIALS = (
     # learning rate, rank, alpha, steps, objective
@@ -46,7 +44,7 @@ def deliver(uri: str, folder: Path) -> Tracker:
             checkpoint.write(place)
             record.add(checkpoint)
         records.append(record)
-    with Tracker(uri, "comparison", folder.parent, patience=300.0) as tracker:
+    with Tracker(uri, "comparison", folder.parent, patience=CEILING) as tracker:
         tracker.start(folder, {"model": "base"}, records)
         tracker.finish(records)
     assert tracker.pending == 0, tracker.failure
@@ -59,7 +57,7 @@ def test_trials_are_compared_in_parallel_coordinates(
     mlflow_server.start()
     tracker = deliver(mlflow_server.uri, tmp_path / "runs" / "anna")
     browser.set_window_size(1600, 1000)
-    page = WebDriverWait(browser, SECONDS)
+    page = WebDriverWait(browser, CEILING)
 
     browser.get(f"{mlflow_server.uri}/#/experiments/{tracker.experiment_id}/runs")
     unfold = "[data-component-id$='runnamecellrenderer.tsx_46']"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -22,7 +23,8 @@ from search.tracking.connection import Connection
 from search.tracking.mlflow_writer import InUseError, MlflowWriter
 from search.tracking.run_view import Identity
 from tests.search.tracking.conftest import FakeSearch
-from tests.support.mlflow_server import Server, until
+from tests.support.command import CEILING, until
+from tests.support.mlflow_server import Server
 
 ROOT = Path(__file__).parents[3]
 METRICS = {"objective", "search_value", "likeness", "fidelity", "faceless_rate"}
@@ -113,7 +115,7 @@ def sync(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=CEILING,
         check=False,
     )
 
@@ -417,6 +419,7 @@ def test_the_champion_is_registered_once_and_the_result_says_where(make_search: 
     for _ in range(2):
         delivered = sync(search.folder, "--uri", uri)
         assert (delivered.returncode, delivered.stderr) == (0, "")
+    mlflow.set_tracking_uri(uri)  # MLflow lists models of a run by its own setting
     client = MlflowClient(uri)
     parent = check(client)
     (version,) = client.search_model_versions("name = 'anna'")
@@ -481,14 +484,14 @@ def test_a_server_that_comes_hangs_and_dies_shows_everything_in_the_end(
         assert tracker.pending == 2
         # Back by itself.
         server.start()
-        until(lambda: tracker.pending == 0, 300)
+        until(lambda: tracker.pending == 0)
         assert tracker.failure == ""
         # Hanging: it takes connections and answers none.
         server.signal(signal.SIGSTOP)
         search.score(tracker, name, 100, 0.5)
         assert tracker.pending == 1
         server.signal(signal.SIGCONT)
-        until(lambda: tracker.pending == 0, 300)
+        until(lambda: tracker.pending == 0)
         # Dead midway.
         server.stop()
         search.end(tracker, name, JobState.FINISHED)
