@@ -228,8 +228,8 @@ def _lines(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[AccountL
     forecast = used.forecast if used else None
     for what, limit, spent, predicted, digits in (
         ("minutes by the clock", budget.max_minutes, _minutes(used), _minutes(forecast), 1),
-        (used.unit if used else "GPU hours", budget.max_gpu_hours, used and used.hours, forecast and forecast.hours, 2),
-        ("cost", budget.max_cost, used and used.price, forecast and forecast.price, 2),
+        (used.unit if used else "GPU hours", budget.max_gpu_hours, _hours(used), _hours(forecast), 2),
+        ("cost", budget.max_cost, used.price if used else None, forecast.price if forecast else None, 2),
     ):
         yield AccountLine(
             what=what,
@@ -256,6 +256,10 @@ def _notes(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[str]:
     # A tenth of a percent is all that is shown.
     verdict = f"{abs(error):.1%} too {'long' if error > 0 else 'short'}" if abs(error) >= 0.0005 else "exact"
     yield f"The forecast after {used.forecast.after_trials} trials was {verdict}."
+
+
+def _hours(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.hours
 
 
 def _minutes(spent: Spent | None) -> float | None:
