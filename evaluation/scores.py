@@ -23,6 +23,14 @@ HW10_FACE_SCORE = "hw10_face_score"
 HW10_CLIP_SCORE = "hw10_clip_score"
 HW10_FACELESS = "hw10_faceless"
 
+JUDGED_BY = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
+"""What a candidate is judged by, in the order in which it is printed."""
+
+METERS = (LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
+"""What is printed after that, where it was measured."""
+
+PRINTED = (*JUDGED_BY, *METERS)
+
 MAXIMUM_DISTANCE = 2.0
 """Two vectors of length 1 are at most this far apart."""
 

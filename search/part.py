@@ -15,12 +15,9 @@ from rich.console import Console
 from evaluation.scores import SECOND_LIKENESS
 from search.config.run_layout import STATE_FOLDER, RunLayout
 from search.config.search_config import SearchConfig
-from search.final.card import write_card
-from search.final.export import export_champion
+from search.final.export import export_champion, write_card, write_samples
 from search.final.final import Final, NoCandidateError, run_final
-from search.final.samples import write_samples
-from search.final.second_judging import SecondJudging
-from search.final.second_opinion import NoOpinion, SecondOpinion
+from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
 from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result
@@ -30,10 +27,11 @@ from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
+from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.accountant import Before, BudgetMonitor
-from search.study.budget import Rate
+from search.study.budget import BudgetMonitor, Rate
 from search.study.callback import TrialCallback
+from search.study.history import JournalNotes
 from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
@@ -41,6 +39,7 @@ from search.study.trial import TrialSetup
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
+from search.workers.dispatcher import Dispatcher
 from search.workers.pool import Pool
 from search.workers.setup import RunnerSetup
 from trainer.files import written_folder
@@ -61,24 +60,20 @@ class SearchPart:
     console: Console
     clock: Clock
     sampler: StudySampler
-    earlier: list[TrialRecord]
+    records: list[TrialRecord]
+    """What became of every trial so far, by number; the list grows while the study runs."""
     stop: Stop
     address: str | None = None
     base: CheckpointResult | None = None
     final: Final | None = None
     opinion: SecondOpinion | NoOpinion | None = None
     sweep: Sweep | None = None
-    callback: TrialCallback | None = None
     monitor: BudgetMonitor | None = None
     status: str = ""
 
     @property
     def layout(self) -> RunLayout:
         return RunLayout(self.folder)
-
-    @property
-    def records(self) -> list[TrialRecord]:
-        return self.callback.records if self.callback else self.earlier
 
     @property
     def _gpus(self) -> bool:
@@ -95,11 +90,11 @@ class SearchPart:
                     self.status = str(error)
                 except KeyboardInterrupt:
                     # What is under way is kept; the workers are given a moment for it.
-                    pool.client.pause(self.stop.reason)
-                    pool.hurried = not pool.client.rest(SAVE_SECONDS)
+                    pool.client.call(Dispatcher.pause, self.stop.reason)
+                    pool.hurried = not pool.client.call(Dispatcher.rest, SAVE_SECONDS)
                     self.status = INTERRUPTED_STATUS
                 # From here on a first signal changes nothing: all that is left is to write down what there is.
-                stack.enter_context(self.stop.heed())
+                stack.enter_context(self.stop.watching())
             return self._conclude(workers), pool.closed
 
     def _measure(self, client: WorkersClient, workers: int) -> None:
@@ -108,47 +103,53 @@ class SearchPart:
         with clock.phase("start"):
             self.base, anchors = measure_anchors(client, self.layout, "validation")
             began = time.monotonic()
-            second_judging = SecondJudging.begin(client, config, self.base, self.folder)
-            judging = time.monotonic() - began if second_judging is not None else 0.0
+            second_judge = SecondJudgeClient.begin(client, config, self.base, self.layout)
+            judging = time.monotonic() - began if second_judge is not None else 0.0
             # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
             client.wait_for_worker()
         self.tracker.metrics(self.base.metrics, prefix="base_")
         self.tracker.picture(self.base.grid, "base")
         trials = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
-        with Progress(config.trials, client.steps, self.console) as progress, clock.phase("search"):
-            self.callback = TrialCallback(trials, self.tracker, progress, self.sampler, clock, self.earlier)
-            self.monitor = BudgetMonitor(
+        progress = Progress(config.trials, self.records, client.steps, self.console, self._seconds_left)
+        self.monitor = BudgetMonitor(
+            config,
+            rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+            workers=workers,
+            base=self.base,
+            judging=judging,
+            elapsed=lambda: clock.seconds()[TOTAL],
+            records=self.records,
+            steps=lambda: progress.steps,
+            request=self.stop.request,
+            say=lambda line: tell(self.console, line),
+        )
+        mlflow = _Mlflow(self.tracker)
+        mlflow.repeat(self.records)
+        callback = TrialCallback(trials, self.records, [JournalNotes(self.sampler, clock), mlflow, progress])
+        with progress, clock.phase("search"), self.monitor:
+            run_study(
                 config,
-                rate=Rate.of(config.seats, workers, config.budget, gpus=self._gpus),
+                trials,
+                callback,
+                self.sampler,
+                self.stop,
+                earlier=tuple(self.records),
                 workers=workers,
-                before=Before(base=self.base, judging=judging),
-                elapsed=lambda: clock.seconds()[TOTAL],
-                records=self.callback.so_far,
-                steps=client.steps,
-                request=self.stop.request,
-                say=lambda line: tell(self.console, line),
+                run_folder=self.folder,
             )
-            with self.monitor:
-                run_study(
-                    config,
-                    trials,
-                    self.callback,
-                    self.sampler,
-                    self.stop,
-                    earlier=self.earlier,
-                    workers=workers,
-                    run_folder=self.folder,
-                )
         if self.stop.interrupted:
             raise KeyboardInterrupt
         if self.stop.requested:
-            client.rest(SAVE_SECONDS)
-            client.unpause()
+            client.call(Dispatcher.rest, SAVE_SECONDS)
+            client.call(Dispatcher.unpause)
         with clock.phase("final"):
             self.final = run_final(client, config, self.records, self.layout, say=self.console.print)
-            if second_judging is not None:
-                self.opinion = second_judging.opinion(self.records, self.final)
+            if second_judge is not None:
+                self.opinion = second_judge.opinion(self.records, self.final)
             self.sweep = sweep_strengths(client, config, self.final, self.layout)
+
+    def _seconds_left(self) -> float | None:
+        return self.monitor.seconds_left() if self.monitor is not None else None
 
     def _conclude(self, workers: int) -> SearchResult:
         config, folder, final, tracker = self.config, self.folder, self.final, self.tracker
@@ -237,6 +238,31 @@ class SearchPart:
             prompt_sets=self.runner.prompt_sets,
             other_sets=self.runner.other_sets,
         )
+
+
+class _Mlflow(TrialListener):
+    """Passes on to the tracker what it hears of trials."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def repeat(self, records: Sequence[TrialRecord]) -> None:
+        """Again, for a kill may have come before MLflow was told; what it knows already it is not told twice."""
+        for record in records:
+            self.started(record)
+            for report in record.checkpoints:
+                self.checkpoint(record, report)
+            if record.is_over:
+                self.ended(record)
+
+    def started(self, record: TrialRecord) -> None:
+        self._tracker.trial_started(record.id, {**record.params, "steps": record.steps})
+
+    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
+        self._tracker.trial_report(record.id, result)
+
+    def ended(self, record: TrialRecord) -> None:
+        self._tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
 
 
 def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:

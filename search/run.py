@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from search.config.run_layout import CONFIGURATION_FILE
+from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
     from search.config.search_config import SearchConfig
     from search.storage.result import SearchResult
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / CONFIGURATION_FILE
-
-NO_CANDIDATE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def search(
@@ -137,7 +136,7 @@ def main(
         raise typer.Exit(INTERRUPTED) from None
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(0 if result.has_champion else NO_CANDIDATE)
+    raise typer.Exit(0 if result.has_champion else FAILED)
 
 
 def _free_name(runs: Path, name: str) -> str:

@@ -25,16 +25,17 @@ from search.storage.trial_record import JobState
 from search.study.history import read_history
 from search.study.samplers.study_sampler import StudySampler
 from search.study.samplers.warm_start import warm_start
-from search.study.stop import INTERRUPTED, Interrupts, SteadyConsole, Stop, end_now
+from search.study.stop import Interrupts, SteadyConsole, Stop, end_now
 from search.study.study import make_sampler
 from search.tracking.mlflow_writer import TrackingError
 from search.tracking.tracker import Tracker
 from search.workers.cluster import Capacity, CapacityError
-from search.workers.head_watch import OTHERS_PATIENCE, OWN_PATIENCE, HeadWatch
+from search.workers.head_watch import OWN_PATIENCE, SHARED_PATIENCE, HeadWatch
 from search.workers.setup import RunnerSetup
 from trainer.data.buckets import bucket_warnings
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
+from trainer.exit_codes import INTERRUPTED
 from trainer.storage import StorageError, storage_told
 
 
@@ -90,7 +91,7 @@ def run_search(
         others = other_sets(config, person)
         inputs = inputs_of(config, split, class_photos)
         tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
-        run = RunFolder.make(config) if continuation is None else RunFolder.take_up(continuation.folder)
+        run = RunFolder.make(config) if continuation is None else RunFolder.reopen(continuation.folder)
     except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
         raise InputError(str(error)) from error
     setup = RunnerSetup.of(config, split, person, others, class_photos=class_photos)
@@ -192,7 +193,7 @@ def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) ->
 def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with interrupts.unheard_by_children():
+    with interrupts.children_ignoring_hangups():
         ray.init(
             address=address or "local",  # never join a cluster that the user did not name
             log_to_driver=False,
@@ -206,7 +207,7 @@ def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[
             os.write(2, f"\n{told}\n{how_to_go_on(folder, address)}\n".encode())
         end_now(INTERRUPTED)
 
-    patience = OWN_PATIENCE if address is None else OTHERS_PATIENCE
+    patience = OWN_PATIENCE if address is None else SHARED_PATIENCE
     try:
         with HeadWatch(ray.get_runtime_context().gcs_address, patience, lost):
             yield

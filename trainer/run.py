@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 
 
 def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, a YAML file.")]) -> None:

@@ -128,7 +128,7 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
     rows[-1] |= {
         "journal_bytes": (result.folder / "journal.log").stat().st_size,
         "ledger_bytes": (result.folder / "mlflow.jsonl").stat().st_size,
-        "database_bytes": (result.folder.parents[2] / "mlflow.db").stat().st_size,
+        "database_bytes": (result.folder.parents[1] / "mlflow.db").stat().st_size,
     }
     return rows
 

@@ -1,4 +1,4 @@
-"""What a search comes to where the number of its trials is given, what it costs then, and how well that is foretold.
+"""What a search comes to where the number of its trials is given, what it costs then, and how well that is predicted.
 
 On the virtual clock and the surrogate of `benchmarks.search_cost`. The forecast is that of a search when two trials
 have ended and two are under way, whose lengths are known; what a step and a score take is taken for known.
@@ -23,12 +23,13 @@ from benchmarks.search_cost.recording import RECORDING, read_recording
 from benchmarks.search_cost.surrogate import Surrogate
 from benchmarks.search_cost.virtual_search import SEATS, Course, VirtualSearch
 from search.config.search_config import SearchConfig, load_config
-from search.study.workload import Workload
+from search.storage.trial_record import TrialRecord, trial_id
+from search.study.forecast import Workload
 
 NAMES = ("random", "random, ASHA", "TPE, ASHA", "learning curves, ASHA")
 
 ENDED = 2
-"""Trials after which a search is foretold."""
+"""Trials after which a search is predicted."""
 
 NEAR = 0.15
 """Relative error that a forecast may have."""
@@ -115,7 +116,7 @@ def _outcome(name: str, config: SearchConfig, surrogate: Surrogate, seeds: int) 
 
 
 def forecast_error(course: Course, config: SearchConfig, surrogate: Surrogate) -> float:
-    """Relative error of what is foretold of the cost of a search's trials; above 0 it is too long.
+    """Relative error of what is predicted of the cost of a search's trials; above 0 it is too long.
 
     Args:
         course: Of the whole search.
@@ -124,16 +125,21 @@ def forecast_error(course: Course, config: SearchConfig, surrogate: Surrogate) -
     """
     step, scoring = fmean(surrogate.costs.step.values()), fmean(surrogate.costs.scoring.values())
     work = Workload(config, images=1, final_images=1)
-    rungs = work.rungs()
+    begun = [
+        TrialRecord(id=trial_id(number), params={}, steps=steps[-1])
+        for number, (steps, _) in enumerate(course.trainings[: ENDED + SEATS])
+    ]
     true = sum(step * steps[done - 1] + scoring * done for steps, done in course.trainings)
-    foretold = 0.0
-    for number, (steps, done) in enumerate(course.trainings[: ENDED + SEATS]):
-        spared = number < work.spared
-        expected = (steps[done - 1], done) if number < ENDED else rungs.expected(steps, spared=spared)
-        foretold += step * expected[0] + scoring * expected[1]
-        rungs = rungs.after([steps], spared=spared)
-    coming = work.coming(min(ENDED + SEATS, len(course.trainings)), rungs)
-    return (foretold + sum(step * steps + scoring * scored for steps, scored in coming)) / true - 1
+    predicted = 0.0
+    for record, (steps, done) in zip(begun, course.trainings, strict=False):
+        if record.number < ENDED:
+            expected: tuple[float, float] = steps[done - 1], done
+        else:
+            going_on = 1.0 if record.number < work.exempt else work.going_on()
+            expected = work.expected(record.steps, going_on=going_on)
+        predicted += step * expected[0] + scoring * expected[1]
+    predicted += sum(step * steps + scoring * scored for steps, scored in work.coming(begun))
+    return predicted / true - 1
 
 
 if __name__ == "__main__":

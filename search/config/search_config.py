@@ -29,7 +29,7 @@ from search.config.sections import (
     _Section,
     resolve_earlier,
 )
-from search.config.space import Dimension, Ratio, Value
+from search.config.space import Dimension, Ratio, Value, largest, planned_steps
 from trainer.config import TrainingConfig
 from trainer.data.prior_config import check_prior, resolve_prior
 from trainer.settings_file import ConfigurationError as ConfigurationError
@@ -58,6 +58,9 @@ DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
 
 SEARCHABLE = ("lora", "rslora", "dora")
 """Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
+
+RETRAINING_SEED_STRIDE = 1_000_000
+"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
 
 
 class SearchConfig(_Section):
@@ -173,6 +176,33 @@ class SearchConfig(_Section):
         """The fixed settings, and these with each end of each dimension: what trials may want of the photos."""
         ends = (draw for names, draw in corners(self.space) if len(names) == 1)
         return (self.training, *(self.training_config(self.settings(draw), seed=0) for draw in ends))
+
+    def trial_seed(self, number: int, *, retraining: int = 0) -> int:
+        """The training seed of a trial: each has its own, so that trials differ in noise as in settings.
+
+        Args:
+            number: Of the trial, from 0.
+            retraining: 1 and up for the trainings with which the final repeats the trial.
+        """
+        return self.training.seed + number + retraining * RETRAINING_SEED_STRIDE
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Steps at which trials are compared and may be stopped, ascending: those below the longest training.
+
+        None where trials are not stopped early.
+        """
+        steps = self.space.get("steps")
+        longest, rungs = self.training.steps if steps is None else largest(steps), []
+        rung: float = self.stopping.grace_period
+        while self.stopping.enabled and rung < longest:
+            rungs.append(rung)
+            rung *= self.stopping.reduction_factor
+        return tuple(rungs)
+
+    def planned_steps(self, params: Mapping[str, Value]) -> int:
+        """Optimizer steps of a trial that is not stopped early."""
+        return planned_steps(params, self.training.steps)
 
     def training_config(self, params: Mapping[str, Value], *, seed: int) -> TrainingConfig:
         """The full training settings of one trial.

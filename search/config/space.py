@@ -160,6 +160,11 @@ def extremes(dimension: AnyDimension) -> tuple[Value, ...]:
     return tuple(sorted(dimension.values, key=lambda value: (isinstance(value, str), value)))
 
 
+def planned_steps(params: Mapping[str, Value], otherwise: int) -> int:
+    """Optimizer steps of a training that is not stopped early: as its settings say, else `otherwise`."""
+    return int(params.get("steps", otherwise))
+
+
 def largest(dimension: AnyDimension) -> float:
     """The largest number that the dimension holds, of a ratio the largest factor.
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.bootstrap import Interval, Values, bootstrap_interval, image_values, paired_difference_interval
+from evaluation.bootstrap import Interval, Values, bootstrap_interval, paired_difference_interval
 from evaluation.pareto import Point
-from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, OBJECTIVE, Anchors
+from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, Anchors
 from search.config.run_layout import RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.final.decision import Decision, Entrant, decide, decide_by_front
 from search.storage.result import NO_CANDIDATE
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.ranking import Candidate, own_entrant
-from search.study.ranking import entrants as choose_entrants
+from search.study.ranking import Candidate
+from search.study.ranking import finalists as choose_finalists
 from search.workers.client import WorkersClient, measure_anchors
 from search.workers.jobs import Job, JobStatus, ScoreJob, TrainJob
-
-RETRAINING_SEED_STRIDE = 1_000_000
-"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
 
 
 class NoCandidateError(RuntimeError):
@@ -102,23 +99,19 @@ def run_final(
     """Score the best candidates and the first trial's on the final prompts and seeds, train each again, and decide.
 
     Args:
-        dispatch: Hands the work to the seats.
+        client: Hands the work to the workers.
         config: The search.
         records: All trials.
         layout: Of the run folder, which gets one folder a finalist and one a retraining.
-        say: Is told how far it is, a line at a time.
+        say: Is given a line each time that a part is done.
 
     Raises:
         NoCandidateError: no trial has a candidate that is fit to win, in the search or in the final.
         JobFailedError: the final could not be scored; the message says why.
     """
-    rule = config.evaluation.objective
-    entrants = choose_entrants(records, rule, config.final.candidates)
+    entrants = choose_finalists(records, config.evaluation.objective, config.final.candidates)
     if not entrants:
         raise NoCandidateError(_why_none(records))
-    first = own_entrant(records[0], rule)
-    if first is not None and all(record is not records[0] for record, _ in entrants):
-        entrants.append((records[0], first))
     say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
     base, anchors = measure_anchors(client, layout, "final")
     finalists = _score(client, config, entrants, anchors, layout, say)
@@ -126,7 +119,7 @@ def run_final(
     if not fit:
         reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
         raise NoCandidateError(f"{NO_CANDIDATE} in the final: {reasons}")
-    values = {one.record.id: _values(one, anchors, config)[OBJECTIVE] for one in fit}
+    values = {one.record.id: _values(one.final, one.retrained, anchors, config)[OBJECTIVE] for one in fit}
     decision = _decide(config, fit, values)
     places = {standing.id: place for place, standing in enumerate(decision.standings)}
     finalists.sort(key=lambda one: places.get(one.record.id, len(places)))
@@ -222,7 +215,7 @@ def _score(
 
 def _retraining(config: SearchConfig, entrant: Candidate, number: int, anchors: Anchors, layout: RunLayout) -> TrainJob:
     record, candidate = entrant
-    seed = config.training.seed + int(record.id) + number * RETRAINING_SEED_STRIDE
+    seed = config.trial_seed(record.number, retraining=number)
     return TrainJob(
         id=f"final-{record.id}-seed-{seed}",
         folder=layout.retraining(record.id, seed),
@@ -257,28 +250,25 @@ def _finalist(
             for name, value in values.items()
         }
 
-    finalist = Finalist(
+    return Finalist(
         record=entrant[0],
         candidate=entrant[1],
         final=report,
         retrained=retrained,
-        intervals=intervals(_report_values(report, anchors, config)),
-        across_seeds={},
+        intervals=intervals(report.values(anchors, config.evaluation.objective)),
+        across_seeds=intervals(_values(report, retrained, anchors, config)),
     )
-    return replace(finalist, across_seeds=intervals(_values(finalist, anchors, config)))
 
 
-def _values(finalist: Finalist, anchors: Anchors, config: SearchConfig) -> dict[str, Values]:
+def _values(
+    final: CheckpointResult, retrained: Sequence[Retraining], anchors: Anchors, config: SearchConfig
+) -> dict[str, Values]:
     """Metric name to [runs, prompts, seeds]: the candidate first, then its retrainings."""
-    reports = [finalist.final, *(again.report for again in finalist.retrained if again.report is not None)]
-    runs = [_report_values(report, anchors, config) for report in reports]
+    results = [final, *(again.report for again in retrained if again.report is not None)]
+    runs = [result.values(anchors, config.evaluation.objective) for result in results]
     blank = np.full_like(runs[0][OBJECTIVE], np.nan)  # a run without a face has no face distances
     names = {name: None for values in runs for name in values}
     return {name: np.stack([values.get(name, blank) for values in runs]) for name in names}
-
-
-def _report_values(report: CheckpointResult, anchors: Anchors, config: SearchConfig) -> Mapping[str, Values]:
-    return image_values(report.rows, anchors, config.evaluation.objective, leakage=report.metrics.get(LEAKAGE))
 
 
 def _rank(config: SearchConfig, record: TrialRecord) -> int:

@@ -1,7 +1,8 @@
-"""The second opinion: whether another face model, which steered nothing, would have chosen the same champion. Pure.
+"""The second opinion: whether another face model, which steered nothing, would have chosen the same champion.
 
 A search that follows one face model may find what pleases that model and nobody else (Gao et al. 2022,
-arXiv:2210.10760), so it helps to ask another. It warns and never overrules.
+arXiv:2210.10760), so it helps to ask another. It looks at the images that the search has made, warns and never
+overrules. Its likeness has anchors of its own, for its distances have a scale of their own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ from typing import Any
 
 from scipy import stats
 
-from evaluation.bootstrap import Interval
-from evaluation.config import FaceConfig
-from evaluation.scores import METRICS, SECOND_LIKENESS
+from evaluation.bootstrap import Interval, bootstrap_interval, paired_difference_interval
+from evaluation.config import FaceConfig, ObjectiveConfig
+from evaluation.scores import FACE_DISTANCE, LIKENESS, METRICS, OBJECTIVE, SECOND_LIKENESS, Anchors
+from search.config.run_layout import RunLayout
+from search.config.search_config import SearchConfig
+from search.final.final import Final
+from search.storage.trial_record import CheckpointResult, TrialRecord
+from search.workers.client import JobFailedError, WorkersClient
+from search.workers.jobs import JudgeJob
 
 FEWEST_TRIALS = 3
 """Below this many trials a rank correlation says nothing: two always agree or always disagree."""
@@ -74,12 +81,12 @@ class SecondOpinion:
     @property
     def line(self) -> str:
         """What there is to say, in one line."""
-        told = "agrees" if self.agrees else "disagrees"
+        text = "agrees" if self.agrees else "disagrees"
         if self.lead is not None:
-            told += ", though " if self.agrees else ": "
-            told += f"it prefers trial {self.prefers} by {self.lead.mean:.3f} of objective"
+            text += ", though " if self.agrees else ": "
+            text += f"it prefers trial {self.prefers} by {self.lead.mean:.3f} of objective"
             if self.agrees:
-                told += ", which is within the noise of these images"
+                text += ", which is within the noise of these images"
         correlation = self.correlation
         ranks = (
             f"rank correlation over {correlation.trials} trials: tau {correlation.kendall:.2f}, "
@@ -87,7 +94,7 @@ class SecondOpinion:
             if correlation.kendall is not None
             else f"no rank correlation: {correlation.reason}"
         )
-        return f"{'' if self.agrees else 'warning: '}second judge {self.judge.name}: {told} ({ranks})"
+        return f"{'' if self.agrees else 'warning: '}second judge {self.judge.name}: {text} ({ranks})"
 
     def as_metrics(self) -> dict[str, float]:
         """How well the judges agree, by name, for tracking; what is unknown is left out."""
@@ -147,6 +154,161 @@ def _entry(judge: FaceConfig, **values: Any) -> dict[str, Any]:
         "finalists": [],
     }
     return {"recognizer": judge.recognizer, "detector": judge.detector, "reason": "", **nothing, **values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondJudgeClient:
+    """Asks the second judge of a search, which has shown at its start that it can judge."""
+
+    client: WorkersClient
+    judge: FaceConfig
+    anchors: Anchors
+    """On the validation prompts."""
+    objective: ObjectiveConfig
+    confidence: float
+    """Level of the intervals, a probability."""
+    seed: int
+    """Of the bootstrap."""
+    layout: RunLayout | None = None
+    """Of the run folder, which keeps what it measured: a resumed search does not ask again. None keeps nothing."""
+
+    @classmethod
+    def begin(
+        cls, client: WorkersClient, config: SearchConfig, base: CheckpointResult, layout: RunLayout | None = None
+    ) -> SecondJudgeClient | None:
+        """Have it judge the untuned model, so that one who cannot judge is refused before hours of search.
+
+        Args:
+            client: Hands the judging to the workers.
+            config: The search, as resolved.
+            base: The untuned model on the validation prompts.
+            layout: Of the run folder that keeps what it measured.
+
+        Returns:
+            None for a search without a second judge.
+
+        Raises:
+            JobFailedError: it cannot be used; the message says why, and the remedy.
+        """
+        judge = config.evaluation.second_judge
+        if judge is None:
+            return None
+        try:
+            anchors = _anchors(base, _judge(client, {"base-validation": base}, layout)["base-validation"])
+        except (JobFailedError, ValueError) as error:
+            raise JobFailedError(
+                f"the second judge {judge.name} cannot be used: {error}; set another evaluation.second_judge, or none"
+            ) from error
+        return cls(
+            client=client,
+            judge=judge,
+            anchors=anchors,
+            objective=config.evaluation.objective,
+            confidence=config.final.confidence,
+            seed=config.seed,
+            layout=layout,
+        )
+
+    def opinion(self, records: Sequence[TrialRecord], final: Final) -> SecondOpinion | NoOpinion:
+        """Have it judge every trial's best checkpoint and the final. Whatever fails here costs no champion.
+
+        Args:
+            records: All trials.
+            final: The outcome, which is left as it is.
+        """
+        try:
+            return self._opinion(records, final)
+        except (JobFailedError, ValueError) as error:
+            return NoOpinion(judge=self.judge, reason=str(error))
+
+    def _opinion(self, records: Sequence[TrialRecord], final: Final) -> SecondOpinion:
+        best = {record.id: record.best for record in records if record.best is not None}
+        finals = {finalist.record.id: finalist.final for finalist in final.finalists}
+        judged = _judge(
+            self.client,
+            {
+                **{f"trial-{name}": report for name, report in best.items()},
+                "base-final": final.base,
+                **{f"final-{name}": report for name, report in finals.items()},
+            },
+            self.layout,
+        )
+        trials = {
+            name: float(judged[f"trial-{name}"].values(self.anchors, self.objective)[LIKENESS].mean()) for name in best
+        }
+        anchors = _anchors(final.base, judged["base-final"])
+        likeness = {name: judged[f"final-{name}"].values(anchors, self.objective)[LIKENESS] for name in finals}
+        # The first judge's objective of each image, which is linear in likeness, with another likeness in it.
+        first = {
+            name: report.values(Anchors.from_metrics(final.base.metrics), self.objective)
+            for name, report in finals.items()
+        }
+        objective = {
+            name: first[name][OBJECTIVE] + self.objective.likeness * (likeness[name] - first[name][LIKENESS])
+            for name in finals
+        }
+        champion = final.champion.record.id
+        fit = [finalist.record.id for finalist in final.finalists if not finalist.unfit]
+        prefers = max(fit, key=lambda name: float(objective[name].mean()))
+        lead = None
+        if prefers != champion:
+            lead = paired_difference_interval(
+                objective[prefers], objective[champion], seed=self.seed, level=self.confidence
+            )
+        return SecondOpinion(
+            judge=self.judge,
+            trials=trials,
+            correlation=rank_correlation(
+                [report.metrics[LIKENESS] for report in best.values()], [trials[name] for name in best]
+            ),
+            finalists=tuple(
+                JudgedFinalist(
+                    trial=name,
+                    likeness=bootstrap_interval(likeness[name], seed=self.seed, level=self.confidence),
+                    objective=float(objective[name].mean()),
+                )
+                for name in finals
+            ),
+            champion=champion,
+            prefers=prefers,
+            lead=lead,
+        )
+
+
+def _judge(
+    client: WorkersClient, results: Mapping[str, CheckpointResult], layout: RunLayout | None
+) -> dict[str, CheckpointResult]:
+    """Have the workers judge the images of scored checkpoints; what they measured by the same names.
+
+    What was judged before the search was resumed is read from the run folder.
+
+    Raises:
+        JobFailedError: the images of one could not be judged.
+    """
+    kept = {name: layout.second_judge_of(result.folder) for name, result in results.items()} if layout else {}
+    judged = {name: known for name, folder in kept.items() if (known := CheckpointResult.find(folder))}
+    missing = [name for name in results if name not in judged]
+    jobs = [JudgeJob(id=f"second-judge-{name}", folder=results[name].folder) for name in missing]
+    for name, measured in zip(missing, client.run(jobs), strict=True):
+        judged[name] = measured
+        if name in kept:
+            measured.write(kept[name])
+    return judged
+
+
+def _anchors(base: CheckpointResult, judged: CheckpointResult) -> Anchors:
+    """The judge's own ends of likeness, and the first report's of fidelity, which it does not judge.
+
+    Raises:
+        ValueError: it finds no face in the untuned model's images, or its anchors are too close.
+    """
+    if FACE_DISTANCE not in judged.metrics:
+        raise ValueError(f"it finds no face in the untuned model's {len(judged.rows)} images, so likeness has no zero")
+    return Anchors(
+        base_distance=judged.metrics[FACE_DISTANCE],
+        real_distance=judged.metrics["real_distance"],
+        base_clip_score=base.metrics["base_clip_score"],
+    )
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from evaluation.grid import image_grid
 from evaluation.scores import Anchors, score_rows
@@ -53,7 +50,7 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, l
     A strength that the folder holds already is not drawn again.
 
     Args:
-        dispatch: Hands the work to the seats.
+        client: Hands the work to the workers.
         config: The search.
         final: The outcome, which is left as it is.
         layout: Of the run folder, which gets a folder a strength.
@@ -106,11 +103,6 @@ def _excerpt(report: CheckpointResult, prompts: int, anchors: Anchors, folder: P
     )
     images = report.images()[first]
     with written_folder(folder) as temporary:
-        _write_sheet(images, temporary / GRID_FILE)
+        write_file(temporary / GRID_FILE, lambda path: image_grid(images, columns=1).save(path, "PNG"))
         excerpt.write(temporary)
     return excerpt
-
-
-def _write_sheet(images: Sequence[Image.Image], path: Path) -> None:
-    sheet = image_grid(images, columns=1)
-    write_file(path, lambda temporary: sheet.save(temporary, "PNG"))

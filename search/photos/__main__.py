@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainer.exit_codes import BAD_INPUT
+
 if TYPE_CHECKING:
     from search.photos.check import PhotoReport
-
-BAD_INPUT = 2
 
 REPORT, SHEET = "photos.json", "photos.png"
 

@@ -16,8 +16,7 @@ from search.report.report_page import write_report
 from search.storage.result import read_result
 from search.storage.run_folder import RunFolderError, read_config
 from trainer.data.photos import CaptionedPhoto, PhotoFolderError
-
-BAD_INPUT = 2
+from trainer.exit_codes import BAD_INPUT
 
 
 def main(

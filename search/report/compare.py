@@ -14,15 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LEAKAGE, LIKENESS, LIKENESS_SPREAD, MEMORISATION, OBJECTIVE
+from evaluation.scores import PRINTED
+from trainer.exit_codes import BAD_INPUT
 
 if TYPE_CHECKING:
     from search.report.comparison import ComparedRun, Comparison, Discrepancy
     from search.storage.result_schema import FinalMetrics
-
-BAD_INPUT = 2
-
-SHOWN = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE, LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
 
 
 def main(
@@ -114,7 +111,7 @@ def _figures(run: ComparedRun) -> Iterator[tuple[str, str]]:
         yield "champion", f"trial {champion.trial}, step {champion.step}"
         for name, value in champion.params.items():
             yield f"  {name}", _text(value)
-        for name in SHOWN:
+        for name in PRINTED:
             if name in champion.final.metrics:
                 yield name, _with_interval(champion.final, name)
         yield "against its first trial", champion.against_first_trial.verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
@@ -14,46 +14,54 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.scores import (
-    FACELESS_RATE,
-    FIDELITY,
-    LEAKAGE,
-    LIKENESS,
-    LIKENESS_SPREAD,
-    MEMORISATION,
-    OBJECTIVE,
-    SEARCH_VALUE,
-)
+from evaluation.scores import JUDGED_BY, METERS, OBJECTIVE, SEARCH_VALUE
 from search.final.final import Final
 from search.storage.clock import duration
 from search.storage.result import SearchResult
 from search.storage.resume import how_to_go_on
+from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 
 REFRESH_SECONDS = 1.0
 
 
-class Progress:
+SHOWN_TRIALS = 12
+"""Rows of the live table: the newest trials."""
+
+
+class Progress(TrialListener):
     """A live table where the output is a terminal, a line an event where it is a file or a pipe.
 
     Args:
         trials: Trials planned.
+        records: The trials so far; the list grows while the search runs.
         steps: Asks how many optimizer steps each running trial has done, by trial id.
         console: Where to write.
+        left: Seconds until the end of the search as it is predicted now; None where nothing is known yet.
     """
 
-    def __init__(self, trials: int, steps: Callable[[], dict[str, int]], console: Console) -> None:
+    def __init__(
+        self,
+        trials: int,
+        records: Sequence[TrialRecord],
+        steps: Callable[[], Mapping[str, int]],
+        console: Console,
+        left: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._trials = trials
+        self._records = records
         self._ask_steps = steps
+        self.steps: Mapping[str, int] = {}
+        """Optimizer steps by trial, scored or not, as the workers last said."""
         self._console = console
+        self._left = left
         self._began = time.monotonic()
-        self._records: dict[str, TrialRecord] = {}
-        self._steps: dict[str, int] = {}
-        self._share_before = 0.0
         self._best: tuple[TrialRecord, CheckpointResult] | None = None
+        for record in records:
+            for report in record.checkpoints:
+                self._compare(record, report)
         self._remarks: set[tuple[str, str]] = set()
         self._done = threading.Event()
-        self._lock = threading.RLock()
         self._live: AbstractContextManager[Live | None] = (
             Live(console=console, get_renderable=self._table, refresh_per_second=2)
             if console.is_terminal
@@ -73,34 +81,13 @@ class Progress:
         self._thread.join(timeout=5)
         self._live.__exit__(kind, error, trace)
 
-    def recall(self, records: Sequence[TrialRecord]) -> None:
-        """What earlier parts of the search have done: it counts as done, but does not tell how long the rest takes."""
-        with self._lock:
-            for record in records:
-                self._records[record.id] = record
-                if record.best is not None and (self._best is None or _value(record.best) > _value(self._best[1])):
-                    self._best = (record, record.best)
-                if record.checkpoints:
-                    self._steps[record.id] = record.checkpoints[-1].step
-            self._share_before = self.done_share()
-
-    def started(self, record: TrialRecord) -> None:
-        """A trial begins."""
-        with self._lock:
-            self._records[record.id] = record
-
-    def reported(self, record: TrialRecord, report: CheckpointResult) -> None:
-        """A checkpoint was scored."""
-        with self._lock:
-            self._steps[record.id] = report.step
-            if self._best is None or _value(report) > _value(self._best[1]):
-                self._best = (record, report)
-        unfit = f"  unfit: {'; '.join(report.unfit)}" if report.unfit else ""
-        self._line(f"trial {record.id}  step {report.step:>5}/{record.steps}  {_scores(report)}{unfit}")
-        self._remark(record, report.remarks)
+    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
+        self._compare(record, result)
+        unfit = f"  unfit: {'; '.join(result.unfit)}" if result.unfit else ""
+        self._line(f"trial {record.id}  step {result.step:>5}/{record.steps}  {_scores(result)}{unfit}")
+        self._remark(record, result.remarks)
 
     def ended(self, record: TrialRecord) -> None:
-        """A trial has ended, one way or another."""
         note = f": {record.reason}" if record.reason else ""
         self._line(f"trial {record.id}  {record.state}{note}")
         self._remark(record, record.remarks)
@@ -109,15 +96,22 @@ class Progress:
         """Share of the planned work that is done, [0, 1]; a stopped trial counts as done.
 
         Counted anew at each call from the trials as they are, by a sum that is rounded once: nothing adds up over
-        calls. It falls where a trial lost its worker and goes on from its last checkpoint.
+        calls. It falls where a trial lost its worker and resumes from its last checkpoint.
         """
-        with self._lock:
-            shares = [
-                1.0 if _over(record) else min(self._steps.get(record.id, 0) / record.steps, 1.0)
-                for record in self._records.values()
-                if record.state is not JobState.DUPLICATE
-            ]
+        shares = [
+            1.0 if record.is_over else min(self._done_steps(record) / record.steps, 1.0)
+            for record in list(self._records)
+            if record.state is not JobState.DUPLICATE
+        ]
         return min(math.fsum(shares) / self._trials, 1.0)
+
+    def _done_steps(self, record: TrialRecord) -> int:
+        """As its worker last said, or its last checkpoint where that is newer."""
+        return max(self.steps.get(record.id, 0), record.last_step)
+
+    def _compare(self, record: TrialRecord, result: CheckpointResult) -> None:
+        if self._best is None or _value(result) > _value(self._best[1]):
+            self._best = (record, result)
 
     def _remark(self, record: TrialRecord, remarks: Sequence[str]) -> None:
         """Each remark once a trial."""
@@ -137,47 +131,37 @@ class Progress:
 
     def _clock(self) -> str:
         elapsed = time.monotonic() - self._began
-        share = self.done_share()
+        left = self._left()
+        remaining = "measuring" if left is None else f"{duration(left)} left"
         best = f"best {self._best[1].metrics[OBJECTIVE]:.3f} (trial {self._best[0].id})" if self._best else "best -"
-        done = share - self._share_before
-        left = f"{duration(elapsed * (1 - share) / done)} left" if done > 0.02 else "measuring"
-        return f"[{duration(elapsed)}, {share:4.0%}, {left}, {best}]"
+        return f"[{duration(elapsed)}, {self.done_share():4.0%}, {remaining}, {best}]"
 
     def _table(self) -> Table:
         table = Table(title=Text(self._clock()), title_justify="left", expand=False)
         for column in ("trial", "step", "objective", "likeness", "fidelity", "faceless", "state"):
             table.add_column(column, justify="left" if column == "state" else "right")
-        with self._lock:
-            for record in list(self._records.values())[-12:]:
-                best = record.best
-                cells = (
-                    [f"{best.metrics[name]:.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)]
-                    if best
-                    else ["-"] * 4
-                )
-                star = " *" if self._best is not None and self._best[0] is record else ""
-                table.add_row(
-                    record.id + star, f"{self._steps.get(record.id, 0)}/{record.steps}", *cells, str(record.state)
-                )
+        for record in self._records[-SHOWN_TRIALS:]:
+            best = record.best
+            cells = [f"{best.metrics[name]:.3f}" for name in JUDGED_BY] if best else ["-"] * 4
+            star = " *" if self._best is not None and self._best[0] is record else ""
+            table.add_row(record.id + star, f"{self._done_steps(record)}/{record.steps}", *cells, str(record.state))
         return table
+
+    def poll(self) -> None:
+        """Ask the workers how far they are."""
+        self.steps = self._ask_steps()
 
     def _poll(self) -> None:
         while not self._done.wait(REFRESH_SECONDS):
-            steps = self._ask_steps()
-            with self._lock:
-                self._steps.update(steps)
+            self.poll()
 
 
 def _value(report: CheckpointResult) -> float:
     return report.metrics[SEARCH_VALUE]
 
 
-def _over(record: TrialRecord) -> bool:
-    return record.state not in {JobState.QUEUED, JobState.RUNNING}
-
-
 def _scores(report: CheckpointResult) -> str:
-    return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE))
+    return "  ".join(f"{name} {report.metrics[name]:6.3f}" for name in JUDGED_BY)
 
 
 def summary(result: SearchResult, final: Final | None, address: str | None) -> list[str]:
@@ -191,20 +175,17 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
     states: dict[str, int] = {}
     for trial in result.values["trials"]:
         states[trial["state"]] = states.get(trial["state"], 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
-    lines = [f"trials: {told}"]
+    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+    lines = [f"trials: {counts}"]
     if final is None:
         lines.append(f"no champion: {result.values['status']}")
     else:
         champion = final.champion
         values = "  ".join(
-            f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})"
-            for name in (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
+            f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})" for name in JUDGED_BY
         )
         meters = "  ".join(
-            f"{name} {champion.final.metrics[name]:.3f}"
-            for name in (LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
-            if name in champion.final.metrics
+            f"{name} {champion.final.metrics[name]:.3f}" for name in METERS if name in champion.final.metrics
         )
         lines.append(
             f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}"
@@ -224,5 +205,5 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
 
 
 def tell(console: Console, line: str) -> None:
-    """Print a line as it is: no markup, for what is told comes from anywhere."""
+    """Print a line as it is: no markup, for texts come from anywhere."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation.scores import METRICS, OBJECTIVE
+from evaluation.scores import METRICS, OBJECTIVE, PRINTED
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS
-from search.report.compare import SHOWN
 from search.report.drawing import Drawing
 from search.report.figures import CURVES, FRONT, IMPORTANCE, INTERVALS, PARALLEL, STRENGTHS
 from search.report.gallery import SIDE, Gallery, Grid, Strip, Thumbnails
@@ -62,7 +61,7 @@ def write_report(
         g={"nonce": secrets.token_urlsafe(16)},
         result=outcome,
         champion=outcome.champion,
-        shown=SHOWN,
+        shown=PRINTED,
         metrics=METRICS,
         params=list(dict.fromkeys(name for trial in outcome.trials for name in trial.params)),
         states=Counter(trial.state for trial in outcome.trials),

@@ -1,4 +1,4 @@
-"""The run folder: made new or taken up again, held by one process at a time, cleared of what a kill left half done."""
+"""The run folder: made new or opened again, held by one process at a time, cleared of what a kill left half done."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RunFolder:
         return cls(path, _lock(path), is_new=True)
 
     @classmethod
-    def take_up(cls, path: Path) -> RunFolder:
+    def reopen(cls, path: Path) -> RunFolder:
         """A folder that an earlier process has left, cleared of what it has left half done.
 
         Raises:

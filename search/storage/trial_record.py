@@ -54,8 +54,8 @@ class CheckpointResult:
     """Seconds of training since the report before, by the wall's clock."""
     scoring_seconds: float = 0.0
     training_cpu_seconds: float | None = None
-    """The same in the processor's seconds of the seat's process, in all its threads; of several workers a seat, those
-    of the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
+    """The same in the processor's seconds of the worker's process, in all its threads; of several processes, those of
+    the leading one, which also scores. None where they were not measured, as in reports of earlier versions."""
     scoring_cpu_seconds: float | None = None
 
     @property
@@ -140,7 +140,7 @@ class TrialRecord:
     """Why it failed or was stopped, in words."""
     checkpoints: list[CheckpointResult] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
-    """How it has lost its workers, in words, one each time; it went on from its last state."""
+    """How it has lost its workers, in words, one each time; it resumed from its last state."""
     same_as: str = ""
     """Of a duplicate: the trial whose result stands for it."""
     seconds: float = 0.0
@@ -151,6 +151,26 @@ class TrialRecord:
         """A trial whose configuration another one had first."""
         reason = f"the same configuration as trial {first}, not trained again"
         return cls(id=name, params=params, steps=steps, state=JobState.DUPLICATE, reason=reason, same_as=first)
+
+    @property
+    def number(self) -> int:
+        """In the order of the proposals, from 0."""
+        return int(self.id)
+
+    @property
+    def last_step(self) -> int:
+        """The step of its last scored checkpoint; 0 before the first."""
+        return self.checkpoints[-1].step if self.checkpoints else 0
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether its last scored checkpoint lies before its planned end."""
+        return self.last_step < self.steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.state not in {JobState.QUEUED, JobState.RUNNING}
 
     @property
     def best(self) -> CheckpointResult | None:

@@ -1,16 +1,19 @@
-"""The budget of a search: what it may cost, and what a second of it costs. Plain arithmetic."""
+"""The budget of a search: what a second costs, which limit comes first, and who watches over it while trials run."""
 
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import Any
 
-from search.config.sections import BudgetConfig
+from search.config.search_config import SearchConfig
+from search.config.sections import BudgetConfig, SeatsConfig
 from search.storage.clock import duration
-
-if TYPE_CHECKING:
-    from search.config.sections import SeatsConfig
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class Rate:
         return f"{duration(seconds)}, {self.hours(seconds):.2f} {self.unit} hours{priced}"
 
     def as_result(self, seconds: float) -> dict[str, float | None]:
-        """The same as the result holds it."""
+        """The same as `result.json` holds it."""
         cost = self.cost(seconds)
         return {
             "seconds": round(seconds, 1),
@@ -76,3 +79,195 @@ def first_limit(budget: BudgetConfig, rate: Rate) -> Limit:
         hours = budget.max_cost / budget.gpu_hour_price
         limits.append(Limit(seconds=hours * 3600 / rate.units, name=f"a cost of {budget.max_cost:g}"))
     return min(limits, key=lambda limit: limit.seconds)
+
+
+MARGIN = 1.15
+"""How much longer than predicted a final may take."""
+
+FORECAST_AFTER = 2
+"""Trials that have ended when the forecast of the result is made."""
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Seconds of a search from its start to its result, as it would go on without a budget."""
+
+    search_end: float
+    """When the last trial ends."""
+    final: float
+    """Of the final."""
+
+    @property
+    def total(self) -> float:
+        return self.search_end + self.final + CLOSING_SECONDS
+
+
+class BudgetMonitor:
+    """Predicts the whole search, and asks for the study's end before the budget ends, which includes the final.
+
+    The study is ended while there is still time for one scoring that cannot be broken off, for the final at the
+    measured pace with `MARGIN` beyond, and for writing everything down. Use it as a context manager around the study:
+    it looks once a second, in a thread of its own.
+
+    Args:
+        config: The search.
+        rate: What its time costs.
+        workers: How many trials are trained side by side.
+        base: The untuned model on the validation prompts.
+        judging: Seconds in which the second judge looked at these images; 0 without one.
+        elapsed: Seconds since the start of the search.
+        records: The trials so far, by number; the list grows while the study runs.
+        steps: Optimizer steps by trial, scored or not. Must not block: the limit would be missed.
+        request: Asks for the end of the study, with a reason in words; called once at most.
+        say: Prints a line: the forecast.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        *,
+        rate: Rate,
+        workers: int,
+        base: CheckpointResult,
+        judging: float = 0.0,
+        elapsed: Callable[[], float],
+        records: Sequence[TrialRecord],
+        steps: Callable[[], Mapping[str, int]],
+        request: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._work = Workload.of(config)
+        self._rate = rate
+        self._workers = workers
+        self._base = base
+        self._judging = judging
+        self._elapsed = elapsed
+        self._records = records
+        self._steps = steps
+        self._request = request
+        self._say = say
+        self.limit = first_limit(config.budget, rate)
+        self.first: Forecast | None = None
+        """What was predicted when `FORECAST_AFTER` trials had ended."""
+        self._newest: Forecast | None = None
+        self.cut_off = ""
+        """Why the study was ended before its last trial; empty if the budget did not end it."""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="budget", daemon=True)
+
+    def __enter__(self) -> BudgetMonitor:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join(timeout=5)
+
+    def look(self) -> None:
+        """Decide and predict, by what is known now."""
+        records = [record for record in list(self._records) if record.state is not JobState.DUPLICATE]
+        paces = {record.id: Pace.of(tuple(record.checkpoints)) for record in records if record.checkpoints}
+        if self.limit.name and not self.cut_off and self._elapsed() >= self._latest(records, paces):
+            self.cut_off = f"the budget of {self.limit.name} is used up but for the final"
+            self._request(self.cut_off)
+        if not paces:
+            return
+        self._newest = self._predict(records, paces)
+        if self.first is None and sum(record.is_over for record in records) >= FORECAST_AFTER:
+            self.first = self._newest
+            self._say(self._line(self.first))
+
+    def seconds_left(self) -> float | None:
+        """Until the end of the search as predicted now, the final included; None before a checkpoint was scored."""
+        return None if self._newest is None else max(0.0, self._total(self._newest) - self._elapsed())
+
+    def as_result(self, elapsed: float) -> dict[str, Any]:
+        """The budget's part of `cost` in `result.json`: truth and forecast.
+
+        Args:
+            elapsed: Seconds that the search has taken.
+        """
+        predicted = None if self.first is None else self._total(self.first)
+        return {
+            **self._rate.as_result(elapsed),
+            "unit": f"{self._rate.unit} hours",
+            "limit": {"name": self.limit.name, **self._rate.as_result(self.limit.seconds)} if self.limit.name else None,
+            "cut_off": self.cut_off,
+            "forecast": None
+            if predicted is None
+            else {
+                "after_trials": FORECAST_AFTER,
+                **self._rate.as_result(predicted),
+                "error": round(predicted / elapsed - 1, 4),
+            },
+        }
+
+    def summary(self, elapsed: float) -> str:
+        """Truth and forecast in a line."""
+        predicted = "" if self.first is None else f" (predicted {duration(self._total(self.first))})"
+        cut = f"; {self.cut_off}" if self.cut_off else ""
+        return f"took {self._rate.words(elapsed)}{predicted}{cut}"
+
+    def _poll(self) -> None:
+        while not self._done.wait(POLL_SECONDS):
+            self.look()
+
+    def _predict(self, records: Sequence[TrialRecord], paces: Mapping[str, Pace]) -> Forecast:
+        work, mean, steps_now = self._work, Pace.mean(list(paces.values())), self._steps()
+        going_on = work.going_on(records)
+        running = []
+        for record in records:
+            if not record.is_over:
+                done = max(steps_now.get(record.id, 0), record.last_step)
+                share = 1.0 if record.number < work.exempt else going_on
+                steps, scored = work.expected(record.steps, going_on=share, done=done)
+                running.append(steps * paces.get(record.id, mean).step + scored * mean.image * work.images)
+        coming = [steps * mean.step + scored * mean.image * work.images for steps, scored in work.coming(records)]
+        return Forecast(
+            search_end=self._elapsed() + makespan(coming, self._workers, running),
+            final=self._final(records, paces, missing=True),
+        )
+
+    def _total(self, forecast: Forecast) -> float:
+        """With the budget's end: a search that is cut off uses its budget up, as far as it is meant to."""
+        return min(forecast.total, max(self.limit.seconds, forecast.final + CLOSING_SECONDS))
+
+    def _line(self, forecast: Forecast) -> str:
+        line = (
+            f"forecast after {FORECAST_AFTER} trials: {self._rate.words(forecast.total)} "
+            f"(of it {duration(forecast.final)} for the final)"
+        )
+        return (
+            line if forecast.total <= self.limit.seconds else f"{line}; the budget of {self.limit.name} ends it before"
+        )
+
+    def _latest(self, records: Sequence[TrialRecord], paces: Mapping[str, Pace]) -> float:
+        """The time at which the study has to end."""
+        longest = max((report.scoring_seconds for record in records for report in record.checkpoints), default=0.0)
+        final = self._final(records, paces) if paces else 0.0
+        return self.limit.seconds - longest - final * MARGIN - CLOSING_SECONDS
+
+    def _final(self, records: Sequence[TrialRecord], paces: Mapping[str, Pace], *, missing: bool = False) -> float:
+        """Seconds of the final and of the second judge, at the pace and with the best trials of now.
+
+        Args:
+            records: The trials.
+            paces: By trial.
+            missing: Also for the candidates that there are not yet, as of mean length.
+        """
+        work, mean = self._work, Pace.mean(list(paces.values()))
+        # A trial may have got its first checkpoint since the paces were measured.
+        trainings = [candidate.step * paces.get(record.id, mean).step for record, candidate in work.entrants(records)]
+        if missing:
+            trainings += [work.mean_steps * mean.step] * (work.entrant_count - len(trainings))
+        return work.final_seconds(
+            trainings,
+            image=mean.image,
+            workers=self._workers,
+            judging=self._judging,
+            anchors=self._base.scoring_seconds * work.final_images / work.images,
+        )

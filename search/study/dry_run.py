@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import yaml
 
 from search.config.presets import flat
-from search.config.search_config import SearchConfig
+from search.config.run_layout import RESULT_FILE, RunLayout
+from search.config.search_config import SearchConfig, dump_config
 from search.photos.split import read_split
-from search.study.accountant import CLOSING_SECONDS
+from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
-from search.study.earlier_pace import Experience, newest_experience
-from search.study.forecast import final_seconds, makespan
-from search.study.workload import Workload
+from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
+from search.workers.cluster import Capacity, CapacityError
+from trainer.settings_file import ConfigurationError, read_settings
 
 
 def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
@@ -30,12 +33,10 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
     """
     split = read_split(config.photos, config.evaluation.faces)
     work = Workload.of(config)
-    rungs = work.rungs()
-    most = [work.first_steps(number) or max(work.planned_steps) for number in range(config.trials)]
-    trials = work.coming(0, rungs)
-    finalists, retrain = work.entrant_count(), config.final.retrain
-    steps, checkpoints = (sum(trial[place] for trial in trials) for place in (0, 1))
-    final_steps = finalists * retrain * work.mean_steps
+    most = [work.given_steps(number) or work.lengths[-1] for number in range(config.trials)]
+    coming = work.coming()
+    steps, checkpoints = (sum(trial[place] for trial in coming) for place in (0, 1))
+    finalists, retrain = work.entrant_count, config.final.retrain
     images = (1 + checkpoints) * work.images + (1 + finalists * (1 + retrain)) * work.final_images
     lines = [
         f"{config.name}: the plan; nothing is started",
@@ -47,54 +48,88 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"space: {', '.join(config.space)}",
         f"trials: {config.trials} by {config.sampler.name}, at most {sum(most):,} steps, about {steps:,.0f} "
         f"expected, {checkpoints:,.0f} checkpoints",
-        f"final: {finalists} candidates, each trained again {retrain} times, about {final_steps:,.0f} steps",
+        f"final: {finalists} candidates, each trained again {retrain} times, about "
+        f"{finalists * retrain * work.mean_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]
-    workers, rate = _reserved(config)
-    limit = first_limit(config.budget, rate)
-    experience = newest_experience(config)
-    if experience is None:
+    capacity = Capacity.of_machine(cpus=os.cpu_count() or 1, gpus=torch.cuda.device_count(), config=config.seats)
+    try:
+        workers = capacity.workers(config.seats)
+    except CapacityError as error:
+        workers = config.seats.count or 1
+        lines.append(f"workers: a cluster has to hold them; on this machine {error}")
+    rate = Rate.of(config.seats, workers, config.budget, gpus=capacity.gpus)
+    earlier = newest_run(config)
+    if earlier is None:
         lines.append(
             "time, cost and disk: unknown, for no earlier run in this folder has used this model at this size; the "
-            "search foretells them when two trials have ended"
+            "search predicts them when two trials have ended"
         )
     else:
-        seconds = _seconds(config, work, trials, experience, workers)
+        pace = earlier.pace
+        trials = [steps * pace.step + scored * pace.image * work.images for steps, scored in coming]
+        final = work.final_seconds([work.mean_steps * pace.step] * finalists, image=pace.image, workers=workers)
+        seconds = earlier.start_seconds + makespan(trials, workers) + final + CLOSING_SECONDS
         kept = checkpoints + finalists * (1 + retrain)
-        lines.append(f"time on {workers} worker(s): about {rate.words(seconds)}, at the pace of {experience.run}")
-        lines.append(f"disk: about {kept * experience.checkpoint_bytes / 1e6:,.0f} MB of checkpoints")
+        lines.append(f"time on {workers} worker(s): about {rate.words(seconds)}, at the pace of {earlier.run}")
+        lines.append(f"disk: about {kept * earlier.checkpoint_bytes / 1e6:,.0f} MB of checkpoints")
+    limit = first_limit(config.budget, rate)
     if limit.name:
         lines.append(f"budget: {limit.name}, which ends the search after {rate.words(limit.seconds)} at the latest")
     return lines
 
 
-def _seconds(
-    config: SearchConfig, work: Workload, trials: list[tuple[float, float]], experience: Experience, workers: int
-) -> float:
-    pace, finalists = experience.pace, work.entrant_count()
-    scoring = pace.image * work.final_images
-    return (
-        experience.start_seconds
-        + makespan([steps * pace.step + scored * pace.image * work.images for steps, scored in trials], workers)
-        + final_seconds(
-            trainings=[work.mean_steps * pace.step] * finalists,
-            entrants=finalists,
-            retrain=config.final.retrain,
-            scoring=scoring,
-            anchors=scoring,
-            workers=workers,
-        )
-        + CLOSING_SECONDS
-    )
-
-
-def _reserved(config: SearchConfig) -> tuple[int, Rate]:
-    """The workers that this machine would hold, and what they reserve."""
-    workers, gpus = config.seats, torch.cuda.device_count()
-    share = workers.workers * (workers.gpus_per_worker if gpus else workers.threads)
-    count = workers.count or max(1, int((gpus or os.cpu_count() or 1) / share))
-    return count, Rate.of(config.seats, count, config.budget, gpus=bool(gpus))
-
-
 def _short(value: Any) -> str:
     return str(value).replace("'", "")
+
+
+ALIKE = (("model",), ("training", "resolution"), ("training", "batch_size"), ("evaluation", "generation"))
+"""Places in a configuration that have to agree for the pace to be comparable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What an earlier search took."""
+
+    run: str
+    pace: Pace
+    start_seconds: float
+    """To load models and measure the untuned one."""
+    checkpoint_bytes: float
+    """Of one checkpoint's folder, on average."""
+
+
+def newest_run(config: SearchConfig) -> EarlierRun | None:
+    """The newest search beside this one with the same model, resolution, batch and images; None if there is none."""
+    ours = yaml.safe_load(dump_config(config))
+    results = sorted(config.runs.glob(f"*/{RESULT_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for layout in (RunLayout(result.parent) for result in results):
+        try:
+            theirs = read_settings(layout.configuration)
+        except ConfigurationError:
+            continue
+        if all(_at(theirs, place) == _at(ours, place) for place in ALIKE) and (found := _read(layout)) is not None:
+            return found
+    return None
+
+
+def _at(document: object, place: tuple[str, ...]) -> object:
+    for key in place:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+def _read(layout: RunLayout) -> EarlierRun | None:
+    result = find_result(layout.folder)
+    if result is None:
+        return None
+    cost = result.outcome.cost
+    sizes = [sum(file.stat().st_size for file in folder.iterdir()) for _, _, folder in layout.scored_checkpoints()]
+    if not (cost.optimizer_steps and cost.images and sizes):
+        return None
+    return EarlierRun(
+        run=layout.folder.name,
+        pace=Pace(step=cost.training_seconds / cost.optimizer_steps, image=cost.scoring_seconds / cost.images),
+        start_seconds=result.outcome.seconds.get("start", 0.0),
+        checkpoint_bytes=sum(sizes) / len(sizes),
+    )

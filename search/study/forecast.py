@@ -1,22 +1,33 @@
-"""The forecast: how long a search will take, from what its first trials took. Pure arithmetic on seconds.
+"""What a search has to do, and how long that takes at the pace measured so far. Arithmetic on numbers and seconds.
 
-Work is laid onto workers as the dispatcher does it, first come first served, each piece at its expected length. What a
-trial will take is its steps and checkpoints at the pace measured so far; how many of its steps it will get, where
-trials are stopped early, follows from ASHA's rule for values that come in any order, which is stricter the more values
-a rung holds by then, and from what became of the trials at each rung. What trials draw and which of them are stopped is
-luck that no forecast knows: what is foretold is the mean over it.
+A trial takes its steps and images at the measured pace. Where trials are stopped early, how much of it is trained
+follows from the share of trials that went on at the rungs so far, and from ASHA's own share as long as few were
+compared. Which trials are stopped, and what later ones draw, is luck that no forecast knows: it is right on average.
 """
 
 from __future__ import annotations
 
 import heapq
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from statistics import fmean
 
-RULE_WEIGHT = 12.0
-"""How many trials at a rung the rule weighs as much as, against those that were seen there. Were a trial's value as
-likely to have any rank as another's, the rule would be all there is to know: what became of a few was their luck."""
+from search.config.prompts import other_sets, prompt_sets
+from search.config.search_config import SearchConfig
+from search.config.space import Choice, IntRange
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.ranking import Candidate, finalists
+
+RULE_WEIGHT = 12
+"""How many comparisons at rungs ASHA's own share weighs as much as, against those that were seen."""
+
+UNCOMPARED = 2
+"""How many of the trials at a rung go on because there is next to nothing to compare them with, in ASHA's rule."""
+
+CLOSING_SECONDS = 15.0
+"""For the champion's files, the report, MLflow's registry and the end of the workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,96 +39,19 @@ class Pace:
     image: float
     """Seconds an image, made and judged."""
 
+    @classmethod
+    def of(cls, reports: Sequence[CheckpointResult]) -> Pace:
+        """That of a trial by its scored checkpoints, at least one."""
+        images = sum(len(report.rows) + len(report.other_rows) for report in reports)
+        return cls(
+            step=sum(report.training_seconds for report in reports) / reports[-1].step,
+            image=sum(report.scoring_seconds for report in reports) / images,
+        )
 
-@dataclass(frozen=True, kw_only=True)
-class Rungs:
-    """Where trials are stopped early.
-
-    A trial is compared at its first checkpoint at or above each rung, unless it ends there; its value counts for those
-    that come after it all the same.
-    """
-
-    steps: tuple[float, ...] = ()
-    """Ascending."""
-    reduction_factor: float = 3.0
-    seen: Mapping[float, tuple[int, int]] = field(default_factory=dict)
-    """By rung: how many trials were compared there, and how many of them went on."""
-    values: Mapping[float, float] = field(default_factory=dict)
-    """By rung: how many values it holds, expected ones included."""
-
-    def survival(self, rung: float) -> float:
-        """Of the trials that come next to a rung, the share that is expected to go on.
-
-        The rule: with m values, the cut-off is their quantile 1 - 1/factor, and a value of any rank among m + 1 lies
-        above it with probability (m - (1 - 1/factor) (m - 1)) / (m + 1); the first value of all goes on. A sampler that
-        learns sends better ones, which the trials seen so far tell.
-        """
-        values = self.values.get(rung, 0.0)
-        if values < 1:
-            rule = 1 - values / 2  # between the first, which goes on, and the second, of which half do
-        else:
-            rule = (values - (1 - 1 / self.reduction_factor) * (values - 1)) / (values + 1)
-        compared, went_on = self.seen.get(rung, (0, 0))
-        return (rule * RULE_WEIGHT + went_on) / (RULE_WEIGHT + compared)
-
-    def expected(self, checkpoints: Sequence[int], done: int = 0, *, spared: bool = False) -> tuple[float, float]:
-        """Steps and checkpoints that a trial will still get, on average.
-
-        Args:
-            checkpoints: Steps at which it is scored, ascending; the last is its end.
-            done: The steps it has; at those of a checkpoint it was compared already.
-            spared: Whether it is never stopped.
-        """
-        steps, scored, before = 0.0, 0.0, done
-        for step, alive, _ in self._course(checkpoints, done, spared=spared):
-            steps += alive * (step - before)
-            scored += alive
-            before = step
-        return steps, scored
-
-    def after(self, lengths: Sequence[Sequence[int]], done: int = 0, *, spared: bool = False) -> Rungs:
-        """As they will be when one more trial has come by.
-
-        Args:
-            lengths: Checkpoints that it may have, each as likely as the others.
-            done: The steps it has.
-            spared: Whether it is never stopped.
-        """
-        values = dict(self.values)
-        for checkpoints in lengths:
-            for _, alive, compared_at in self._course(checkpoints, done, spared=spared):
-                for rung in compared_at:
-                    values[rung] = values.get(rung, 0.0) + alive / len(lengths)
-        return replace(self, values=values)
-
-    def _course(
-        self, checkpoints: Sequence[int], done: int, *, spared: bool
-    ) -> Iterator[tuple[int, float, tuple[float, ...]]]:
-        """Each checkpoint to come, the probability that the trial reaches it, and the rungs that it reaches there."""
-        alive = 1.0
-        passed = {rung for rung in self.steps if any(rung <= step <= done for step in checkpoints)}
-        for step in (step for step in checkpoints if step > done):
-            reached = tuple(rung for rung in self.steps if rung <= step and rung not in passed)
-            yield step, alive, reached
-            passed.update(reached)
-            if not spared:
-                alive *= math.prod(self.survival(rung) for rung in reached)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """Seconds of a search from its start to its result."""
-
-    search_end: float
-    """When the last trial ends."""
-    final: float
-    """Of the final."""
-    closing: float
-    """Of writing everything down."""
-
-    @property
-    def total(self) -> float:
-        return self.search_end + self.final + self.closing
+    @classmethod
+    def mean(cls, paces: Collection[Pace]) -> Pace:
+        """Of several, at least one."""
+        return cls(step=fmean(pace.step for pace in paces), image=fmean(pace.image for pace in paces))
 
 
 def makespan(pieces: Sequence[float], workers: int, busy: Sequence[float] = ()) -> float:
@@ -125,7 +59,7 @@ def makespan(pieces: Sequence[float], workers: int, busy: Sequence[float] = ()) 
 
     Args:
         pieces: Seconds each, in the order of the queue.
-        seats: At least 1.
+        workers: At least 1.
         busy: Seconds that workers still have to do; those beyond the number of workers wait as pieces do.
     """
     free = [*busy[:workers], *[0.0] * (workers - len(busy))]
@@ -135,18 +69,142 @@ def makespan(pieces: Sequence[float], workers: int, busy: Sequence[float] = ()) 
     return max(free)
 
 
-def final_seconds(
-    *, trainings: Sequence[float], entrants: int, retrain: int, scoring: float, anchors: float, workers: int
-) -> float:
-    """Seconds of a final: the anchors alone, then every candidate scored, then all trained again and scored.
+@dataclass(frozen=True)
+class Workload:
+    """What a configuration asks for."""
 
-    Args:
-        trainings: Seconds of one training of each entrant.
-        entrants: How many there are.
-        retrain: How often each is trained again.
-        scoring: Seconds of scoring one adapter on the final's prompts.
-        anchors: Seconds of measuring the untuned model and the photos.
-        seats: At least 1.
-    """
-    again = [seconds + scoring for seconds in trainings for _ in range(retrain)]
-    return anchors + makespan([scoring] * entrants + again, workers)
+    config: SearchConfig
+    images: int
+    """Of one scored checkpoint."""
+    final_images: int
+    """Of one adapter in the final."""
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> Workload:
+        """The work of a search.
+
+        Raises:
+            ConfigurationError: the prompts cannot be used.
+        """
+        person = prompt_sets(config)
+        others = other_sets(config, person)
+        counts = {name: len(list(prompts.pairs())) for name, prompts in person.items()}
+        for name, prompts in others.items():
+            counts[name] += len(list(prompts.pairs()))
+        return cls(config, counts["validation"], counts["final"])
+
+    @property
+    def exempt(self) -> int:
+        """How many of the first trials are never stopped."""
+        return len(self.config.first_trials)
+
+    @property
+    def entrant_count(self) -> int:
+        """How many trials are in the final at most: the best and the first."""
+        return min(self.config.final.candidates + 1, self.config.trials)
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Steps that a trial may have, ascending."""
+        match self.config.space.get("steps"):
+            case IntRange(low=low, high=high, step=step):
+                return tuple(range(low, high + 1, step))
+            case Choice(values=values):
+                return tuple(sorted(int(value) for value in values))
+            case _:
+                return (self.config.training.steps,)
+
+    @property
+    def likely_lengths(self) -> tuple[int, ...]:
+        """Those that trials are expected to have, each as likely as the others.
+
+        Learning curves begin with the shortest trainings and go on to prefer them: all are taken for the shortest.
+        """
+        return self.lengths[:1] if self.config.sampler.name == "learning_curves" else self.lengths
+
+    @property
+    def mean_steps(self) -> float:
+        return fmean(self.lengths)
+
+    def checkpoints(self, steps: int) -> tuple[int, ...]:
+        """Steps at which a trial of that length is scored."""
+        every = self.config.evaluation.every
+        return (*range(every, steps, every), steps)
+
+    def given_steps(self, number: int) -> int | None:
+        """The length of a first trial that the configuration gives; None where it is drawn."""
+        if number >= self.exempt:
+            return None
+        settings = self.config.settings(self.config.nearest_draw(self.config.first_trials[number]))
+        if "steps" in self.config.space and "steps" not in settings:
+            return None
+        return self.config.planned_steps(settings)
+
+    def going_on(self, records: Sequence[TrialRecord] = ()) -> float:
+        """Share of the trials at a rung that are expected to go on."""
+        # Few trials are dominated by most others in two values at once: there the rule stops next to none.
+        pareto = self.config.evaluation.objective.mode == "pareto"
+        trials, factor = max(self.config.trials, UNCOMPARED), self.config.stopping.reduction_factor
+        rule = 1.0 if pareto else (UNCOMPARED + (trials - UNCOMPARED) / factor) / trials
+        compared = stopped = 0
+        for record in records:
+            if record.number < self.exempt:
+                continue
+            before_end = (0, *self.checkpoints(record.steps))[-2]  # at its end a trial is not stopped
+            compared += sum(rung <= min(record.last_step, before_end) for rung in self.config.rungs)
+            stopped += record.state is JobState.STOPPED
+        return (rule * RULE_WEIGHT + compared - stopped) / (RULE_WEIGHT + compared)
+
+    def expected(self, steps: int, *, going_on: float, done: int = 0) -> tuple[float, float]:
+        """Steps and checkpoints that a trial of a length still gets, on average, when it has done some."""
+        alive, trained, scored = 1.0, 0.0, 0.0
+        for before, step in pairwise((0, *self.checkpoints(steps))):
+            if step > done:
+                trained += alive * (step - max(before, done))
+                scored += alive
+                alive *= going_on ** sum(before < rung <= step for rung in self.config.rungs)
+        return trained, scored
+
+    def coming(self, records: Sequence[TrialRecord] = ()) -> list[tuple[float, float]]:
+        """Expected steps and checkpoints of each trial that has not begun.
+
+        Args:
+            records: Trials that have, without duplicates.
+        """
+        going_on, coming = self.going_on(records), []
+        for number in range(len(records), self.config.trials):
+            given = self.given_steps(number)
+            lengths = self.likely_lengths if given is None else (given,)
+            each = [self.expected(steps, going_on=1.0 if number < self.exempt else going_on) for steps in lengths]
+            coming.append((fmean(steps for steps, _ in each), fmean(scored for _, scored in each)))
+        return coming
+
+    def entrants(self, records: Sequence[TrialRecord]) -> list[Candidate]:
+        """Who would be in the final if the search ended now, the first trial among them."""
+        return finalists(records, self.config.evaluation.objective, self.config.final.candidates)
+
+    def final_seconds(
+        self,
+        trainings: Sequence[float],
+        *,
+        image: float,
+        workers: int,
+        judging: float = 0.0,
+        anchors: float | None = None,
+    ) -> float:
+        """Seconds of a final: the anchors alone, then every candidate scored, then all trained again and scored.
+
+        Args:
+            trainings: Seconds of one training of each candidate.
+            image: Seconds an image.
+            workers: At least 1.
+            judging: Seconds of the second judge for each trial's best and each candidate.
+            anchors: Seconds of measuring the untuned model; None: as one adapter.
+        """
+        scoring = image * self.final_images
+        again = [seconds + scoring for seconds in trainings for _ in range(self.config.final.retrain)]
+        return (
+            (scoring if anchors is None else anchors)
+            + makespan([scoring] * len(trainings) + again, workers)
+            + makespan([judging] * (self.config.trials + 1 + len(trainings)), workers)
+        )

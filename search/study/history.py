@@ -1,4 +1,4 @@
-"""The trials of a run's earlier parts, as the journal tells them and their folders hold them."""
+"""What happened earlier: the trials of a run's earlier parts, from the journal and the trials' folders."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search.config.run_layout import checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.config.space import Value
+from search.storage.clock import Clock
+from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import BEATEN, CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.samplers.distributions import SAME_AS
 from search.study.samplers.study_sampler import StudySampler
@@ -29,11 +31,30 @@ def end_note(name: str) -> str:
     return f"trial {name}"
 
 
+class JournalNotes(TrialListener):
+    """Writes what `read_history` reads and Optuna has no place for into the journal, and with it the time so far."""
+
+    def __init__(self, sampler: StudySampler, clock: Clock) -> None:
+        self._sampler = sampler
+        self._clock = clock
+
+    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
+        self._clock.save()
+
+    def ended(self, record: TrialRecord) -> None:
+        note = {"reason": record.reason, "seconds": record.seconds, "losses": record.losses}
+        self._sampler.note(end_note(record.id), note)
+        self._clock.save()
+
+
 def read_history(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:
     """What became of every trial that was begun, in the order of their numbers.
 
+    All else that needs to know it (callback, progress, budget, scheduler, MLflow) reads these records; the sampler, by
+    which the journal is read, knows it before.
+
     The journal counts. A checkpoint that it does not hold is not in the records, though it may lie in the trial's
-    folder; the trial, which has not ended then, reports it when it goes on. Folders of trials of which the journal
+    folder; the trial, which has not ended then, reports it when it resumes. Folders of trials of which the journal
     knows nothing are removed.
 
     Args:
@@ -62,14 +83,13 @@ def _record(
     folder: Path,
 ) -> TrialRecord:
     if SAME_AS in trial.user_attrs:
-        return TrialRecord.of_duplicate(
-            name, params, config.training_config(params, seed=0).steps, trial_id(trial.user_attrs[SAME_AS])
-        )
+        first = trial_id(trial.user_attrs[SAME_AS])
+        return TrialRecord.of_duplicate(name, params, config.planned_steps(params), first)
     reports = [CheckpointResult.find(checkpoint_folder(folder, step)) for step in sorted(sampler.noted(trial))]
     record = TrialRecord(
         id=name,
         params=params,
-        steps=config.training_config(params, seed=0).steps,
+        steps=config.planned_steps(params),
         state=STATES[trial.state],
         checkpoints=[report for report in reports if report is not None],
     )
@@ -80,7 +100,7 @@ def _record(
     if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.checkpoints:
         record.state, record.reason = JobState.FAILED, f"its checkpoints in {folder} are gone or damaged"
     elif record.state is JobState.STOPPED:
-        record.reason = str(note.get("reason", f"stopped after step {record.checkpoints[-1].step}: {BEATEN}"))
+        record.reason = str(note.get("reason", f"stopped after step {record.last_step}: {BEATEN}"))
     elif record.state is JobState.FAILED:
         record.reason = str(note.get("reason", "it failed just before the search was killed, which took the reason"))
     return record

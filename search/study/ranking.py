@@ -55,9 +55,12 @@ def entrants(records: Sequence[TrialRecord], config: ObjectiveConfig, count: int
     return list(entered.values())
 
 
-def own_entrant(record: TrialRecord, config: ObjectiveConfig) -> CheckpointResult | None:
-    """The checkpoint with which a trial enters the final whatever its rank; None if it has no candidate."""
-    return next((report for _, report in entrants([record], config, 1)), None)
+def finalists(records: Sequence[TrialRecord], config: ObjectiveConfig, count: int) -> list[Candidate]:
+    """Who is scored in the final: the entrants and, whatever its rank, the first trial, if it has a candidate."""
+    chosen = entrants(records, config, count)
+    if chosen and all(record is not records[0] for record, _ in chosen):
+        chosen += entrants(records[:1], config, 1)
+    return chosen
 
 
 def _points(pairs: Sequence[Candidate]) -> list[Point]:

@@ -1,71 +1,30 @@
-"""Which trials are stopped early: ASHA on our own count of optimizer steps, or domination in mode `pareto`."""
+"""Which trials are stopped early: successive halving without waiting, by rank or by domination.
+
+Trials are compared at rungs (`SearchConfig.rungs`) when a checkpoint comes, as in ASHA (Li et al. 2020,
+arXiv:1810.05934). Ray's own ASHA is not used: it knows trials by ids that are new after a restart and would stop the
+trials that the champion is compared with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+import numpy as np
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from evaluation.pareto import Point, dominates
+from evaluation.scores import SEARCH_VALUE
 from search.config.search_config import SearchConfig
-from search.config.space import largest
 from search.storage.trial_record import TrialRecord
-from search.study.trial import as_tune_result
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
-
-class AshaScheduler(AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020, arXiv:1810.05934) that never stops the first trials.
-
-    They are what the champion is compared with, and a comparison with half a training would be worth nothing. Their
-    values still count at every rung.
-
-    A trial is known by its number, for Tune gives it another id in every part of a search.
-
-    Args:
-        spared: How many trials are never stopped.
-        earlier: What became of the trials in earlier parts of the search: their values count at every rung.
-        **options: As `AsyncHyperBandScheduler`.
-    """
-
-    def __init__(self, spared: int, earlier: Sequence[TrialRecord] = (), **options: Any) -> None:
-        super().__init__(**options)
-        self._spared = spared
-        self._earlier = tuple(earlier)
-
-    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Tune has a new trial."""
-        earlier, self._earlier = self._earlier, ()
-        for record in earlier:  # only now Tune has said what is maximised
-            known = _numbered(int(record.id))
-            super().on_trial_add(tune_controller, known)
-            for report in record.checkpoints:
-                super().on_trial_result(tune_controller, known, as_tune_result(report))
-        super().on_trial_add(tune_controller, _numbered(trial.config["number"]))
-
-    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
-        """Tune has ended a trial."""
-        super().on_trial_complete(tune_controller, _numbered(trial.config["number"]), result)
-
-    def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Tune has ended a trial that was not running."""
-        super().on_trial_remove(tune_controller, _numbered(trial.config["number"]))
-
-    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        """Tune asks whether a trial goes on."""
-        known = _numbered(trial.config["number"])
-        decision: str = super().on_trial_result(tune_controller, known, result)
-        return TrialScheduler.CONTINUE if trial.config["number"] < self._spared else decision
-
-
-def _numbered(number: int) -> Any:
-    """A trial as far as ASHA looks at it."""
-    return SimpleNamespace(trial_id=str(number))
+V = TypeVar("V")
+"""What is compared at a rung."""
 
 
 def scheduler(config: SearchConfig, earlier: Sequence[TrialRecord] = ()) -> TrialScheduler:
@@ -75,105 +34,97 @@ def scheduler(config: SearchConfig, earlier: Sequence[TrialRecord] = ()) -> Tria
         config: The search.
         earlier: What became of the trials in earlier parts of it.
     """
-    stopping = config.stopping
-    steps = config.space.get("steps")
-    longest = config.training.steps if steps is None else int(largest(steps))
-    if not stopping.enabled or stopping.grace_period >= longest:
+    if not config.rungs:
         return FIFOScheduler()
-    objective = config.evaluation.objective
-    if objective.mode == "pareto":
-        return ParetoScheduler(
-            spared=len(config.first_trials),
-            grace_period=stopping.grace_period,
-            reduction_factor=stopping.reduction_factor,
-            longest=longest,
-            steps=config.training.steps,
-            maximum_faceless_rate=objective.maximum_faceless_rate,
-            earlier=earlier,
-        )
-    return AshaScheduler(
-        spared=len(config.first_trials),
-        earlier=earlier,
-        # Tune's own count of reports starts again at 1 when a trial's process does; ours goes on.
-        time_attr="step",
-        max_t=longest,
-        grace_period=stopping.grace_period,
-        reduction_factor=stopping.reduction_factor,
-        # A trial that reaches max_t has run to its end: that is no stop.
-        stop_last_trials=False,
-    )
+    pareto = config.evaluation.objective.mode == "pareto"
+    return ParetoScheduler(config, earlier) if pareto else AshaScheduler(config, earlier)
+
+
+class RungScheduler(FIFOScheduler, ABC, Generic[V]):
+    """Compares a trial's first checkpoint at or above a rung with those of the OTHER trials that have reached it.
+
+    A trial is known by its number, for Tune gives it another id in every part of a search. Its steps are our own count:
+    Tune's count of reports starts again at 1 when a trial's process does. A trial whose step is its last has run to its
+    end; that is no stop.
+
+    The first trials that the configuration gives are never stopped: they are what the champion is compared with, and a
+    comparison with half a training would be worth nothing. Their values count for the others.
+
+    Args:
+        config: The search.
+        earlier: What became of the trials in earlier parts of the search: the others are compared with these, too.
+    """
+
+    def __init__(self, config: SearchConfig, earlier: Sequence[TrialRecord] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Ray's
+        self._config = config
+        self._reduction_factor = config.stopping.reduction_factor
+        self._rungs: dict[float, dict[int, V]] = {rung: {} for rung in config.rungs}
+        for record in earlier:
+            for report in record.checkpoints:
+                self._enter(record.number, report.step, report.metrics)
+
+    @abstractmethod
+    def _read(self, metrics: Mapping[str, Any]) -> V:
+        """What is compared of a scored checkpoint."""
+
+    @abstractmethod
+    def _is_beaten(self, own: V, others: Sequence[V]) -> bool:
+        """Whether a trial is stopped for what other trials, if any, had at the same rung."""
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        """Tune asks whether a trial goes on."""
+        number, step = trial.config["number"], result["step"]
+        others = self._enter(number, step, result)
+        ends = step >= self._config.planned_steps(trial.config["params"])
+        if others is None or number < len(self._config.first_trials) or ends:
+            return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if self._is_beaten(self._read(result), others) else TrialScheduler.CONTINUE
+
+    def _enter(self, number: int, step: int, metrics: Mapping[str, Any]) -> list[V] | None:
+        """Note a checkpoint at the highest rung that it reaches; what others had there before.
+
+        None below the first rung, and for a trial that was compared at this one already.
+        """
+        reached = [values for rung, values in self._rungs.items() if rung <= step]
+        if not reached or number in reached[-1]:
+            return None
+        others = list(reached[-1].values())
+        reached[-1][number] = self._read(metrics)
+        return others
+
+    def debug_string(self) -> str:
+        """Shown by Tune where it prints."""
+        return "Trials compared: " + ", ".join(f"{len(at)} at {rung:g}" for rung, at in self._rungs.items())
+
+
+class AshaScheduler(RungScheduler[float]):
+    """ASHA: of the trials at a rung the best 1/reduction_factor by search value go on."""
+
+    def _read(self, metrics: Mapping[str, Any]) -> float:
+        return float(metrics[SEARCH_VALUE])
+
+    def _is_beaten(self, own: float, others: Sequence[float]) -> bool:
+        return bool(others) and bool(own < np.percentile(others, (1 - 1 / self._reduction_factor) * 100))
 
 
 LEAST_DOMINATING = 2
 """Trials that must dominate one before it can be stopped: a single one may be luck on a few dozen images."""
 
 
-class ParetoScheduler(FIFOScheduler):
-    """Successive halving by domination instead of rank, decided as in ASHA when a report comes, without waiting.
+class ParetoScheduler(RungScheduler[Point]):
+    """The same by domination instead of rank (`evaluation.pareto.dominates`), for mode `pareto`.
 
-    Rungs are ASHA's (Li et al. 2020, arXiv:1810.05934): grace_period * reduction_factor^k, on our own count of
-    optimizer steps. A trial's first report at or above a rung is compared with those of the OTHER trials that have
-    reached that rung: it is stopped if at least a share 1 - 1/reduction_factor of them dominate it
-    (`evaluation.pareto.dominates`), and at least `LEAST_DOMINATING`. A trial whose step is its last has run to its
-    end; that is no stop.
-
-    Args:
-        spared: How many of the first trials are never stopped; their values count for the others.
-        grace_period: Optimizer steps that every trial may take.
-        reduction_factor: Above 1.
-        longest: Largest number of steps of any trial.
-        steps: Steps of a trial whose configuration does not say.
-        maximum_faceless_rate: The constraint.
-        earlier: What became of the trials in earlier parts of the search: the others are compared with these, too.
+    A trial is stopped if at least a share 1 - 1/reduction_factor of the others dominate it, and at least
+    `LEAST_DOMINATING`.
     """
 
-    def __init__(
-        self,
-        *,
-        spared: int,
-        grace_period: int,
-        reduction_factor: float,
-        longest: int,
-        steps: int,
-        maximum_faceless_rate: float,
-        earlier: Sequence[TrialRecord] = (),
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # Ray's
-        self._spared = spared
-        self._reduction_factor = reduction_factor
-        self._default_steps = steps
-        self._maximum_faceless_rate = maximum_faceless_rate
-        self._rungs: dict[float, dict[int, Point]] = {}
-        rung: float = grace_period
-        while rung < longest:
-            self._rungs[rung] = {}
-            rung *= reduction_factor
-        for record in earlier:
-            for report in record.checkpoints:
-                if rungs := [rung for rung in self._rungs if rung <= report.step]:
-                    self._rungs[rungs[-1]].setdefault(int(record.id), Point.of(report.metrics))
+    def _read(self, metrics: Mapping[str, Any]) -> Point:
+        return Point.of(metrics)
 
-    @property
-    def rungs(self) -> tuple[float, ...]:
-        """Optimizer steps at which trials are compared, ascending."""
-        return tuple(self._rungs)
-
-    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        """Tune asks whether a trial goes on."""
-        reached = [rung for rung in self._rungs if rung <= result["step"]]
-        number = trial.config["number"]
-        if not reached or number in self._rungs[reached[-1]]:
-            return TrialScheduler.CONTINUE  # below the first rung, or compared at this one already
-        others = list(self._rungs[reached[-1]].values())
-        point = self._rungs[reached[-1]][number] = Point.of(result)
-        planned = trial.config["params"].get("steps", self._default_steps)
-        if number < self._spared or result["step"] >= planned:
-            return TrialScheduler.CONTINUE
-        dominating = sum(dominates(other, point, maximum_faceless_rate=self._maximum_faceless_rate) for other in others)
+    def _is_beaten(self, own: Point, others: Sequence[Point]) -> bool:
+        limit = self._config.evaluation.objective.maximum_faceless_rate
+        dominating = sum(dominates(other, own, maximum_faceless_rate=limit) for other in others)
         # dominating / others >= 1 - 1 / factor, without a division that rounds.
         enough = dominating * self._reduction_factor >= (self._reduction_factor - 1) * len(others)
-        return TrialScheduler.STOP if enough and dominating >= LEAST_DOMINATING else TrialScheduler.CONTINUE
-
-    def debug_string(self) -> str:
-        """Shown by Tune where it prints."""
-        return "Stops dominated trials: " + ", ".join(f"{len(at)} at {rung:g}" for rung, at in self._rungs.items())
+        return enough and dominating >= LEAST_DOMINATING

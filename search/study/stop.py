@@ -15,13 +15,15 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from trainer.exit_codes import INTERRUPTED
+
 
 class Stop:
-    """Asked for by whoever has a reason: a signal, a budget. The study heeds it at its next turn.
+    """Requested by whoever has a reason: a signal, a budget. The study looks at it at its next turn.
 
     Running trials then save their training state and leave their workers; in the journal they stay unfinished, so that
-    the run can be resumed. After a request that is no interruption the search goes on with its final, in which what
-    was scored so far takes part.
+    the run can be resumed. After a request that is no interruption the search continues with its final, in which
+    what was scored so far takes part.
 
     Nothing here locks or blocks, so that `request` may be called from any thread and within a signal's handler.
     """
@@ -31,7 +33,7 @@ class Stop:
         """Why the study is to end, in words; empty as long as nobody has asked."""
         self.interrupted = False
         """Whether the search is to end as well, without its final."""
-        self.heeded = False
+        self.watched = False
         """Whether somebody looks at this object now, so that a signal need not raise anything."""
 
     @property
@@ -55,17 +57,14 @@ class Stop:
         self.interrupted = self.interrupted or interrupted
 
     @contextmanager
-    def heed(self) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
         """Within it the caller looks at `requested` again and again."""
-        self.heeded = True
+        self.watched = True
         try:
             yield
         finally:
-            self.heeded = False
+            self.watched = False
 
-
-INTERRUPTED = 130
-"""Exit code of an interrupted search."""
 
 WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP, as the terminal was closed"}
 
@@ -73,7 +72,7 @@ WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIG
 class Interrupts:
     """Turns signals into a stop while the `with` block runs. Only for a program's main thread.
 
-    The first signal asks `stop` for the end. Where nobody looks at that, it raises `KeyboardInterrupt` as Python does.
+    The first signal makes a request of `stop`. Where nobody watches that, it raises `KeyboardInterrupt` as Python does.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -101,14 +100,14 @@ class Interrupts:
         self._sent.close()  # by which the counting ends
 
     def listen(self) -> None:
-        """Hear signals from now on, whoever has heard them since: `ray.init` takes SIGTERM for itself."""
+        """Receive signals from now on, whoever has received them since: `ray.init` takes SIGTERM for itself."""
         for number in self._before:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._handle)
 
     @contextmanager
-    def unheard_by_children(self) -> Iterator[None]:
-        """Processes that are started within ignore a closed terminal, which tells all of them at once: the workers have
-        to live on until they have saved what they train."""
+    def children_ignoring_hangups(self) -> Iterator[None]:
+        """Processes that are started within ignore SIGHUP, which a closed terminal sends to all of them at once: the
+        workers have to live until they have saved what they train."""
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             yield
@@ -116,15 +115,15 @@ class Interrupts:
             self.listen()
 
     def _count(self) -> None:
-        """Ends everything at the second signal, also where the main thread is deep in a call and hears of none."""
-        heard = 0
+        """Ends everything at the second signal, also where the main thread is deep in a call and learns of none."""
+        received = 0
         with self._received:
             while numbers := self._received.recv(64):
-                heard += sum(number in self._before for number in numbers)
-                if heard > 1:
+                received += sum(number in self._before for number in numbers)
+                if received > 1:
                     end_now(INTERRUPTED)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._leave_terminal()
         if self._stop.interrupted:
@@ -133,7 +132,7 @@ class Interrupts:
         # Not through the console: this may have come in the middle of its own writing.
         with suppress(OSError):
             os.write(2, b"\nstopping: running trials save their state; once more ends everything at once\n")
-        if not self._stop.heeded:
+        if not self._stop.watched:
             raise KeyboardInterrupt
 
     def _leave_terminal(self) -> None:
@@ -155,7 +154,7 @@ class SteadyConsole(Console):
 
 
 def end_now(code: int) -> None:
-    """End this process and all that it has started, Ray's among them, without another word to any of them."""
+    """End this process and all that it has started, Ray's among them, without a signal that they could handle."""
     for _ in range(3):  # what is being started while the others die is found the next time
         children = psutil.Process().children(recursive=True)
         for child in children:

@@ -22,6 +22,7 @@ from search.study.scheduler import scheduler
 from search.study.stop import Stop
 from search.study.trial import TrialSetup, run_trial
 from search.workers.client import WorkersClient
+from search.workers.dispatcher import Dispatcher
 
 TRIAL_MEMORY = 8 * 2**20
 """Bytes of memory a trial reserves. A trial computes nothing, but Tune insists on some resource: a reserved CPU would
@@ -48,7 +49,7 @@ class _StudyStopper(tune.Stopper):
     def stop_all(self) -> bool:
         if self._stop.requested and not self._paused:
             # Before Tune stops the trials: a stopped trial takes its job from the worker, and its state is lost.
-            self._client.pause(self._stop.reason)
+            self._client.call(Dispatcher.pause, self._stop.reason)
             self._paused = True
         return self._paused
 
@@ -64,7 +65,7 @@ def run_study(
     workers: int,
     run_folder: Path,
 ) -> None:
-    """Run all trials to their ends, or until a stop is asked for; the outcome is in `callback.records`.
+    """Run all trials to their ends, or until a stop is asked for; the outcome is in the callback's records.
 
     Args:
         config: The search.
@@ -78,6 +79,7 @@ def run_study(
     """
     if not sampler.remaining:
         return
+    sampler.on_duplicate = callback.duplicate
     # The driver's own handling of Ctrl-C must stay: Tune's would swallow it.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # The terminal belongs to the search's own progress; Tune's newer output engine prints even when told not to.
@@ -104,7 +106,7 @@ def run_study(
             verbose=0,
         ),
     )
-    with stop.heed():
+    with stop.watching():
         tuner.fit()
 
 

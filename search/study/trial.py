@@ -12,7 +12,7 @@ from search.config.run_layout import RunLayout
 from search.config.space import Value
 from search.storage.trial_record import BEATEN, CheckpointResult, trial_id
 from search.workers.client import WorkersClient
-from search.workers.dispatcher import UnknownJobError
+from search.workers.dispatcher import Dispatcher, UnknownJobError
 from search.workers.jobs import JobStatus, TrainJob
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class TrialSetup:
 def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
     """Tune's function trainable. `sample` is what the sampler proposed: `number` and `params`.
 
-    Of a trial that goes on from an earlier process, reports up to the step `noted` have been passed on already.
+    Of a trial that resumes after an earlier process, reports up to the step `noted` have been passed on already.
     """
     job = train_job(setup, sample["number"], sample["params"])
     passed_on = 0
@@ -51,18 +51,19 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
             if status.ended:
                 return  # A failed job reports nothing more; its reason is kept by the dispatcher.
     except SystemExit:  # Tune stops the trial. Anything else is this process's own trouble: Tune starts it again.
-        setup.client.stop(job.id, f"stopped early: {BEATEN}")
+        # Not waited for: a trial that is being stopped has no time.
+        setup.client.send(Dispatcher.stop, job.id, f"stopped early: {BEATEN}")
         raise
 
 
 def as_tune_result(report: CheckpointResult) -> dict[str, Any]:
-    """What Tune, its sampler and its scheduler are told of a scored checkpoint."""
+    """What Tune, its sampler and its scheduler receive of a scored checkpoint."""
     return {"step": report.step, **report.metrics}
 
 
 def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrainJob:
-    """The job of trial `number`: its seed is the number, so that trials differ in noise as in settings."""
-    config = setup.config.training_config(params, seed=setup.config.training.seed + number)
+    """The job of trial `number`."""
+    config = setup.config.training_config(params, seed=setup.config.trial_seed(number))
     every = setup.config.evaluation.every
     return TrainJob(
         id=trial_id(number),

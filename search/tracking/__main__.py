@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from search.config.run_layout import RunLayout
-
-BEHIND, BAD_INPUT = 1, 2
+from trainer.exit_codes import BAD_INPUT, FAILED
 
 
 def main(
@@ -36,7 +35,7 @@ def main(
         bookkeeper = Bookkeeper(uri or started["uri"], started["experiment"], run.resolve().parent.parent)
         if not bookkeeper.reachable():
             typer.secho(f"MLflow at {bookkeeper.shown_uri} does not answer; start it, or name another --uri", err=True)
-            raise typer.Exit(BEHIND)
+            raise typer.Exit(FAILED)
         bookkeeper.open(run)
     except (LedgerError, TrackingError, InUseError) as error:
         _refuse(str(error))
@@ -52,7 +51,7 @@ def main(
     except Exception as error:  # MLflow raises whatever it likes; the records stay where they are.
         left = len(entries) - bookkeeper.told + len(bookkeeper.refused)
         typer.secho(f"told {told} records; {left} are left, for MLflow at {bookkeeper.shown_uri}: {error}", err=True)
-        raise typer.Exit(BEHIND) from None
+        raise typer.Exit(FAILED) from None
     finally:
         bookkeeper.close()
         _note(run, bookkeeper)

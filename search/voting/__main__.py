@@ -11,10 +11,7 @@ from typing import Annotated
 import typer
 
 from search.config.run_layout import RunLayout
-
-BAD_INPUT = 2
-
-"""Name of the votes file in the run folder."""
+from trainer.exit_codes import BAD_INPUT
 
 
 def main(
@@ -47,22 +44,22 @@ def main(
 
 
 def print_report(folder: Path) -> None:
-    """Print the tally of the votes so far.
+    """Print the results of the votes so far.
 
     Raises:
         RunFolderError, VotesError: the run or its votes cannot be used, or there are no votes.
     """
     from search.voting.candidates import read_run
-    from search.voting.tally import as_text, tally
+    from search.voting.results import as_text, judge_votes
     from search.voting.votes import VotesError, read_votes
 
     run = read_run(folder)
-    record = read_votes(RunLayout(folder).votes)
-    if record.warning:
-        typer.secho(record.warning, err=True)
-    if not record.votes:
+    content = read_votes(RunLayout(folder).votes)
+    if content.warning:
+        typer.secho(content.warning, err=True)
+    if not content.votes:
         raise VotesError(f"{folder} has no votes yet; cast some with: python -m search.vote {folder}")
-    typer.echo(as_text(tally(run, record.votes, RunLayout(folder).votes)))
+    typer.echo(as_text(judge_votes(run, content.votes, RunLayout(folder).votes)))
 
 
 def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
@@ -77,8 +74,8 @@ def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
 
     run = read_run(folder)
     with VotesFile(RunLayout(folder).votes) as votes:
-        if votes.record.warning:
-            typer.secho(votes.record.warning, err=True)
+        if votes.content.warning:
+            typer.secho(votes.content.warning, err=True)
         token = secrets.token_urlsafe(16)
         with listening(create_app(VotingSession(run, votes, seed=seed), token), port) as server:
             address = f"http://{ADDRESS}:{server.port}/{token}/"
@@ -86,7 +83,7 @@ def serve(folder: Path, *, port: int, seed: int, browser: bool) -> None:
             if browser:
                 webbrowser.open(address)
             server.serve_forever()
-        typer.echo(f"{len(votes.record.votes)} votes in {votes.path}; python -m search.vote {folder} --report")
+        typer.echo(f"{len(votes.content.votes)} votes in {votes.path}; python -m search.vote {folder} --report")
 
 
 if __name__ == "__main__":

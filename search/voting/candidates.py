@@ -16,16 +16,17 @@ from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS, read_split
 from search.storage.run_folder import RunFolderError, read_config
 from search.storage.trial_record import CheckpointResult
-from search.voting.preference import Vector, image_measures
-from search.voting.votes import CandidateName
+from search.voting.agreement import Vector
+from search.voting.preference import image_measures
+from search.voting.votes import CheckpointName
 from trainer.data.photos import open_photo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Candidate:
+class Checkpoint:
     """A scored checkpoint."""
 
-    name: CandidateName
+    name: CheckpointName
     objective: float
     """As the search measured it, over all images."""
     faces: bool
@@ -64,13 +65,13 @@ class Run:
 
     folder: Path
     config: SearchConfig
-    checkpoints: Mapping[CandidateName, Candidate]
+    checkpoints: Mapping[CheckpointName, Checkpoint]
     """All that were scored: a vote may be about one that was the best only when it was cast."""
 
     @property
-    def candidates(self) -> tuple[Candidate, ...]:
+    def candidates(self) -> tuple[Checkpoint, ...]:
         """The best checkpoint of each trial, in the order of trials, without those that draw no face at all."""
-        best: dict[str, Candidate] = {}
+        best: dict[str, Checkpoint] = {}
         for name in sorted(self.checkpoints):
             checkpoint, known = self.checkpoints[name], best.get(name.trial)
             if checkpoint.faces and (known is None or checkpoint.objective > known.objective):
@@ -116,13 +117,13 @@ def read_run(folder: Path) -> Run:
     layout = RunLayout(folder)
     base_folder = layout.base("validation")
     if not (base_folder / CHECKPOINT_FILE).is_file():
-        raise RunFolderError(f"{folder} holds no measurement of the untuned model yet; let the search go on for longer")
+        raise RunFolderError(f"{folder} holds no measurement of the untuned model yet; let the search run for longer")
     base = _report(base_folder)
     anchors = _anchors(base)
     checkpoints = {}
     for trial, step, place in layout.scored_checkpoints():
-        name = CandidateName(trial=trial, step=step)
-        checkpoints[name] = _candidate(name, _report(place), anchors)
+        name = CheckpointName(trial=trial, step=step)
+        checkpoints[name] = _checkpoint(name, _report(place), anchors)
     run = Run(folder=folder, config=config, checkpoints=checkpoints)
     if len(run.candidates) < 2:
         raise RunFolderError(
@@ -142,16 +143,15 @@ def _report(folder: Path) -> CheckpointResult:
 
 
 def _anchors(base: CheckpointResult) -> Anchors:
-    known = {name: base.metrics[name] for name in Anchors.__dataclass_fields__ if name in base.metrics}
     try:
-        return Anchors(**known)
+        return Anchors.from_metrics(base.metrics)
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{base.folder / CHECKPOINT_FILE} holds no usable anchors: {error}") from error
 
 
-def _candidate(name: CandidateName, report: CheckpointResult, anchors: Anchors) -> Candidate:
+def _checkpoint(name: CheckpointName, report: CheckpointResult, anchors: Anchors) -> Checkpoint:
     rows = report.rows
-    return Candidate(
+    return Checkpoint(
         name=name,
         objective=report.metrics[OBJECTIVE],
         faces=any(row.face_found for row in rows),

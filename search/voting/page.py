@@ -1,4 +1,4 @@
-"""The booth: shows one ballot after the other under names that say nothing, and keeps the answers."""
+"""The voting page: shows one pair of images after the other under names that say nothing, and keeps the answers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response as AnyResponse
 
 from search.voting.candidates import Run
-from search.voting.tally import Tally, percent, tally
-from search.voting.votes import Answer, Ballot, VotesFile, next_ballot
+from search.voting.next_pair import next_pair
+from search.voting.results import VotingResults, judge_votes, percent
+from search.voting.votes import Answer, ImagePair, VotesFile
 
 REFERENCE_SIDE = 256
 """Width and height of a real photo on the page, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Showing:
-    """A ballot as a voter may see it: every name is random, and none outlives the ballot."""
+class ShownPair:
+    """A pair as a voter may see it: every name is random, and none outlives the pair."""
 
     id: str
     prompt: str
@@ -58,8 +59,8 @@ class VotingSession:
         self._lock = threading.Lock()
         self._prompts = run.prompts()
         self._photos = {_random(): _png(photo) for photo in run.reference_photos(REFERENCE_SIDE)}
-        if votes.record.votes:
-            tally(run, votes.record.votes, votes.path)
+        if votes.content.votes:
+            judge_votes(run, votes.content.votes, votes.path)
         self._candidates = {candidate.name: candidate for candidate in run.candidates}
         self._images = tuple(next(iter(self._candidates.values())).measures)
         self._show()
@@ -74,7 +75,7 @@ class VotingSession:
         """Names of the real photos."""
         return tuple(self._photos)
 
-    def showing(self) -> Showing:
+    def showing(self) -> ShownPair:
         """What is to be voted on now."""
         with self._lock:
             return self._showing
@@ -88,20 +89,20 @@ class VotingSession:
         """Keep an answer and move on; False, and nothing is kept, if something else is shown by now.
 
         Raises:
-            OSError: the answer could not be kept; the same ballot stays.
+            OSError: the answer could not be kept; the same pair stays.
         """
         with self._lock:
             if showing != self._showing.id:
                 return False
-            self._votes.add(self._ballot, answer)
+            self._votes.add(self._pair, answer)
             self._show()
             return True
 
     def withdraw(self, showing: str) -> bool:
-        """Take the last vote back and show its ballot again; False as in `vote`.
+        """Take the last vote back and show its pair again; False as in `vote`.
 
         Raises:
-            OSError: that could not be kept; the same ballot stays.
+            OSError: that could not be kept; the same pair stays.
         """
         with self._lock:
             if showing != self._showing.id:
@@ -110,26 +111,26 @@ class VotingSession:
             self._show()
             return True
 
-    def tally(self) -> Tally | None:
+    def results(self) -> VotingResults | None:
         """What the votes say; None before the first."""
         with self._lock:
-            votes = self._votes.record.votes
-        return tally(self._run, votes, self._votes.path) if votes else None
+            votes = self._votes.content.votes
+        return judge_votes(self._run, votes, self._votes.path) if votes else None
 
     def _show(self) -> None:
-        votes = self._votes.record.votes
-        self._ballot: Ballot = next_ballot(tuple(self._candidates), self._images, votes, seed=self._seed)
+        votes = self._votes.content.votes
+        self._pair: ImagePair = next_pair(tuple(self._candidates), self._images, votes, seed=self._seed)
         left, right = (
-            _png(self._candidates[name].picture(self._ballot.prompt_index, self._ballot.seed))
-            for name in (self._ballot.left, self._ballot.right)
+            _png(self._candidates[name].picture(self._pair.prompt_index, self._pair.seed))
+            for name in (self._pair.left, self._pair.right)
         )
-        self._showing = Showing(
+        self._showing = ShownPair(
             id=_random(),
-            prompt=self._prompts[self._ballot.prompt_index],
+            prompt=self._prompts[self._pair.prompt_index],
             left=_random(),
             right=_random(),
             votes=len(votes),
-            repeated=any(vote.ballot.pair == self._ballot.pair for vote in votes),
+            repeated=any(vote.pair.key == self._pair.key for vote in votes),
         )
         self._pictures = {self._showing.left: left, self._showing.right: right}
 
@@ -159,10 +160,10 @@ class PortError(ValueError):
     """The port cannot be listened on; the message says why and the remedy."""
 
 
-def create_app(booth: VotingSession, token: str) -> Flask:
+def create_app(session: VotingSession, token: str) -> Flask:
     """The page. Every address begins with the token; without it nothing is answered.
 
-    No part of an address ever becomes a file's name: pictures are looked up in the booth.
+    No part of an address ever becomes a file's name: pictures are looked up in the session.
     """
     app = Flask(__name__, static_folder=None)
     app.config["TRUSTED_HOSTS"] = list(HOSTS)
@@ -194,30 +195,30 @@ def create_app(booth: VotingSession, token: str) -> Flask:
         return response
 
     @app.get("/<token>/")
-    def ballot(token: str) -> str:
-        return render_template("ballot.html", booth=booth, showing=booth.showing(), notice="")
+    def page(token: str) -> str:
+        return render_template("vote.html", voting=session, showing=session.showing(), notice="")
 
     @app.post("/<token>/vote")
     def vote(token: str) -> AnyResponse | tuple[str, int]:
         answer = request.form.get("answer")
         if answer not in set(Answer):
             abort(400, "A vote says left, right or tie.")
-        return _next(booth.vote, Answer(answer))
+        return _next(session.vote, Answer(answer))
 
     @app.post("/<token>/undo")
     def undo(token: str) -> AnyResponse | tuple[str, int]:
-        return _next(booth.withdraw)
+        return _next(session.withdraw)
 
     @app.get("/<token>/picture/<name>")
     def picture(token: str, name: str) -> Response:
-        content = booth.picture(name)
+        content = session.picture(name)
         if content is None:
             abort(404)
         return Response(content, mimetype="image/png")
 
     @app.get("/<token>/report")
     def report(token: str) -> str:
-        return render_template("tally.html", booth=booth, tally=booth.tally())
+        return render_template("results.html", voting=session, results=session.results())
 
     def _next(act: Callable[..., bool], *arguments: Answer) -> AnyResponse | tuple[str, int]:
         try:
@@ -227,7 +228,7 @@ def create_app(booth: VotingSession, token: str) -> Flask:
         if done:
             return redirect("./", 303)
         notice = "Another page has answered that pair already; this is the next one."
-        return render_template("ballot.html", booth=booth, showing=booth.showing(), notice=notice), 409
+        return render_template("vote.html", voting=session, showing=session.showing(), notice=notice), 409
 
     return app
 

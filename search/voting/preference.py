@@ -4,20 +4,16 @@ Legend: votes = number of votes; measures = 3: likeness, fidelity and -faceless 
 is better in each; outcomes are 1 where the first of two won, 0 where the second did, 0.5 where nobody could tell.
 """
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from evaluation.config import ObjectiveConfig
 from evaluation.scores import Anchors, ImageRow, image_fidelity, image_likeness
-
-Vector = NDArray[np.float64]
+from search.voting.agreement import Estimate, Vector
 
 DECISIVENESS = 10.0
 """Guess before any vote at the log odds that one unit of an objective whose weights sum to 1 is worth: a lead of 0.1
@@ -33,17 +29,11 @@ WEIGHT_DEVIATION = 1.0
 LEAST_WEIGHT = 0.05
 """Share of the configured weights' sum that the prior takes a weight of 0 for: no logarithm starts from 0."""
 
+FOLDS = 20
+"""Most folds of a cross-validation; with fewer pairs of images than that each is left out by itself."""
+
 STRENGTH_DEVIATION = 2.0
 """Standard deviation of the prior of a candidate's strength, log odds. It keeps who won every vote below infinity."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A number and the range that the votes at hand leave for it."""
-
-    value: float
-    lower: float
-    upper: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -238,60 +228,12 @@ def _inverse(matrix: Vector) -> Vector:
     return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
-FOLDS = 20
-"""Most folds of a cross-validation; with fewer pairs of images than that each is left out by itself."""
-
-
-def agreement(leads: Vector, outcomes: Vector, *, level: float = 0.95) -> Estimate | None:
-    """Share of the decided votes that whoever leads has won, with its Wilson interval.
-
-    A tie in the vote is not counted. A tie in the lead counts as half an agreement: the objective could only toss a
-    coin.
-
-    Args:
-        leads: Objective of the first minus that of the second, [votes].
-        outcomes: [votes].
-        level: Probability that the interval is for.
-
-    Returns:
-        None if no vote is decided.
-    """
-    decided = outcomes != 0.5
-    count = int(decided.sum())
-    if count == 0:
-        return None
-    signs = np.sign(leads[decided]) * np.sign(outcomes[decided] - 0.5)
-    return wilson_interval(float(((1.0 + signs) / 2.0).sum()), count, level=level)
-
-
-def wilson_interval(successes: float, count: int, *, level: float = 0.95) -> Estimate:
-    """Score interval of a share (Wilson 1927): unlike the textbook's it stays within 0 to 1 and holds for few votes.
-
-    Args:
-        successes: 0 to `count`; halves may occur.
-        count: At least 1.
-        level: Probability that the interval is for, in (0, 1).
-
-    Raises:
-        ValueError: a count or level out of range.
-    """
-    if count < 1 or not 0.0 <= successes <= count:
-        raise ValueError(f"{successes!r} successes of {count!r}; give at least one trial and no more successes")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level!r}; give a number between 0 and 1, such as 0.95")
-    z = NormalDist().inv_cdf((1.0 + level) / 2.0)
-    share = successes / count
-    spread = z * math.sqrt(share * (1.0 - share) / count + z**2 / (4.0 * count**2))
-    middle, scale = share + z**2 / (2.0 * count), 1.0 + z**2 / count
-    return Estimate(value=share, lower=max(0.0, (middle - spread) / scale), upper=min(1.0, (middle + spread) / scale))
-
-
 def held_out_decisions(
     differences: Vector, outcomes: Vector, pairs: Sequence[Hashable], configured: ObjectiveConfig, *, seed: int
 ) -> Vector:
     """For each vote the weights that the OTHER votes give, [votes, measures], so that judging them flatters nobody.
 
-    Votes on the same two images are left out together: one of them would tell the other's answer.
+    Votes on the same two images are left out together: one of them would give the other's answer away.
 
     Args:
         differences: [votes, measures].

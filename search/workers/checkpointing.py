@@ -1,4 +1,4 @@
-"""What a worker keeps of a training that it may not end, and how another life of a worker takes it up again."""
+"""What a worker saves of a training that it may not end, and how a worker resumes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.job.job import FINITE_CHECK_STEPS, TrainingJob
 logger = logging.getLogger(__name__)
 
 SPENT_FILE = "spent.json"
-"""File in a state's folder: the effort of training since the checkpoint before, lest it be lost to the account."""
+"""File in a state's folder: the effort of training since the last checkpoint, which counts for the next one."""
 
 KEPT_STATES = 2
 """The newest and the one before, should the newest turn out to be damaged."""
@@ -34,7 +34,7 @@ STATE_SHARE = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class RestoredTraining:
-    """A training as an earlier life has left it, or before its first step."""
+    """A training as it was when its worker was lost or stopped, or before its first step."""
 
     training: TrainingJob
     spent: Effort = NO_EFFORT
@@ -44,11 +44,11 @@ class RestoredTraining:
 
 
 class StateSaver:
-    """Keeps the states of one job, in `state/step-N`.
+    """Saves the states of one job, in `state/step-N`.
 
     Args:
         job: What is trained.
-        leads: Whether this worker writes the files of its seat.
+        leads: Whether this process writes the files of its worker.
         now: Seconds of any steady clock.
     """
 
@@ -63,7 +63,7 @@ class StateSaver:
         """Whether enough time has passed since the last state for another one."""
         return self._leads and self._now() >= self._due
 
-    def keep(self, training: TrainingJob, spent: Effort) -> None:
+    def save(self, training: TrainingJob, spent: Effort) -> None:
         """Save the state of a training.
 
         Args:
@@ -71,7 +71,7 @@ class StateSaver:
             spent: On training since the last scored checkpoint.
 
         Raises:
-            TrainingDiverged: there is nothing worth keeping.
+            TrainingDiverged: there is nothing worth saving.
             StorageError: the state could not be written; those before are as they were.
         """
         began = self._now()
@@ -84,17 +84,17 @@ class StateSaver:
                 shutil.rmtree(former, ignore_errors=True)
         self._due = self._now() + max(STATE_SECONDS, STATE_SHARE * (self._now() - began))
 
-    def keep_if_due(self, training: TrainingJob, spent: Effort) -> None:
-        """Save the state if that is due and all workers of the seat know the loss to be finite; raises as `keep`."""
+    def save_if_due(self, training: TrainingJob, spent: Effort) -> None:
+        """Save the state if that is due and all processes know the loss to be finite; raises as `save`."""
         if self.due and training.step_count % FINITE_CHECK_STEPS == 0:
-            self.keep(training, spent)
+            self.save(training, spent)
 
 
-def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining:
-    """The training as an earlier life has left it.
+def restore(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining:
+    """The training as its newest usable state has it.
 
     Where the newest state is damaged or another job's, or where a checkpoint before it can no longer be reported, the
-    state before it is taken, and if that is no better the training begins anew; checkpoints that can be read are not
+    state before it is used, and if that is no better the training starts again; checkpoints that can be read are not
     scored again.
 
     Args:
@@ -110,14 +110,14 @@ def take_up(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining
                 if step < training.step_count and CheckpointResult.find(checkpoint_folder(job.folder, step)) is None:
                     raise ValueError(f"the report of step {step} is missing or damaged")
         except (ValueError, KeyError, TypeError) as error:
-            logger.warning("job %s cannot go on from %s: %s", job.id, state, error)
+            logger.warning("job %s cannot resume from %s: %s", job.id, state, error)
             refused.append((state, str(error)))
             shutil.rmtree(state, ignore_errors=True)
             training.close()
             training = begin()
             continue
-        return RestoredTraining(training=training, spent=_spent(state / SPENT_FILE), remarks=_told(refused, state))
-    return RestoredTraining(training=training, remarks=_told(refused, None))
+        return RestoredTraining(training=training, spent=_spent(state / SPENT_FILE), remarks=_remarks(refused, state))
+    return RestoredTraining(training=training, remarks=_remarks(refused, None))
 
 
 def _states(folder: Path) -> list[Path]:
@@ -126,9 +126,9 @@ def _states(folder: Path) -> list[Path]:
     return [steps[step] for step in sorted(steps, reverse=True)]
 
 
-def _told(refused: list[tuple[Path, str]], taken: Path | None) -> tuple[str, ...]:
-    went_on = f"went on from {taken.name}" if taken is not None else "began anew"
-    return tuple(f"could not go on from its state {state.name} and {went_on}: {error}" for state, error in refused)
+def _remarks(refused: list[tuple[Path, str]], used: Path | None) -> tuple[str, ...]:
+    instead = f"resumed from {used.name}" if used is not None else "started again"
+    return tuple(f"could not resume from its state {state.name} and {instead}: {error}" for state, error in refused)
 
 
 def _spent(path: Path) -> Effort:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 from ray.exceptions import RayTaskError
@@ -19,6 +19,9 @@ from search.workers.jobs import AnchorJob, Job, JobStatus
 
 POLL_SECONDS = 30.0
 
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
 ANY_NUMBER = 10**9
 """More reports than any job hands in: whoever waits for these waits for the job's end."""
 
@@ -29,8 +32,7 @@ class JobFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class WorkersClient:
-    """Calls to the dispatcher's actor; see `search.workers.dispatcher.Dispatcher` for what each does. Can be sent
-    anywhere."""
+    """Calls to the dispatcher's actor; see `Dispatcher` for what each does. Can be sent to other processes."""
 
     handle: Any
 
@@ -43,12 +45,44 @@ class WorkersClient:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return cls(actor.options(max_concurrency=10_000, scheduling_strategy=here).remote(tries))
 
+    def call(
+        self,
+        method: Callable[Concatenate[Dispatcher, Arguments], Coroutine[Any, Any, Answer]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Answer:
+        """Call a method of the dispatcher, as in `call(Dispatcher.pause, "why")`, and wait for what it returns.
+
+        Raises:
+            ClosedError, UnknownJobError: as the method does.
+        """
+        answer: Answer = _get(self.send(method, *args, **kwargs))
+        return answer
+
+    def send(
+        self,
+        method: Callable[Concatenate[Dispatcher, Arguments], Coroutine[Any, Any, object]],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Any:
+        """The same without waiting: for callers whom nobody may hold up, such as Ray Train's own loop.
+
+        Returns:
+            Ray's reference to what the method will return.
+        """
+        return getattr(self.handle, method.__name__).remote(*args, **kwargs)
+
     def submit(self, job: Job) -> None:
-        _get(self.handle.submit.remote(job))
+        self.call(Dispatcher.submit, job)
 
     def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
-        status: JobStatus = _get(self.handle.status.remote(job_id, reports=reports, timeout=timeout))
-        return status
+        return self.call(Dispatcher.status, job_id, reports=reports, timeout=timeout)
+
+    def steps(self) -> dict[str, int]:
+        return self.call(Dispatcher.steps)
+
+    def stop_requested(self, job_id: str, token: str) -> StopRequest:
+        return StopRequest(self.send(Dispatcher.stop_requested, job_id, token))
 
     def wait(self, job: Job) -> JobStatus:
         """A job's status once it has ended. Submits it, again too if the dispatcher has lost it."""
@@ -77,22 +111,6 @@ class WorkersClient:
             reports.append(status.checkpoints[0])
         return reports
 
-    def steps(self) -> dict[str, int]:
-        steps: dict[str, int] = _get(self.handle.steps.remote())
-        return steps
-
-    def serving(self) -> frozenset[str]:
-        workers: frozenset[str] = _get(self.handle.serving.remote())
-        return workers
-
-    def controllers(self) -> dict[str, Any]:
-        handles: dict[str, Any] = _get(self.handle.controllers.remote())
-        return handles
-
-    def stop(self, job_id: str, reason: str) -> None:
-        """Does not wait: a trial that is being stopped has no time."""
-        self.handle.stop.remote(job_id, reason)
-
     def wait_for_worker(self) -> None:
         """Returns when a worker has started.
 
@@ -100,58 +118,15 @@ class WorkersClient:
             JobFailedError: none can; the message says why.
         """
         while True:
-            up, broken = _get(self.handle.workers_up.remote(POLL_SECONDS))
+            up, broken = self.call(Dispatcher.workers_up, POLL_SECONDS)
             if broken:
                 raise JobFailedError(broken)
             if up:
                 return
 
-    def pause(self, reason: str) -> None:
-        _get(self.handle.pause.remote(reason))
-
-    def unpause(self) -> None:
-        _get(self.handle.unpause.remote())
-
-    def rest(self, timeout: float) -> bool:
-        return bool(_get(self.handle.rest.remote(timeout)))
-
-    def close(self) -> None:
-        _get(self.handle.close.remote())
-
-    def worker_controller(self, worker: str, controller: Any) -> None:
-        """Does not wait: it is called from Ray Train's own loop."""
-        self.handle.worker_controller.remote(worker, controller)
-
-    def worker_started(self, worker: str, token: str) -> None:
-        _get(self.handle.worker_started.remote(worker, token))
-
-    def worker_lost(self, worker: str, reason: str) -> None:
-        """Does not wait: it is called from Ray Train's own loop."""
-        self.handle.worker_lost.remote(worker, reason)
-
-    def worker_broken(self, worker: str, reason: str) -> None:
-        _get(self.handle.worker_broken.remote(worker, reason))
-
-    def next_job(self, worker: str, token: str, timeout: float) -> Job | None:
-        job: Job | None = _get(self.handle.next_job.remote(worker, token, timeout))
-        return job
-
-    def progress(self, job_id: str, token: str, step: int) -> None:
-        """Does not wait: nobody depends on it."""
-        self.handle.progress.remote(job_id, token, step)
-
-    def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
-        return bool(_get(self.handle.report.remote(job_id, token, report)))
-
-    def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
-        _get(self.handle.finish.remote(job_id, token, failure=failure))
-
-    def stop_requested(self, job_id: str, token: str) -> StopRequest:
-        return StopRequest(self.handle.stop_requested.remote(job_id, token))
-
 
 class StopRequest:
-    """The wish, which may come at any time, that a worker leaves its job."""
+    """The request, which may come at any time, that a worker leaves its job."""
 
     def __init__(self, reference: Any) -> None:
         self._reference = reference
@@ -164,7 +139,7 @@ class StopRequest:
 
     @property
     def keeps_state(self) -> bool:
-        """Of a wish that has come: whether the job's state is to be saved, so that it can go on later."""
+        """Of a request that has come: whether the job's state is to be saved, so that it can be resumed."""
         return bool(_get(self._reference))
 
 
@@ -184,7 +159,7 @@ def measure_anchors(
 ) -> tuple[CheckpointResult, Anchors]:
     """Have a worker measure the untuned model and the real photos on a prompt set.
 
-    What an earlier part of the search has measured is read from the run folder.
+    What was measured before the search was resumed is read from the run folder.
 
     Raises:
         JobFailedError: it could not; the message says why.

@@ -1,4 +1,4 @@
-"""What a cluster can give to seats: the nodes that are there, and those that an autoscaler may start."""
+"""What a cluster can give to workers: the nodes that are there, and those that an autoscaler may start."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ class Capacity:
 
         Args:
             nodes: What `ray.nodes()` says.
-            config: Tells of the nodes that may come.
+            config: Names the nodes that may come.
         """
         present = tuple(node["Resources"] for node in nodes if node["Alive"])
         more = config.coming
         coming = ({"CPU": more.cpus, "GPU": more.gpus},) * more.nodes if more is not None else ()
         return cls(present=present, coming=coming)  # type: ignore[arg-type] # Ray's own dictionary is untyped
+
+    @classmethod
+    def of_machine(cls, *, cpus: int, gpus: int, config: SeatsConfig) -> Capacity:
+        """The capacity of a single machine that is no cluster yet."""
+        return cls.of([{"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus}}], config)
 
     @property
     def gpus(self) -> bool:
@@ -45,35 +50,35 @@ class Capacity:
     def workers(self, config: SeatsConfig) -> int:
         """How many workers to start: as many as are asked for, else as many as fit.
 
-        A worker lies on one node; the workers of one seat may lie on several.
+        A process lies on one node; the processes of one worker may lie on several.
 
         Raises:
             CapacityError: they would be waited for without end.
         """
-        worker = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self.gpus else {"CPU": float(config.threads)}
+        process = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self.gpus else {"CPU": float(config.threads)}
         nodes = (*self.present, *self.coming)
-        fitting = sum(_workers(node, worker) for node in nodes) // config.workers
+        fitting = sum(_processes(node, process) for node in nodes) // config.workers
         count = config.count or max(1, fitting)
         if count > fitting:
-            needs = " and ".join(f"{share * config.workers * count:g} {kind}s" for kind, share in worker.items())
-            each = " and ".join(f"{share:g} {kind}s" for kind, share in worker.items())
+            needs = " and ".join(f"{share * config.workers * count:g} {kind}s" for kind, share in process.items())
+            each = " and ".join(f"{share:g} {kind}s" for kind, share in process.items())
             remedy = "lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker"
             if not self.coming:
-                remedy += ", or tell of nodes that an autoscaler may start with seats.coming"
+                remedy += ", or name the nodes that an autoscaler may start in seats.coming"
             raise CapacityError(
-                f"{count} seat(s) of {config.workers} worker(s) need {needs}, {each} on one node for each worker, but "
-                f"Ray has {_told(self.present, worker)}"
-                + (f" and may come to have {_told(self.coming, worker)} more" if self.coming else "")
+                f"{count} worker(s) of {config.workers} process(es) need {needs}, {each} on one node for each process, "
+                f"but Ray has {_sums(self.present, process)}"
+                + (f" and may come to have {_sums(self.coming, process)} more" if self.coming else "")
                 + f", which is enough for {fitting} worker(s); {remedy}"
             )
         return count
 
 
-def _workers(node: Resources, worker: Resources) -> int:
-    return min(int(node.get(kind, 0) / share + ROUNDING) for kind, share in worker.items())
+def _processes(node: Resources, process: Resources) -> int:
+    return min(int(node.get(kind, 0) / share + ROUNDING) for kind, share in process.items())
 
 
-def _told(nodes: Sequence[Resources], worker: Resources) -> str:
+def _sums(nodes: Sequence[Resources], process: Resources) -> str:
     """`4 GPUs and 16 CPUs on 4 node(s)`."""
-    sums = " and ".join(f"{sum(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in worker)
+    sums = " and ".join(f"{sum(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in process)
     return f"{sums} on {len(nodes)} node(s)"

@@ -11,28 +11,29 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.jobs import Job, JobStatus
 
 
 class UnknownJobError(LookupError):
-    """The dispatcher has never heard of this job, or was restarted since; submit it again."""
+    """The dispatcher does not know this job, or was restarted since; submit it again."""
 
 
 class ClosedError(RuntimeError):
-    """There is no more work: the search has ended, or another worker has taken this seat over."""
+    """There is no more work: the search has ended, or the worker was started again elsewhere."""
 
 
 @dataclass(kw_only=True)
-class _Record:
+class _JobRecord:
     job: Job
     state: JobState = JobState.QUEUED
     reason: str = ""
     checkpoints: list[CheckpointResult] = field(default_factory=list)
     step: int = 0
     losses: list[str] = field(default_factory=list)
-    """How each worker of the job was lost, in words."""
+    """How it has lost its workers, in words, one each time."""
     worker: str = ""
     token: str = ""
     pausing: str = ""
@@ -52,8 +53,8 @@ class _Record:
 class Dispatcher:
     """Queue of jobs, first come first served; a job that lost its worker goes to the head.
 
-    A seat is a name and a token. The token is new in every life of the seat's worker, so that the long poll of a dead
-    worker can neither take a job nor report one.
+    A worker is a name and a token. The token is new each time that the worker starts, so that the long poll of a dead
+    one can neither take a job nor report one.
 
     Args:
         tries: How often a job may lose its worker before it has failed.
@@ -61,11 +62,11 @@ class Dispatcher:
 
     def __init__(self, tries: int = 3) -> None:
         self._tries = tries
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, _JobRecord] = {}
         self._queue: deque[str] = deque()
         self._tokens: dict[str, str] = {}
         self._false_starts: dict[str, int] = {}
-        self._controllers: dict[str, object] = {}
+        self._controllers: dict[str, Any] = {}
         self._closed = False
         self._broken = ""
         self._paused = ""
@@ -76,7 +77,7 @@ class Dispatcher:
         async with self._changed:
             if job.id in self._records:
                 return
-            self._records[job.id] = record = _Record(job=job)
+            self._records[job.id] = record = _JobRecord(job=job)
             if self._broken:
                 record.state, record.reason = JobState.FAILED, self._broken
             elif self._paused:
@@ -89,7 +90,7 @@ class Dispatcher:
         """A job's status, as soon as it has more than `reports` reports or has ended, at the latest after `timeout` s.
 
         Raises:
-            UnknownJobError: the job was never submitted to this life of the dispatcher.
+            UnknownJobError: the job was not submitted since the dispatcher was started.
         """
 
         def news() -> bool:
@@ -104,15 +105,15 @@ class Dispatcher:
         return {job_id: record.step for job_id, record in self._records.items()}
 
     async def serving(self) -> frozenset[str]:
-        """Workers whose worker is alive, as far as is known: neither waiting for a node nor starting nor lost."""
+        """Workers that are up, as far as is known: neither waiting for a node nor starting nor lost."""
         return frozenset(worker for worker, token in self._tokens.items() if token)
 
-    async def controllers(self) -> dict[str, object]:
+    async def controllers(self) -> dict[str, Any]:
         """What runs each worker, by the worker's name, for whoever has to end it; see `worker_controller`."""
         return dict(self._controllers)
 
     async def stop(self, job_id: str, reason: str) -> None:
-        """End a job that has not ended; its worker learns of it at its next step. Unknown jobs are no matter."""
+        """End a job that has not ended; its worker learns of it at its next step. Unknown jobs are ignored."""
         async with self._changed:
             record = self._records.get(job_id)
             if record is None or record.status().ended or record.pausing:
@@ -160,7 +161,7 @@ class Dispatcher:
         self._controllers[worker] = controller
 
     async def worker_started(self, worker: str, token: str) -> None:
-        """A seat's worker begins a new life; a job that its former life held is queued again."""
+        """A worker has started, perhaps again; a job that it held before is queued again."""
         async with self._changed:
             self._tokens[worker] = token
             self._false_starts[worker] = 0
@@ -168,7 +169,7 @@ class Dispatcher:
             self._changed.notify_all()
 
     async def worker_lost(self, worker: str, reason: str) -> None:
-        """A seat's worker died: queue its job again now, without waiting for the seat's next life.
+        """A worker died: queue its job again now, without waiting until the worker is started again.
 
         A worker that dies again and again before it has started (out of memory, say) makes all jobs fail.
         """
@@ -202,7 +203,7 @@ class Dispatcher:
         """The next job for a worker, or None when there was none within `timeout` seconds.
 
         Raises:
-            ClosedError: the search has ended, or another life of the worker has begun.
+            ClosedError: the search has ended, or the worker was started again.
         """
 
         def news() -> bool:
@@ -226,10 +227,10 @@ class Dispatcher:
             record.step = max(record.step, step)
 
     async def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
-        """Hand in a scored checkpoint; a step that was handed in before (by an earlier life) is not counted twice.
+        """Hand in a scored checkpoint; a step that was handed in before the worker was lost is not counted twice.
 
         Returns:
-            True: go on. False: leave the job, nobody wants it from this worker any more.
+            Whether the worker is to continue; if not, nobody wants the job from it any more.
         """
         async with self._changed:
             record = self._held(job_id, token)
@@ -255,8 +256,8 @@ class Dispatcher:
     async def stop_requested(self, job_id: str, token: str) -> bool:
         """Returns when the worker should leave the job: True if it should save the job's state before.
 
-        A job that is unknown, or waits for a worker, was this worker's before the dispatcher was restarted, and goes
-        on.
+        A job that is unknown, or waits for a worker, was this worker's before the dispatcher was restarted, and
+        continues.
         """
 
         def unwanted() -> bool:
@@ -267,13 +268,13 @@ class Dispatcher:
         record = self._records.get(job_id)
         return record is None or record.state is JobState.QUEUED or self._held(job_id, token) is not None
 
-    def _record(self, job_id: str) -> _Record:
+    def _record(self, job_id: str) -> _JobRecord:
         try:
             return self._records[job_id]
         except KeyError:
             raise UnknownJobError(f"job {job_id} is unknown; submit it again") from None
 
-    def _held(self, job_id: str, token: str) -> _Record | None:
+    def _held(self, job_id: str, token: str) -> _JobRecord | None:
         record = self._records.get(job_id)
         return record if record is not None and record.state is JobState.RUNNING and record.token == token else None
 

@@ -13,7 +13,7 @@ LOOK_SECONDS = 1.0
 OWN_PATIENCE = 5.0
 """Seconds without an answer after which a head that this process has started is lost: nobody starts it again."""
 
-OTHERS_PATIENCE = 45.0
+SHARED_PATIENCE = 45.0
 """The same for a cluster of somebody else, whose head may be started again; after 60 s Ray ends the process."""
 
 
@@ -23,7 +23,7 @@ class HeadWatch:
     Args:
         address: `host:port` of Ray's global control service.
         patience: Seconds without an answer after which the head is lost.
-        lost: Is called once with what to tell, in a thread of its own; calls to Ray no longer return then.
+        lost: Is called once with the message for the user, in a thread of its own; calls to Ray no longer return then.
     """
 
     def __init__(self, address: str, patience: float, lost: Callable[[str], None]) -> None:

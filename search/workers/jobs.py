@@ -27,7 +27,7 @@ class TrainJob:
 
     id: str
     folder: Path
-    """Gets one `step-N` folder a scored checkpoint. Shared by driver and seats."""
+    """Gets one `step-N` folder a scored checkpoint. Shared by driver and workers."""
     config: TrainingConfig
     score_at: tuple[int, ...]
     """Optimizer steps after which a checkpoint is scored, ascending. The job ends after the last, which may come before

@@ -1,7 +1,7 @@
-"""The pool of seats: starts one Ray Train run a worker beside the dispatcher, and starts again what dies.
+"""The pool of workers: starts one Ray Train run a worker beside the dispatcher, and starts again what dies.
 
-Ray Train restarts a seat's workers; the pool restarts the run itself if its controller dies. A seat for which there is
-no room yet waits: its request is what an autoscaler starts a node for.
+Ray Train restarts a worker's processes; the pool restarts the run itself if its controller dies. A worker for which
+there is no room yet waits: its request is what an autoscaler starts a node for.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
+
+# Ray Train's public callbacks run before and after training. Only this one runs in the controller while it waits for a
+# node, and `fit()` returns no handle that could end such a controller.
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from search.config.sections import SeatsConfig
 from search.workers.client import WorkersClient
+from search.workers.dispatcher import Dispatcher
 from search.workers.worker import WorkerSetup, serve
 from trainer.job.heap import heap_environment
 
@@ -39,14 +43,16 @@ MAX_CONTROLLER_RESTARTS = 5
 
 HURRIED_SECONDS = 5.0
 """How long a pool in a hurry waits for its workers, which may be in the middle of scoring."""
+
 INTRODUCTION_SECONDS = 5.0
 """Between two times that a worker's controller makes itself known."""
+
 LEAVE_SECONDS = 1.0
 """Between two looks at whether a worker that should leave is still alive."""
 
 
 class _LossCallback(UserCallback):
-    """Tells the dispatcher at once when a seat's worker died. Runs in the seat's Ray Train controller."""
+    """Reports a process of a worker that died to the dispatcher at once. Runs in the worker's Ray Train controller."""
 
     def __init__(self, worker: str, client: WorkersClient) -> None:
         self._worker = worker
@@ -54,7 +60,7 @@ class _LossCallback(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank, error = next(iter(worker_exceptions.items()), (0, None))
-        self._client.worker_lost(self._worker, f"worker {rank}: {in_short(error)}")
+        self._client.send(Dispatcher.worker_lost, self._worker, f"process {rank}: {in_short(error)}")
 
 
 def in_short(error: Exception | None) -> str:
@@ -68,10 +74,10 @@ def in_short(error: Exception | None) -> str:
 
 
 class _Introduction(ControllerCallback):
-    """Tells the dispatcher which actor a worker's Ray Train controller is: `fit()` keeps it to itself.
+    """Reports to the dispatcher which actor a worker's Ray Train controller is, which `fit()` does not say.
 
-    Again and again, for a dispatcher that was started anew has forgotten it, and nobody else may come by for hours: the
-    worker may be waiting for its node.
+    It repeats that every few seconds: a dispatcher that was started again has forgotten it, and the worker may wait for
+    its node for hours without a word to the dispatcher.
     """
 
     def __init__(self, worker: str, client: WorkersClient) -> None:
@@ -80,17 +86,17 @@ class _Introduction(ControllerCallback):
 
     def after_controller_start(self, train_run_context: Any) -> None:
         controller = ray.get_runtime_context().current_actor
-        self._client.worker_controller(self._worker, controller)
+        self._client.send(Dispatcher.worker_controller, self._worker, controller)
         threading.Thread(target=self._repeat, args=(controller,), name="introduction", daemon=True).start()
 
     def _repeat(self, controller: Any) -> None:
         while True:
             time.sleep(INTRODUCTION_SECONDS)
-            self._client.worker_controller(self._worker, controller)
+            self._client.send(Dispatcher.worker_controller, self._worker, controller)
 
 
 class _AloneConfig(TorchConfig):
-    """For a seat of one worker: no process group, whose rendezvous would listen to all machines and ask no token."""
+    """For a worker of one process: no process group, whose rendezvous would listen to all machines and ask no token."""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -102,10 +108,10 @@ class Pool:
 
     Args:
         config: How many workers and what each may use.
-        job runner: What each worker loads.
+        runner: What each worker loads.
         folder: Folder for Ray's own files, shared by all nodes.
         gpus: Whether the cluster's GPUs are used.
-        count: Number of seats.
+        count: Number of workers.
     """
 
     def __init__(self, config: SeatsConfig, runner: RunnerSetup, folder: Path, *, gpus: bool, count: int) -> None:
@@ -122,12 +128,12 @@ class Pool:
         self._lock = threading.Lock()
         self._lost = 0
         # Daemons: a driver that fails must not be kept by a worker that waits for its node.
-        names = [f"seat-{index}" for index in range(count)]
+        names = [f"worker-{index}" for index in range(count)]
         self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
         self.client = WorkersClient.start(config.tries)
 
     def __enter__(self) -> Pool:
-        # Ray Train asks its workers for news this often; a dead worker is noticed no faster.
+        # Ray Train asks its processes for news this often; a dead one is noticed no faster.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # On a busy machine the imports of several workers take longer than Ray Train's minute.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
@@ -140,11 +146,11 @@ class Pool:
     ) -> None:
         self._closing.set()
         deadline = time.monotonic() + HURRIED_SECONDS if self.hurried else math.inf
-        # Whoever holds a job or waits for one leaves. A seat without a worker waits for a node or is starting: Ray
-        # Train would have it wait without end, and it has nothing to lose.
+        # A worker that serves leaves by itself. One that does not waits for a node or is starting: Ray Train would have
+        # it wait without end, and it has nothing to lose.
         while (alive := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < deadline:
-            self.client.close()  # each time, for a dispatcher that was started anew has not heard of it
-            serving, controllers = self.client.serving(), self.client.controllers()
+            self.client.call(Dispatcher.close)  # each time: a dispatcher that was started again does not know of it
+            serving, controllers = self.client.call(Dispatcher.serving), self.client.call(Dispatcher.controllers)
             for thread in alive:
                 if thread.name not in serving and thread.name in controllers:
                     ray.kill(controllers[thread.name])
@@ -160,12 +166,12 @@ class Pool:
         if not reason or self._closing.is_set():
             return
         logger.error("%s is given up: %s", name, reason)
-        self.client.worker_lost(name, reason)
+        self.client.send(Dispatcher.worker_lost, name, reason)
         with self._lock:
             self._lost += 1
             last = self._lost == self.count
         if last:
-            self.client.worker_broken(name, reason)
+            self.client.call(Dispatcher.worker_broken, name, reason)
 
     def _serve(self, name: str) -> str:
         """Run one worker until the pool closes; why it cannot be kept, or an empty text."""
@@ -174,12 +180,12 @@ class Pool:
                 return ""
             try:
                 self._trainer(name).fit()
-                return ""  # The seat's worker left of its own accord: the dispatcher was closed or knows why.
+                return ""  # The worker left by itself: the dispatcher was closed or knows why.
             except (RayActorError, ray.train.TrainingFailedError) as error:
                 if self._closing.is_set():
                     return ""
                 logger.warning("%s: its controller died, starting it again (%s)", name, error)
-                self.client.worker_lost(name, "the worker's controller died")
+                self.client.send(Dispatcher.worker_lost, name, "the worker's controller died")
         return f"its controller died {MAX_CONTROLLER_RESTARTS} times"
 
     def _trainer(self, name: str) -> TorchTrainer:

@@ -21,7 +21,7 @@ from evaluation.objective import appraise
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.config.run_layout import ANCHORS_FILE, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
-from search.workers.checkpointing import RestoredTraining, StateSaver, take_up
+from search.workers.checkpointing import RestoredTraining, StateSaver, restore
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
 from search.workers.second_judge import SecondJudge
 from search.workers.setup import RunnerSetup
@@ -36,7 +36,7 @@ from trainer.job.job import TrainingJob
 from trainer.models.loading import choose_device, load_base_model, set_threads
 
 Send = Callable[[CheckpointResult | None], bool]
-"""Takes a report (None from a worker that does not score); False: leave the job."""
+"""Takes a result (None from a process that does not score); False: leave the job."""
 GoOn = Callable[[int], bool]
 """Called with the step after every optimizer step; False: leave the job."""
 
@@ -71,7 +71,7 @@ class JobRunner:
             if setup.prior is not None
             else None
         )
-        # In a seat of several workers only the first generates and judges.
+        # Of several processes only the first generates and judges.
         self._scores = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         if not self._scores:
             return
@@ -105,7 +105,7 @@ class JobRunner:
             report: Is given every report.
             go_on: Is asked after every optimizer step.
             keeps_state: Is asked where `go_on` has answered False: whether the state of the training is saved, so that
-                it can go on later from there.
+                it can be resumed from there.
 
         Raises:
             TrainingDiverged: the loss left the finite numbers.
@@ -129,24 +129,24 @@ class JobRunner:
     def _train(self, job: TrainJob, send: Send, go_on: GoOn, keeps_state: Callable[[], bool]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
         if all(CheckpointResult.find(checkpoint_folder(job.folder, step)) for step in job.score_at):
-            # Done in an earlier life, whose last words were lost.
+            # Done before, by a worker that was lost before it could report the end.
             for step in job.score_at:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        taken = take_up(
+        restored = restore(
             job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
         )
-        training, saver, batch = taken.training, StateSaver(job, leads=self._scores), self._image_batch()
+        training, saver, batch = restored.training, StateSaver(job, leads=self._scores), self._image_batch()
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
                     return
-            watch = Stopwatch(taken.spent)
+            watch = Stopwatch(restored.spent)
             while True:
                 step = training.step_count
                 if step in job.score_at:
-                    if not send(self._checkpoint(job, taken, saver, batch, watch.read())):
+                    if not send(self._checkpoint(job, restored, saver, batch, watch.read())):
                         return
                     watch = Stopwatch()
                 if step == job.score_at[-1]:
@@ -154,27 +154,27 @@ class JobRunner:
                 training.step()
                 if not go_on(training.step_count):
                     if keeps_state():
-                        saver.keep(training, watch.read())
+                        saver.save(training, watch.read())
                     return
                 if training.step_count not in job.score_at:
-                    saver.keep_if_due(training, watch.read())
+                    saver.save_if_due(training, watch.read())
         finally:
             training.close()
         shutil.rmtree(job.folder / STATE_FOLDER, ignore_errors=True)
 
     def _saved_report(self, job: TrainJob, step: int) -> CheckpointResult | None:
-        """What an earlier life of this job has reported already."""
+        """What was reported before the job was resumed."""
         return CheckpointResult.read(checkpoint_folder(job.folder, step)) if self._scores else None
 
     def _checkpoint(
-        self, job: TrainJob, taken: RestoredTraining, saver: StateSaver, batch: ImageBatch, spent: Effort
+        self, job: TrainJob, restored: RestoredTraining, saver: StateSaver, batch: ImageBatch, spent: Effort
     ) -> CheckpointResult | None:
         """Save first, then score: a worker lost while scoring costs no training."""
-        training = taken.training
+        training = restored.training
         folder = checkpoint_folder(job.folder, training.step_count)
         if self._scores and (known := CheckpointResult.find(folder)) is not None:
             return known
-        saver.keep(training, spent)
+        saver.save(training, spent)
         watch = Stopwatch()
         with training.evaluation_mode():
             validation_loss = training.validation_loss(self._reference_cache)
@@ -195,7 +195,7 @@ class JobRunner:
                 step=training.step_count,
                 folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
-                remarks=(*taken.remarks, *training.remarks, *batch.remarks),
+                remarks=(*restored.remarks, *training.remarks, *batch.remarks),
                 training_effort=spent,
                 scoring_effort=watch.read(),
             )

@@ -1,4 +1,4 @@
-"""The second judge at a seat: another face model that looks at images which exist already. Knows no Ray."""
+"""The second judge at a worker: another face model that looks at images which exist already. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.data.photos import open_photo
 
 
 class SecondJudge:
-    """A face model and the reference photos as it sees them, loaded once a seat.
+    """A face model and the reference photos as it sees them, loaded once a worker.
 
     Raises:
         ValueError: the search has no second judge, its models cannot be loaded (`FaceModelError`), or it finds no face

@@ -25,7 +25,7 @@ class Stopwatch:
     """Runs from when it is made.
 
     Args:
-        before: Effort that is added to every reading, such as that of an earlier life.
+        before: Effort that is added to every reading, such as that before a training was resumed.
         wall: Seconds of any steady clock.
         cpu: Seconds of the processor that this process has used.
     """

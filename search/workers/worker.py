@@ -1,7 +1,7 @@
-"""A seat: one long-lived Ray Train run whose worker loads the models once and then serves one job after the other.
+"""A worker: one long-lived Ray Train run whose processes load the models once and then do one job after the other.
 
-The loop below runs in every worker of the seat. With several workers a seat, rank 0 talks to the dispatcher and tells
-the others what to do; a worker that fails takes its group down, and Ray Train starts the group again.
+The loop below runs in every process of the worker. Of several processes, rank 0 talks to the dispatcher and passes on
+to the others what to do; a process that fails takes the others down, and Ray Train starts them all again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ray.train
 
 from search.storage.trial_record import CheckpointResult
 from search.workers.client import WorkersClient
-from search.workers.dispatcher import ClosedError
+from search.workers.dispatcher import ClosedError, Dispatcher
 from search.workers.jobs import Job
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Shared = TypeVar("Shared")
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """What a seat's workers need to begin."""
+    """What the processes of a worker need to begin."""
 
     name: str
     client: WorkersClient
@@ -39,7 +39,7 @@ class WorkerSetup:
 
 
 def serve(setup: WorkerSetup) -> None:
-    """Serve jobs until the dispatcher closes. The per-worker function of a seat's `TorchTrainer`."""
+    """Serve jobs until the dispatcher closes. What the worker's `TorchTrainer` runs in each process."""
     from search.workers.runner import JobRunner
 
     leads = ray.train.get_context().get_world_rank() == 0
@@ -49,18 +49,18 @@ def serve(setup: WorkerSetup) -> None:
         runner = JobRunner(setup.runner)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-    # All workers of the seat leave together, or those that loaded well would wait for the others for ever.
+    # All processes leave together, or those that loaded well would wait for the others for ever.
     if failure := any_failure(failure):
         # What cannot be loaded here can be loaded nowhere: starting again would not help.
         if leads:
-            setup.client.worker_broken(setup.name, failure)
+            setup.client.call(Dispatcher.worker_broken, setup.name, failure)
         return
     assert runner is not None
     if leads:
-        setup.client.worker_started(setup.name, token)
+        setup.client.call(Dispatcher.worker_started, setup.name, token)
     while True:
         try:
-            job = share(lambda: setup.client.next_job(setup.name, token, POLL_SECONDS), leads=leads)
+            job = share(lambda: setup.client.call(Dispatcher.next_job, setup.name, token, POLL_SECONDS), leads=leads)
         except ClosedError:
             return
         if job is not None:
@@ -68,7 +68,7 @@ def serve(setup: WorkerSetup) -> None:
 
 
 def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
-    """What `value` gives in the leading worker, in every worker of the seat; its `ClosedError` likewise."""
+    """What `value` returns in the leading process, in every process of the worker; its `ClosedError` likewise."""
     import torch.distributed
 
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
@@ -87,7 +87,7 @@ def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
 
 
 def any_failure(failure: str) -> str:
-    """The first failure among the workers of the seat, each of which gives its own; empty if none has one."""
+    """The first failure among the processes of the worker, each of which gives its own; empty if none has one."""
     import torch.distributed
 
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
@@ -97,13 +97,8 @@ def any_failure(failure: str) -> str:
     return next((text for text in failures if text), "")
 
 
-def _made(report: CheckpointResult | None) -> CheckpointResult:
-    assert report is not None, "the leading worker scores every checkpoint"
-    return report
-
-
 class _Service:
-    """One job at one seat: passes reports on, and the wish to stop back."""
+    """One job of a worker: passes its results on to the dispatcher, and the request to stop back."""
 
     def __init__(self, client: WorkersClient, token: str, job: Job, *, leads: bool) -> None:
         self._client = client
@@ -122,35 +117,39 @@ class _Service:
         try:
             runner.do(self._job, report=self._report, go_on=self._go_on, keeps_state=self._keeps_state)
         except (TrainingDiverged, OutOfMemory) as error:
-            # Every worker of the seat computes the same loss and knows of the others' memory: all leave the job here.
+            # Every process computes the same loss and knows of the others' memory: all leave the job here.
             failure = f"{type(error).__name__}: {error}"
         except (ValueError, RuntimeError, MemoryError, StorageError) as error:
-            # Only the leading worker generates, judges and writes: the others would wait for it. Ray Train starts all
+            # Only the leading process generates, judges and writes: the others would wait for it. Ray Train starts all
             # again.
-            told = isinstance(error, ValueError | StorageError) or is_out_of_memory(error)
-            if not told or ray.train.get_context().get_world_size() > 1:
+            expected = isinstance(error, ValueError | StorageError) or is_out_of_memory(error)
+            if not expected or ray.train.get_context().get_world_size() > 1:
                 raise
             failure = f"{type(error).__name__}: {error}"
         if self._leads:
-            self._client.finish(self._job.id, self._token, failure=failure)
+            self._client.call(Dispatcher.finish, self._job.id, self._token, failure=failure)
 
     def _report(self, report: CheckpointResult | None) -> bool:
-        return share(lambda: self._client.report(self._job.id, self._token, _made(report)), leads=self._leads)
+        def wanted() -> bool:
+            assert report is not None, "the leading process scores every checkpoint"
+            return self._client.call(Dispatcher.report, self._job.id, self._token, report)
+
+        return share(wanted, leads=self._leads)
 
     def _go_on(self, step: int) -> bool:
         def wanted() -> bool:
             now = time.monotonic()
             if now >= self._progress_due:
                 self._progress_due = now + PROGRESS_SECONDS
-                self._client.progress(self._job.id, self._token, step)
-            assert self._stop is not None, "only the leading worker asks"
+                self._client.send(Dispatcher.progress, self._job.id, self._token, step)
+            assert self._stop is not None, "only the leading process asks"
             return not self._stop.made
 
         return share(wanted, leads=self._leads)
 
     def _keeps_state(self) -> bool:
         def asked() -> bool:
-            assert self._stop is not None, "only the leading worker asks"
+            assert self._stop is not None, "only the leading process asks"
             return self._stop.keeps_state
 
         return share(asked, leads=self._leads)

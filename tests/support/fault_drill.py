@@ -1,6 +1,6 @@
 """A pool of workers on two nodes into which faults are put while it trains; prints what was seen as a line of JSON.
 
-The nodes have one CPU each and a seat two workers, so that one seat lies on both nodes and the other waits for room
+The nodes have one CPU each and a worker two processes, so that one lies on both nodes and the other waits for room
 that never comes. Every job trains the same; each but the first is hit between two checkpoints. `broken_host.py` has to
 be there as `sitecustomize`, for the storage to be slow and the clocks to jump.
 """
@@ -26,6 +26,7 @@ from ray.cluster_utils import Cluster
 from benchmarks.scale.simulated_seat import ANCHORS
 from benchmarks.trial_overhead.short_trials import short_search
 from search.config.sections import SeatsConfig
+from search.workers.dispatcher import Dispatcher
 from search.workers.jobs import TrainJob
 from search.workers.pool import Pool
 from tests.support.broken_host import CONTROL
@@ -97,8 +98,8 @@ class Drill:
 
     def kill_controller(self) -> None:
         """Of the worker that trains."""
-        (name,) = self._pool.client.serving()
-        ray.kill(self._pool.client.controllers()[name])
+        (name,) = self._pool.client.call(Dispatcher.serving)
+        ray.kill(self._pool.client.call(Dispatcher.controllers)[name])
 
 
 def kill(words: str) -> None:

@@ -50,7 +50,7 @@ SETTINGS = "settings"
 """Its training settings, where they are not its parameters because of a ratio."""
 
 SAME_AS = "same_as"
-"""Of a duplicate: the number of the trial whose result it was told by."""
+"""Of a duplicate: the number of the trial whose result was reported for it."""
 
 FOREIGN = "foreign"
 """Of a result that an earlier search has found: a trial of the study, but none of this search."""

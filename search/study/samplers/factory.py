@@ -49,7 +49,7 @@ def _make(config: SamplerConfig, space: Space, seed: int, steps: int) -> BaseSam
             # Its trials under way count as if they had come out as expected, which keeps proposals apart.
             return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         case "qmc":
-            # Scrambled: unscrambled it would begin with the lowest value of everything and heed no seed.
+            # Scrambled: unscrambled it would begin with the lowest value of everything and ignore the seed.
             return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         case "random":
             return RandomSampler(seed=seed)

@@ -176,8 +176,8 @@ class CurveSampler(BaseSampler):
                 for step in sorted(trial.intermediate_values)
             ]
         )
-        told = [trial.intermediate_values[step] for trial in curves for step in sorted(trial.intermediate_values)]
-        values = warped(np.array(told))
+        scored = [trial.intermediate_values[step] for trial in curves for step in sorted(trial.intermediate_values)]
+        values = warped(np.array(scored))
         kept = _kept(values)
         values = values[kept]
         return rows[kept], (values - values.mean()) / (values.std() or 1.0)

@@ -17,9 +17,9 @@ from search.study.samplers.study_sampler import Checkpoint, StudySampler, StudyS
 OBJECTIVES = (LIKENESS, FIDELITY)
 """What the study maximises, in this order; the study's user attribute `objectives` says so in the journal."""
 
-TOLD_STEP = "told_step"
-"""User attribute of a trial: the step of the checkpoint that it was told by."""
-
+REPORTED_STEP = "told_step"
+"""User attribute of a trial: the step of the checkpoint that was reported for it. Journals of earlier versions hold it
+under this name."""
 
 STEP = "step-"
 """With a number, the user attribute of a trial that holds a checkpoint."""
@@ -32,8 +32,9 @@ class ParetoSampler(StudySampler):
     early. NSGA-II draws its first generation at random, and that would be most of the budget; it and the Gaussian
     process learn from complete trials only, while TPE takes stopped ones as places to keep away from.
 
-    A trial is told by one of its checkpoints: of those that no other of its own dominates (`evaluation.pareto`), the
-    one with the highest weighted objective, the earlier of equals. The rest is in the journal, too.
+    A trial is reported to Optuna by one of its checkpoints: of those that no other of its own dominates
+    (`evaluation.pareto`), the one with the highest weighted objective, the earlier of equals. The rest is in the
+    journal, too.
 
     Optuna takes no values by step for such a study, so each checkpoint is a user attribute `step-N`. For a stopped
     trial Optuna stores no values either, and TPE ranks it behind every complete trial that keeps the constraint; among
@@ -68,18 +69,18 @@ class ParetoSampler(StudySampler):
         trial.set_user_attr(f"{STEP}{step}", dict(checkpoint))
 
     def _tell(self, trial: optuna.Trial, checkpoints: Mapping[int, Checkpoint], *, stopped: bool) -> None:
-        step = told_step(checkpoints, maximum_faceless_rate=self._maximum_faceless_rate)
-        told = checkpoints[step]
-        trial.set_user_attr(TOLD_STEP, step)
-        trial.set_constraint(FACELESS_RATE, told[FACELESS_RATE] - self._maximum_faceless_rate)
-        trial.set_constraint("limits", told[OBJECTIVE] - told[SEARCH_VALUE])
+        step = reported_step(checkpoints, maximum_faceless_rate=self._maximum_faceless_rate)
+        reported = checkpoints[step]
+        trial.set_user_attr(REPORTED_STEP, step)
+        trial.set_constraint(FACELESS_RATE, reported[FACELESS_RATE] - self._maximum_faceless_rate)
+        trial.set_constraint("limits", reported[OBJECTIVE] - reported[SEARCH_VALUE])
         if stopped:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, [told[name] for name in OBJECTIVES])
+            self.study.tell(trial, [reported[name] for name in OBJECTIVES])
 
 
-def told_step(checkpoints: Mapping[int, Checkpoint], *, maximum_faceless_rate: float) -> int:
+def reported_step(checkpoints: Mapping[int, Checkpoint], *, maximum_faceless_rate: float) -> int:
     """The step of the checkpoint that stands for a trial, as `ParetoSampler` says.
 
     Args:

@@ -1,7 +1,7 @@
-"""The sampler: Optuna proposes, told as Tune's trials go on. The Optuna journal in the run folder is the truth.
+"""The sampler: Optuna proposes and learns what Tune's trials report. The Optuna journal in the run folder is the truth.
 
 Ray's own `OptunaSearch` tells Optuna a stopped trial as if it had run to its end, so that TPE would compare values of
-different budgets. Here a stopped trial is told as pruned, which TPE never ranks as an equal of complete ones.
+different budgets. Here a stopped trial is reported as pruned, which TPE never ranks as an equal of complete ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 
 from search.config.draws import holds, order, settings_of
 from search.config.sections import SamplerConfig
-from search.config.space import Space, Value
+from search.config.space import Space, Value, planned_steps
 from search.study.samplers import factory as samplers
 from search.study.samplers.distributions import FOREIGN, SAME_AS, SETTINGS, parameter, suggest
 
@@ -36,7 +36,7 @@ Configuration: TypeAlias = tuple[tuple[str, object], ...]
 """The settings that vary, those that were not drawn at their fixed values: equal where trainings are equal."""
 
 OnDuplicate: TypeAlias = Callable[[int, Mapping[str, Value], int], None]
-"""Told of a duplicate: its number, its settings, and the number of the trial that had them first."""
+"""Called with a duplicate: its number, its settings, and the number of the trial that had them first."""
 
 
 class StudySettings(TypedDict):
@@ -64,13 +64,13 @@ class _End:
 
 
 class StudySampler(Searcher, ABC):
-    """Tune's searcher over an Optuna study; a subclass says what is maximised and how a trial is told.
+    """Tune's searcher over an Optuna study; a subclass says what is maximised and how a trial is reported to Optuna.
 
-    Where the journal holds the study already, it goes on: trials that have not ended are proposed first, under their
+    Where the journal holds the study already, it resumes: trials that have not ended are proposed first, under their
     numbers and with their settings, and only then new ones, so that there are `trials` in all and none twice.
 
-    A configuration that was proposed before is not trained again, for the final does that with other seeds: Optuna is
-    told of the duplicate what it is told of the first, and is asked for another. A duplicate does not count as one of
+    A configuration that was proposed before is not trained again, for the final does that with other seeds: what is
+    reported of the first is reported of the duplicate, and Optuna is asked for another. A duplicate is not one of
     the trials; but as many duplicates as trials end the proposals, for then the space has little else to offer. Only a
     trial that has failed has no result to take over; its configuration may be tried once more.
 
@@ -112,7 +112,7 @@ class StudySampler(Searcher, ABC):
         self._fixed = fixed
         self._limit = trials
         self.on_duplicate: OnDuplicate | None = None
-        """Is told of each duplicate."""
+        """Is called with each duplicate."""
         self._first: dict[Configuration, int] = {}
         self._duplicates: dict[int, list[optuna.Trial]] = {}
         self._ends: dict[int, _End] = {}
@@ -189,10 +189,10 @@ class StudySampler(Searcher, ABC):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next configuration as `{"number", "params"}`, or Tune's word for "no more".
 
-        With a trial that goes on comes `noted`, the last step of which the journal knows.
+        With a trial that resumes comes `noted`, the last step of which the journal knows.
         """
         if self._unfinished:
-            return self._go_on(trial_id, self._unfinished.popleft())
+            return self._resume(trial_id, self._unfinished.popleft())
         while self.begun < self._limit and self._duplicate_count < self._limit:
             trial = self.study.ask()
             params = self._drawn(trial)
@@ -205,8 +205,12 @@ class StudySampler(Searcher, ABC):
             self._note_duplicate(trial, params, first)
         return Searcher.FINISHED  # type: ignore[return-value] # Tune's own protocol: a word or a dict
 
-    def _go_on(self, trial_id: str, frozen: FrozenTrial) -> dict[str, Any]:
-        trial = optuna.Trial(self.study, frozen._trial_id)
+    def _reopened(self, frozen: FrozenTrial) -> optuna.Trial:
+        """An unfinished trial of the journal, to write to. Optuna has no public way from a number to such an object."""
+        return optuna.Trial(self.study, frozen._trial_id)
+
+    def _resume(self, trial_id: str, frozen: FrozenTrial) -> dict[str, Any]:
+        trial = self._reopened(frozen)
         # Draws what the journal holds; a kill between two of its lines has left settings undrawn.
         params = self._drawn(trial)
         self._first.setdefault(self._configuration(params), trial.number)
@@ -216,7 +220,7 @@ class StudySampler(Searcher, ABC):
         return {"number": trial.number, "params": params, "noted": noted}
 
     def _recall(self) -> None:
-        """What the journal held: whose configuration came first, who goes on, and which duplicates are still untold."""
+        """What the journal held: whose configuration came first, who resumes, and which duplicates are pending."""
         for trial in self.earlier:
             if SAME_AS in trial.user_attrs:
                 continue
@@ -228,12 +232,12 @@ class StudySampler(Searcher, ABC):
             elif trial.state is not TrialState.FAIL:
                 stopped = trial.state is TrialState.PRUNED
                 self._ends[trial.number] = _End(checkpoints=self.noted(trial), stopped=stopped)
-        going_on = {trial.number for trial in self._unfinished}
+        resuming = {trial.number for trial in self._unfinished}
         for frozen in self.earlier:
             if SAME_AS not in frozen.user_attrs or frozen.state.is_finished():
                 continue
-            duplicate, first = optuna.Trial(self.study, frozen._trial_id), frozen.user_attrs[SAME_AS]
-            if first in going_on:
+            duplicate, first = self._reopened(frozen), frozen.user_attrs[SAME_AS]
+            if first in resuming:
                 self._duplicates.setdefault(first, []).append(duplicate)
             else:
                 self._take_over(duplicate, self._ends.get(first, _End(checkpoints={}, stopped=False)))
@@ -260,7 +264,7 @@ class StudySampler(Searcher, ABC):
         if first in self._ends:
             self._take_over(trial, self._ends[first])
         else:
-            self._duplicates.setdefault(first, []).append(trial)  # told when the first has ended
+            self._duplicates.setdefault(first, []).append(trial)  # reported when the first has ended
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Note a checkpoint in the journal. A replayed step (after a trial's actor died) is noted once."""
@@ -278,7 +282,7 @@ class StudySampler(Searcher, ABC):
         if result is not None:
             self.on_trial_result(trial_id, result)
         trial, checkpoints = self._trials[trial_id], self._checkpoints[trial_id]
-        planned = trial.params.get("steps", self._default_steps)
+        planned = planned_steps(trial.params, self._default_steps)
         end = _End(checkpoints={} if error else checkpoints, stopped=max(checkpoints, default=0) < planned)
         self._end(trial, end)
         if end.checkpoints:

@@ -11,8 +11,8 @@ import pytest
 from evaluation.objective import objective
 from evaluation.scores import Anchors, ImageRow, score_rows
 from search.config.run_layout import RunLayout
-from search.config.search_config import SearchConfig, load_config
-from search.final.final import RETRAINING_SEED_STRIDE, Final, NoCandidateError, Verdict, run_final
+from search.config.search_config import RETRAINING_SEED_STRIDE, SearchConfig, load_config
+from search.final.final import Final, NoCandidateError, Verdict, run_final
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
 from search.workers.jobs import AnchorJob, Job, JobStatus, ScoreJob, TrainJob
@@ -23,7 +23,7 @@ Distances = Sequence[float | None]
 
 
 class ScriptedDispatch(WorkersClient):
-    """Stands for the dispatcher and its seats: answers each job with images at given face distances.
+    """Stands for the dispatcher and its workers: answers each job with images at given face distances.
 
     Args:
         distances: By trial; the retrainings of a trial draw what it draws, unless they have an entry of their own

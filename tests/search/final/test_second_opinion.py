@@ -1,4 +1,4 @@
-"""The second judge's opinion: by hand, with a scripted dispatcher in place of seats."""
+"""The second judge's opinion: by hand, with a scripted dispatcher in place of workers."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,7 @@ from evaluation.scores import Anchors, ImageRow
 from search.config.search_config import load_config
 from search.final.decision import Decision
 from search.final.final import Final, Finalist, Verdict
-from search.final.second_judging import SecondJudging
-from search.final.second_opinion import NoOpinion, SecondOpinion, rank_correlation
+from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion, rank_correlation
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
 from search.workers.dispatcher import UnknownJobError
@@ -106,8 +105,8 @@ def final(*names: str) -> Final:
     )
 
 
-def judging(client: ScriptedJudge) -> SecondJudging:
-    return SecondJudging(
+def judging(client: ScriptedJudge) -> SecondJudgeClient:
+    return SecondJudgeClient(
         client=client,
         judge=JUDGE,
         anchors=Anchors(base_distance=1.0, real_distance=REAL_DISTANCE, base_clip_score=30.0),
@@ -235,10 +234,10 @@ def test_a_dispatcher_that_was_restarted_is_asked_again() -> None:
 def test_the_search_begins_with_its_anchors_or_not_at_all(
     document: dict[str, Any], write_config: Callable[[dict[str, Any]], Path]
 ) -> None:
-    def begin(*seen: float | None, second: dict[str, str] | None) -> SecondJudging | None:
+    def begin(*seen: float | None, second: dict[str, str] | None) -> SecondJudgeClient | None:
         document["evaluation"]["second_judge"] = second
         client = ScriptedJudge({"base": seen} if seen else {})
-        return SecondJudging.begin(client, load_config(write_config(document)), report("base", 0, 0))
+        return SecondJudgeClient.begin(client, load_config(write_config(document)), report("base", 0, 0))
 
     opencv = {"recognizer": "Dlib", "detector": "opencv"}
     assert begin(second=None) is None

@@ -12,7 +12,7 @@ from search.config.sections import BudgetConfig
 from search.report.tables import Account
 from search.storage.result import SearchResult
 from search.storage.result_schema import BudgetResult
-from search.study.accountant import FORECAST_AFTER
+from search.study.budget import FORECAST_AFTER
 from tests.support.report_page import changed, write_page
 
 Run = tuple[SearchResult, SearchConfig]

@@ -64,7 +64,7 @@ def test_the_time_of_day_is_read_for_labels_only() -> None:
         for word in wall.findall(file.read_text("utf-8"))
     ]
     assert found == [
-        ("search/study/earlier_pace.py", "st_mtime"),
+        ("search/study/dry_run.py", "st_mtime"),
         ("search/tracking/tracker.py", "time.time("),
         ("search/voting/votes.py", "datetime.now("),
     ]

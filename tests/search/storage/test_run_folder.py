@@ -18,7 +18,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from search.storage.run_folder import RunFolder
-with RunFolder.take_up(Path(sys.argv[1])):
+with RunFolder.reopen(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -49,24 +49,24 @@ def test_what_was_begun_in_vain_leaves_the_name_free(config: SearchConfig) -> No
 def test_an_earlier_processes_folder_is_never_discarded(config: SearchConfig) -> None:
     with RunFolder.make(config) as run:
         run.begin(config, {})
-    with RunFolder.take_up(run.path) as again:
+    with RunFolder.reopen(run.path) as again:
         again.discard()
     assert load_config(run.path / "search.yaml") == config
 
 
 def test_two_processes_cannot_hold_one_run_and_a_killed_one_holds_none(config: SearchConfig) -> None:
     with RunFolder.make(config) as run, pytest.raises(ConfigurationError, match="another process is searching in"):
-        RunFolder.take_up(run.path)
+        RunFolder.reopen(run.path)
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(ConfigurationError, match="another process is searching in"):
-            RunFolder.take_up(run.path)
+            RunFolder.reopen(run.path)
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate(timeout=60)
-    with RunFolder.take_up(run.path) as again:
+    with RunFolder.reopen(run.path) as again:
         assert not again.is_new
 
 
@@ -84,7 +84,7 @@ def test_half_done_writing_is_finished_or_undone(config: SearchConfig) -> None:
     (run.path / "ray" / "trials" / "experiment_state.json").write_text("{torn")
     (run.path / "journal.log.lock").symlink_to(run.layout.journal)
     run.layout.journal.write_bytes(b'{"op_code":0}\n{"op_co')
-    with RunFolder.take_up(run.path):
+    with RunFolder.reopen(run.path):
         assert {path.name for path in trial.iterdir()} == {"step-20", "state"}
         assert (trial / "state" / "report.json").read_text() == "state.ab12.old", "killed between two renames"
         assert (trial / "step-20" / "report.json").read_text() == "step-20"

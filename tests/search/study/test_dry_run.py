@@ -47,7 +47,7 @@ def test_the_plan_without_experience(config: SearchConfig) -> None:
         "final: 2 candidates, each trained again 1 times, about 200 steps",
         "images: about 50",
         "time, cost and disk: unknown, for no earlier run in this folder has used this model at this size; the search "
-        "foretells them when two trials have ended",
+        "predicts them when two trials have ended",
         "budget: 30 minutes, which ends the search after 30:00, 0.50 worker hours, cost 1.00 at the latest",
     ]
 
@@ -55,7 +55,8 @@ def test_the_plan_without_experience(config: SearchConfig) -> None:
 def test_the_plan_at_the_pace_of_an_earlier_run(config: SearchConfig, tmp_path: Path) -> None:
     earlier = tmp_path / "runs" / "before"
     (earlier / "trials" / "000" / "step-50").mkdir(parents=True)
-    (earlier / "trials" / "000" / "step-50" / "weights").write_bytes(bytes(3_000_000))
+    (earlier / "trials" / "000" / "step-50" / "weights").write_bytes(bytes(2_999_998))
+    (earlier / "trials" / "000" / "step-50" / "report.json").write_text("{}")
     (earlier / "search.yaml").write_text(dump_config(config), "utf-8")
     SearchResult(folder=earlier, outcome=an_outcome()).write()
     # 30 s to start; 450 steps of 0.1 s and 9 x 4 images of 2 s; the final's anchors, two scorings and two trainings of
@@ -78,3 +79,13 @@ def test_from_python_overrides_go_with_a_file(config: SearchConfig, tmp_path: Pa
     with pytest.raises(ValueError, match=r"0.png: has no caption"):
         search(tmp_path / "search.yaml", ["trials=2"])
     assert not list((tmp_path / "runs").glob("*/search.yaml"))
+
+
+def test_a_plan_for_a_cluster_says_that_this_machine_cannot_hold_it(config: SearchConfig) -> None:
+    monstrous = config.seats.model_copy(update={"count": 1000})
+    lines = describe(config.model_copy(update={"seats": monstrous}), {})
+    (line,) = [line for line in lines if line.startswith("workers: ")]
+    assert line.startswith("workers: a cluster has to hold them; on this machine 1000 seat(s) of 1 worker(s) need ")
+    assert lines[-1] == (
+        "budget: 30 minutes, which ends the search after 30:00, 500.00 worker hours, cost 1000.00 at the latest"
+    )

@@ -1,8 +1,16 @@
-"""The forecast's arithmetic, worked by hand."""
+"""What a search has to do and how long it takes, worked by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from search.study.forecast import Forecast, Rungs, final_seconds, makespan
+from search.config.search_config import load_config
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.forecast import RULE_WEIGHT, Pace, Workload, makespan
+
+Write = Callable[[dict[str, Any]], Path]
 
 
 @pytest.mark.parametrize(
@@ -17,56 +25,112 @@ from search.study.forecast import Forecast, Rungs, final_seconds, makespan
         ([4.0], 2, [3.0, 7.0, 5.0], 11.0),
     ],
 )
-def test_pieces_are_taken_up_in_turn_by_the_seat_that_is_free_first(
+def test_pieces_are_taken_up_in_turn_by_the_worker_that_is_free_first(
     pieces: list[float], workers: int, busy: list[float], seconds: float
 ) -> None:
     assert makespan(pieces, workers, busy) == seconds
 
 
-def test_the_final_measures_scores_and_trains_again() -> None:
-    # Anchors 7; two scorings of 2 on two workers; then 10+2 and 20+2, each twice: 12, 12, 22, 22.
-    seconds = final_seconds(trainings=[10.0, 20.0], entrants=2, retrain=2, scoring=2.0, anchors=7.0, workers=2)
-    assert seconds == 7 + 2 + 12 + 22
+@pytest.fixture
+def make_work(document: dict[str, Any], write_config: Write) -> Callable[..., Workload]:
+    """Makes the work of trials of 100, 200, 300 or 400 steps, scored every 100, with rungs at 100 and 300."""
+
+    def make(**changes: Any) -> Workload:
+        document["space"]["steps"] = {"low": 100, "high": 400, "step": 100}
+        document["evaluation"] |= {"every": 100, "others": {"count": 0}}
+        document.update(
+            {"stopping": {"grace_period": 100, "reduction_factor": 3}, "first_trials": [], "sampler": {"name": "tpe"}}
+            | changes
+        )
+        return Workload.of(load_config(write_config(document)))
+
+    return make
 
 
-def test_the_share_that_goes_on_is_the_rules_then_what_was_seen() -> None:
-    def rungs(values: float, *seen: int) -> Rungs:
-        compared, went_on = seen or (0, 0)
-        return Rungs(steps=(100,), reduction_factor=3, seen={100: (compared, went_on)}, values={100: values})
-
-    assert Rungs(steps=(100,)).survival(100) == 1, "with nothing to compare with it goes on"
-    assert rungs(0.5).survival(100) == 0.75, "the first or the second"
-    assert rungs(1).survival(100) == 0.5, "one value: the second lies above it or not"
-    assert rungs(4).survival(100) == pytest.approx(2 / 5), "the cut-off of four is the third: two of five places"
-    rule = (7 - 2 / 3 * 6) / 8
-    assert rungs(7, 6, 3).survival(100) == pytest.approx((12 * rule + 3) / 18)
-    assert rungs(3000, 3000, 1000).survival(100) == pytest.approx(1 / 3, abs=1e-3)
-
-
-HALF = Rungs(steps=(100, 300), values={100: 1, 300: 1})
-"""Half go on at each."""
+@pytest.mark.parametrize(
+    ("stopping", "rungs"),
+    [
+        ({"grace_period": 50, "reduction_factor": 3}, (50, 150)),
+        ({"grace_period": 100, "reduction_factor": 2}, (100, 200)),
+        ({"grace_period": 400}, ()),
+        ({"enabled": False}, ()),
+    ],
+)
+def test_rungs_lie_below_the_longest_training(
+    stopping: dict[str, Any], rungs: tuple[float, ...], make_work: Callable[..., Workload]
+) -> None:
+    assert make_work(stopping=stopping).config.rungs == rungs
 
 
-def test_expected_steps_of_a_trial() -> None:
-    assert HALF.expected((100, 200, 300, 400)) == (100 + 0.5 * 200 + 0.25 * 100, 1 + 0.5 + 0.5 + 0.25)
-    assert HALF.expected((100,)) == (100, 1), "where it ends anyway it is not stopped"
-    assert HALF.expected((150, 300)) == (150 + 0.5 * 150, 1.5), "it is compared at its first checkpoint beyond"
-    assert HALF.expected((100, 200, 300, 400), done=150) == (50 + 100 + 0.5 * 100, 1 + 1 + 0.5), "it has gone on"
-    assert HALF.expected((100, 200), done=50) == (50 + 0.5 * 100, 1.5)
-    assert HALF.expected((100, 200), done=200) == (0, 0)
-    assert HALF.expected((100, 200, 300, 400), spared=True) == (400, 4)
-    assert Rungs().expected((100, 200)) == (200, 2)
+def test_steps_and_checkpoints_that_a_trial_gets_on_average(make_work: Callable[..., Workload]) -> None:
+    work = make_work()
+    assert work.expected(400, going_on=0.5) == (100 + 0.5 * 200 + 0.25 * 100, 1 + 0.5 + 0.5 + 0.25)
+    assert work.expected(100, going_on=0.5) == (100, 1), "where it ends anyway it is not stopped"
+    assert work.expected(350, going_on=0.5) == (100 + 0.5 * 200 + 0.25 * 50, 2.25), "its end counts, between two rungs"
+    assert work.expected(400, going_on=0.5, done=150) == (50 + 100 + 0.5 * 100, 2.5), "it has gone on at the first"
+    assert work.expected(400, going_on=0.5, done=50) == (50 + 0.5 * 200 + 0.25 * 100, 2.25)
+    assert work.expected(400, going_on=0.5, done=400) == (0, 0)
+    assert work.expected(400, going_on=1.0) == (400, 4)
 
 
-def test_every_trial_makes_the_rungs_that_it_reaches_stricter() -> None:
-    assert HALF.after([(100, 200, 300, 400)]).values == {100: 2, 300: 1.5}
-    assert HALF.after([(50,), (100, 200)]).values == {100: 1.5, 300: 1}, "half of such trials end before"
-    assert HALF.after([(100, 300)]).values == {100: 2, 300: 1.5}, "one that ends at a rung leaves its value there"
-    assert HALF.after([(100, 200, 300, 400)], spared=True).values == {100: 2, 300: 2}
-    assert HALF.after([(100, 200, 300, 400)], done=150).values == {100: 1, 300: 2}, "it was counted at the first"
-    three = Rungs(steps=(100,)).after([(100, 200)]).after([(100, 200)]).after([(100, 200)])
-    assert three.survival(100) == pytest.approx((3 - 2 / 3 * 2) / 4)
+def test_the_share_that_goes_on_is_the_rules_then_what_was_seen(
+    make_work: Callable[..., Workload], make_checkpoint: Callable[..., CheckpointResult]
+) -> None:
+    def record(number: int, steps: int, last: int, state: JobState) -> TrialRecord:
+        made = TrialRecord(id=f"{number:03d}", params={}, steps=steps, state=state)
+        for step in range(100, last + 1, 100):
+            made.add(make_checkpoint(step, 0.5))
+        return made
+
+    work = make_work(first_trials=[{"rank": 8}], trials=8)
+    # Of eight trials two have nothing to be compared with; of the other six, a third go on.
+    assert work.going_on() == (2 + 6 / 3) / 8
+    records = [
+        record(0, 400, 400, JobState.FINISHED),  # a first trial is never stopped
+        record(1, 100, 100, JobState.FINISHED),  # at its end it was not compared
+        record(2, 400, 400, JobState.FINISHED),  # went on at both rungs
+        record(3, 400, 300, JobState.STOPPED),  # went on at one, was stopped at the other
+        record(4, 400, 100, JobState.RUNNING),  # went on
+        record(5, 400, 0, JobState.FAILED),
+    ]
+    assert work.going_on(records) == (RULE_WEIGHT / 2 + 4) / (RULE_WEIGHT + 5)
 
 
-def test_a_forecast_is_the_sum_of_its_parts() -> None:
-    assert Forecast(search_end=100.0, final=50.0, closing=15.0).total == 165.0
+def test_domination_stops_next_to_none(make_work: Callable[..., Workload], document: dict[str, Any]) -> None:
+    document["evaluation"]["objective"] = {"mode": "pareto"}
+    assert make_work().going_on() == 1.0
+
+
+def test_what_is_to_come_of_first_and_later_trials(make_work: Callable[..., Workload]) -> None:
+    work = make_work(first_trials=[{"rank": 8, "steps": 200}], trials=3, stopping={"enabled": False})
+    assert work.coming() == [(200, 2), (250, 2.5), (250, 2.5)]
+    assert work.coming([TrialRecord(id="000", params={}, steps=200)]) == [(250, 2.5), (250, 2.5)]
+    work = make_work(trials=8, stopping={"grace_period": 200}, first_trials=[{"rank": 8, "steps": 400}])
+    # One rung, at 200, that half pass; of 100, 200, 300 and 400 steps the last two are compared there.
+    assert work.coming() == [(400, 4)] + 7 * [((100 + 200 + 250 + 300) / 4, (1 + 2 + 2.5 + 3) / 4)]
+
+
+def test_learning_curves_are_expected_to_prefer_the_shortest_training(make_work: Callable[..., Workload]) -> None:
+    steps = {}
+    for name in ("learning_curves", "tpe"):
+        work = make_work(
+            sampler={"name": name}, trials=2, first_trials=[{"rank": 8, "steps": 400}], stopping={"enabled": False}
+        )
+        steps[name] = [steps for steps, _ in work.coming()]
+        assert work.mean_steps == 250
+    assert steps == {"learning_curves": [400, 100], "tpe": [400, 250]}
+
+
+def test_the_final_measures_scores_and_trains_again(make_work: Callable[..., Workload]) -> None:
+    work = make_work(final={"prompts": "final.txt", "retrain": 2})
+    assert work.final_images == 2, "one prompt with two seeds"
+    # Anchors 7; two scorings of 2 x 1 s on two workers; then 10+2 and 20+2, each twice: 12, 12, 22, 22.
+    assert work.final_seconds([10.0, 20.0], image=1.0, workers=2, anchors=7.0) == 7 + 2 + 12 + 22
+    assert work.final_seconds([], image=1.0, workers=2) == 2, "the anchors take what an adapter takes"
+    # The second judge looks at the best of four trials, at the untuned model and at both candidates: seven of 3 s.
+    judged = work.final_seconds([10.0, 20.0], image=1.0, workers=2, anchors=7.0, judging=3.0)
+    assert judged == 43 + 4 * 3.0
+
+
+def test_the_mean_pace_weighs_every_trial_alike() -> None:
+    assert Pace.mean([Pace(step=1.0, image=2.0), Pace(step=3.0, image=3.0)]) == Pace(step=2.0, image=2.5)

@@ -42,7 +42,7 @@ class Part:
     def begin(self, name: str) -> None:
         self.sampler.suggest(name)
 
-    def score(self, name: str, number: int, steps: Sequence[int], *, told: bool = True) -> None:
+    def score(self, name: str, number: int, steps: Sequence[int], *, reported: bool = True) -> None:
         for step in steps:
             folder = self._trials / f"{number:03d}" / f"step-{step}"
             folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ class Part:
                 self._make_report(step, step / 1000), folder=folder, training_seconds=2.0, scoring_seconds=1.5
             )
             report.write(folder)
-            if told:
+            if reported:
                 self.sampler.on_trial_result(name, {"step": step, **report.metrics})
 
 
@@ -67,7 +67,7 @@ def test_the_journal_counts_and_the_folders_hold_the_rest(
     part.sampler.on_trial_complete("b", error=True)
     part.sampler.note(end_note("001"), {"reason": "the loss is not finite at step 60", "seconds": 7.0})
     part.score("c", 2, [50])
-    part.score("c", 2, [100], told=False)
+    part.score("c", 2, [100], reported=False)
     (run / "trials" / "007" / "step-50").mkdir(parents=True)
 
     records = read_history(make_sampler(config, run), config, run / "trials")

@@ -17,7 +17,7 @@ import subprocess, time
 from search.study.stop import Interrupts
 from search.study.stop import Stop
 stop = Stop()
-with Interrupts(stop), stop.heed():
+with Interrupts(stop), stop.watching():
     subprocess.Popen(["sleep", "600"])
     print("ready", flush=True)
     while not stop.requested:
@@ -68,7 +68,7 @@ def test_two_signals_at_once_are_two() -> None:
         assert process.wait(60) == 130
 
 
-def test_where_nobody_heeds_the_stop_a_signal_raises_as_it_always_does() -> None:
+def test_where_nobody_watches_the_stop_a_signal_raises_as_it_always_does() -> None:
     stop = Stop()
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts(stop), pytest.raises(KeyboardInterrupt):
@@ -90,9 +90,9 @@ def test_what_is_ignored_stays_ignored() -> None:
     assert not stop.requested
 
 
-def test_processes_started_unheard_outlive_a_closed_terminal() -> None:
+def test_processes_that_ignore_signals_outlive_a_closed_terminal() -> None:
     with Interrupts(Stop()) as interrupts:
-        with interrupts.unheard_by_children():
+        with interrupts.children_ignoring_hangups():
             child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         os.kill(child.pid, signal.SIGHUP)
         child.communicate(b"\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.config.search_config import load_config
+from search.config.search_config import SearchConfig, load_config
 from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.study.scheduler import ParetoScheduler, scheduler
 
@@ -17,10 +17,18 @@ GO, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
 @pytest.fixture
-def stopping() -> ParetoScheduler:
-    return ParetoScheduler(
-        spared=1, grace_period=50, reduction_factor=2, longest=400, steps=400, maximum_faceless_rate=0.1
-    )
+def config(document: dict[str, Any], write_config: Write) -> SearchConfig:
+    """One first trial; rungs at 50, 100 and 200 of 400 steps."""
+    document["space"]["steps"] = {"low": 100, "high": 400, "step": 50}
+    document["training"]["steps"] = 400
+    document["stopping"] = {"grace_period": 50, "reduction_factor": 2}
+    document["evaluation"]["objective"] = {"mode": "pareto", "maximum_faceless_rate": 0.1}
+    return load_config(write_config(document))
+
+
+@pytest.fixture
+def stopping(config: SearchConfig) -> ParetoScheduler:
+    return ParetoScheduler(config)
 
 
 def decide(
@@ -51,10 +59,10 @@ def test_the_mode_decides_which_scheduler_there_is(document: dict[str, Any], wri
     document["evaluation"]["objective"] = {"mode": "pareto", "maximum_faceless_rate": 0.25}
     made = scheduler(load_config(write_config(document)))
     assert isinstance(made, ParetoScheduler)
-    assert list(made.rungs) == [20, 40, 80], "grace_period x reduction_factor^k below the longest trial's 150 steps"
+    assert list(made._rungs) == [20, 40, 80], "grace_period x reduction_factor^k below the longest trial's 150 steps"
     assert decide(made, 1, 20, 0.5, 0.9, faceless_rate=0.25) == GO
     assert decide(made, 2, 20, 0.5, 0.9, faceless_rate=0.25) == GO
-    assert decide(made, 0, 20, 0.1, 0.1, faceless_rate=0.26) == GO, "one first trial is spared"
+    assert decide(made, 0, 20, 0.1, 0.1, faceless_rate=0.26) == GO, "one first trial is exempt"
     assert decide(made, 3, 20, 0.9, 0.9, faceless_rate=0.26) == STOP, "the configured constraint counts"
 
 
@@ -110,7 +118,7 @@ def test_a_trial_at_its_last_step_has_run_to_its_end(stopping: ParetoScheduler) 
 
 
 def test_a_report_counts_at_the_highest_rung_it_has_reached_and_once(stopping: ParetoScheduler) -> None:
-    assert list(stopping.rungs) == [50, 100, 200]
+    assert list(stopping._rungs) == [50, 100, 200]
     for number in (1, 2):
         assert decide(stopping, number, 120, 0.5, 0.9) == GO
     # Rung 50 is empty: these are the first to be compared there.
@@ -121,21 +129,13 @@ def test_a_report_counts_at_the_highest_rung_it_has_reached_and_once(stopping: P
 
 
 def test_trials_of_earlier_parts_of_a_search_are_compared_with(
-    make_checkpoint: Callable[..., CheckpointResult],
+    config: SearchConfig, make_checkpoint: Callable[..., CheckpointResult]
 ) -> None:
     records = [TrialRecord(id=f"{number:03d}", params={}, steps=400) for number in (1, 2)]
     for record in records:
         record.add(make_checkpoint(50, 0.6))  # likeness 0.6, fidelity 1
         record.add(make_checkpoint(60, 0.0))  # counts at no rung: the one at 50 was the first
-    stopping = ParetoScheduler(
-        spared=1,
-        grace_period=50,
-        reduction_factor=2,
-        longest=400,
-        steps=400,
-        maximum_faceless_rate=0.1,
-        earlier=records,
-    )
+    stopping = ParetoScheduler(config, records)
     assert decide(stopping, 3, 50, 0.5, 0.9) == STOP
     assert decide(stopping, 4, 50, 0.7, 0.9) == GO
     assert decide(stopping, 1, 60, 0.0, 0.0) == GO, "it was compared at this rung before"

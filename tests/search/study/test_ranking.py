@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.config import ObjectiveConfig
 from search.storage.trial_record import CheckpointResult, TrialRecord
-from search.study.ranking import candidates, entrants, front_as_result, own_entrant
+from search.study.ranking import candidates, entrants, finalists, front_as_result
 
 WEIGHTED, PARETO = ObjectiveConfig(), ObjectiveConfig(mode="pareto")
 
@@ -108,5 +108,14 @@ def test_by_weights_the_trials_enter_by_their_best_checkpoint() -> None:
 def test_a_trial_that_is_compared_with_enters_by_the_rule_among_its_own(
     config: ObjectiveConfig, steps: list[int | None]
 ) -> None:
-    entering = [own_entrant(each, config) for each in RECORDS]
-    assert [each.step if each is not None else None for each in entering] == steps
+    entering = [entrants([each], config, 1) for each in RECORDS]
+    assert [each[0][1].step if each else None for each in entering] == steps
+
+
+def test_the_first_trial_enters_besides_whatever_its_rank_unless_it_has_no_candidate() -> None:
+    assert named(finalists(RECORDS, WEIGHTED, 1)) == [("002", 100), ("000", 200)]
+    assert named(finalists(RECORDS, PARETO, 2)) == [("001", 100), ("004", 200), ("000", 200)]
+    assert named(finalists(RECORDS, PARETO, 3)) == [("001", 100), ("004", 200), ("000", 100)], "it is there already"
+    assert named(finalists([record("003"), *RECORDS], WEIGHTED, 1)) == [("002", 100)]
+    assert finalists([record("003")], WEIGHTED, 1) == []
+    assert finalists([], WEIGHTED, 1) == []

@@ -27,10 +27,10 @@ def test_a_stop_needs_a_reason() -> None:
         Stop().request("")
 
 
-def test_it_is_heeded_only_while_somebody_looks() -> None:
+def test_it_is_watched_only_while_somebody_looks() -> None:
     stop = Stop()
-    seen = [stop.heeded]
-    with stop.heed():
-        seen.append(stop.heeded)
-    seen.append(stop.heeded)
+    seen = [stop.watched]
+    with stop.watching():
+        seen.append(stop.watched)
+    seen.append(stop.watched)
     assert seen == [False, True, False]

@@ -81,8 +81,8 @@ def run_folder(make_run: MakeRun) -> Path:
 
 
 @pytest.fixture
-def booth(run_folder: Path) -> Iterator[VotingSession]:
-    """A booth on `run_folder`."""
+def session(run_folder: Path) -> Iterator[VotingSession]:
+    """A session on `run_folder`."""
     with VotesFile(run_folder / "votes.jsonl") as votes:
         yield VotingSession(read_run(run_folder), votes, seed=0)
 

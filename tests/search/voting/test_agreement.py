@@ -8,7 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from evaluation.config import ObjectiveConfig
-from search.voting.preference import Vector, agreement, fit_decisions, held_out_decisions, wilson_interval
+from search.voting.agreement import Vector, agreement, wilson_interval
+from search.voting.preference import fit_decisions, held_out_decisions
 
 CONFIGURED = ObjectiveConfig()
 

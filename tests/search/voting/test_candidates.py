@@ -11,7 +11,7 @@ import pytest
 from search.storage.run_folder import RunFolderError
 from search.voting.candidates import read_run
 from search.voting.preference import as_vector
-from search.voting.votes import CandidateName
+from search.voting.votes import CheckpointName
 from trainer.data.photos import PhotoFolderError
 
 MakeRun = Callable[..., Path]
@@ -29,8 +29,8 @@ def test_the_best_checkpoint_of_each_trial_that_draws_a_face(make_run: MakeRun) 
     folder = make_run({"000": {100: BAD, 200: GOOD, 300: GOOD}, "001": {100: GOOD}, "002": {100: NOBODY}})
     run = read_run(folder)
     assert [candidate.name for candidate in run.candidates] == [
-        CandidateName(trial="000", step=200),
-        CandidateName(trial="001", step=100),
+        CheckpointName(trial="000", step=200),
+        CheckpointName(trial="001", step=100),
     ]
     assert len(run.checkpoints) == 5, "a vote may be about any of them"
 

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 
 from evaluation.config import ObjectiveConfig
 from evaluation.scores import Anchors, ImageRow
+from search.voting.agreement import Vector
 from search.voting.preference import (
-    Vector,
     as_objective,
     as_vector,
     fit_decisions,

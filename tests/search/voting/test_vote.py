@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from search.voting import __main__ as vote
 from search.voting.candidates import read_run
-from search.voting.votes import Answer, Ballot, VotesFile
+from search.voting.votes import Answer, ImagePair, VotesFile
 
 WITHOUT_RAY = """
 import runpy, sys
@@ -38,7 +38,7 @@ def command(*arguments: object) -> Result:
 def cast(folder: Path, answer: Answer) -> None:
     first, second, *_ = (candidate.name for candidate in read_run(folder).candidates)
     with VotesFile(folder / "votes.jsonl") as votes:
-        votes.add(Ballot(left=first, right=second, prompt_index=0, seed=1), answer)
+        votes.add(ImagePair(left=first, right=second, prompt_index=0, seed=1), answer)
 
 
 def test_the_flags_are_these_and_no_others() -> None:

@@ -21,9 +21,9 @@ PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 
 
 @pytest.fixture
-def address(booth: VotingSession) -> Iterator[str]:
+def address(session: VotingSession) -> Iterator[str]:
     """Of a page that is being served."""
-    with listening(create_app(booth, "a-token"), 0) as server:
+    with listening(create_app(session, "a-token"), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -66,16 +66,16 @@ def complaints(browser: Chrome) -> list[dict[str, Any]]:
     return messages
 
 
-def test_what_a_voter_sees(browser: Chrome, address: str, booth: VotingSession) -> None:
+def test_what_a_voter_sees(browser: Chrome, address: str, session: VotingSession) -> None:
     browser.get(address)
     loaded(browser)
-    assert browser.find_element(By.ID, "prompt").text == booth.showing().prompt
+    assert browser.find_element(By.ID, "prompt").text == session.showing().prompt
     images = browser.find_elements(By.TAG_NAME, "img")
     assert [image.get_attribute("alt") for image in images] == [
         "Real photo 1 of the person",
         "Real photo 2 of the person",
-        f"Picture A, drawn for: {booth.showing().prompt}",
-        f"Picture B, drawn for: {booth.showing().prompt}",
+        f"Picture A, drawn for: {session.showing().prompt}",
+        f"Picture B, drawn for: {session.showing().prompt}",
     ]
     widths = [browser.execute_script("return arguments[0].naturalWidth", image) for image in images]
     assert widths == [256, 256, 8, 8]
@@ -150,7 +150,7 @@ def test_the_report_view(browser: Chrome, address: str, run_folder: Path) -> Non
     assert rows[0] == "objective with of the two images of the two candidates"
     assert rows[1].startswith("configured weights ")
     assert " % (" in rows[1]
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#standings tr")) in {3, 4}
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#ranking tr")) in {3, 4}
     assert browser.find_element(By.ID, "verdict").text.startswith("Too few votes")
     browser.find_element(By.LINK_TEXT, "Back to voting").click()
     assert browser.find_element(By.CSS_SELECTOR, "[role=status]").text == "2 votes"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from search.voting.votes import Answer, Ballot, CandidateName, VotesError, VotesFile, read_votes
+from search.voting.votes import Answer, CheckpointName, ImagePair, VotesError, VotesFile, read_votes
 
-FIRST, SECOND = CandidateName(trial="000", step=100), CandidateName(trial="001", step=200)
+FIRST, SECOND = CheckpointName(trial="000", step=100), CheckpointName(trial="001", step=200)
 
 
-def ballot(seed: int = 1) -> Ballot:
-    return Ballot(left=SECOND, right=FIRST, prompt_index=0, seed=seed)
+def pair(seed: int = 1) -> ImagePair:
+    return ImagePair(left=SECOND, right=FIRST, prompt_index=0, seed=seed)
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def three(path: Path) -> bytes:
     """The content of a file of three votes."""
     with VotesFile(path) as votes:
         for seed, answer in enumerate((Answer.LEFT, Answer.RIGHT, Answer.TIE)):
-            votes.add(ballot(seed), answer)
+            votes.add(pair(seed), answer)
     return path.read_bytes()
 
 
 def test_a_vote_is_a_line_that_says_all(path: Path) -> None:
     with VotesFile(path) as votes:
-        votes.add(ballot(), Answer.LEFT)
+        votes.add(pair(), Answer.LEFT)
     (line,) = path.read_text().splitlines()
     values = json.loads(line)
     assert set(values) == {"time", "id", "left", "right", "prompt_index", "seed", "answer"}
@@ -39,7 +39,7 @@ def test_a_vote_is_a_line_that_says_all(path: Path) -> None:
     assert values["right"] == {"trial": "000", "step": 100}
     assert (values["prompt_index"], values["seed"], values["answer"]) == (0, 1, "left")
     (vote,) = read_votes(path).votes
-    assert (vote.ballot, vote.answer, vote.outcome, vote.line) == (ballot(), Answer.LEFT, 1.0, 1)
+    assert (vote.pair, vote.answer, vote.outcome, vote.line) == (pair(), Answer.LEFT, 1.0, 1)
 
 
 def test_outcomes_are_the_lefts(three: bytes, path: Path) -> None:
@@ -52,21 +52,21 @@ def test_no_file_is_no_votes(path: Path) -> None:
 
 def test_voting_goes_on_and_only_appends(three: bytes, path: Path) -> None:
     with VotesFile(path) as votes:
-        assert len(votes.record.votes) == 3
-        votes.add(ballot(9), Answer.RIGHT)
+        assert len(votes.content.votes) == 3
+        votes.add(pair(9), Answer.RIGHT)
     assert path.read_bytes().startswith(three)
-    assert [vote.ballot.seed for vote in read_votes(path).votes] == [0, 1, 2, 9]
+    assert [vote.pair.seed for vote in read_votes(path).votes] == [0, 1, 2, 9]
 
 
 def test_withdrawing_appends_and_goes_back_one_by_one(three: bytes, path: Path) -> None:
     with VotesFile(path) as votes:
         votes.withdraw()
         votes.withdraw()
-        assert [vote.ballot.seed for vote in votes.record.votes] == [0]
-        votes.add(ballot(7), Answer.LEFT)
+        assert [vote.pair.seed for vote in votes.content.votes] == [0]
+        votes.add(pair(7), Answer.LEFT)
         votes.withdraw()
         votes.withdraw()
-        assert votes.record.votes == ()
+        assert votes.content.votes == ()
         size = path.stat().st_size
         votes.withdraw()
         assert path.stat().st_size == size, "there was nothing to withdraw"
@@ -80,28 +80,28 @@ def test_withdrawing_appends_and_goes_back_one_by_one(three: bytes, path: Path) 
 def test_a_line_cut_off_by_a_power_cut_is_named_and_left_out(three: bytes, path: Path, cut: int) -> None:
     last = three.splitlines(keepends=True)[-1]
     path.write_bytes(three[: len(three) - len(last) + cut])
-    record = read_votes(path)
-    assert [vote.ballot.seed for vote in record.votes] == [0, 1]
-    assert record.warning == f"{path}: line 3 is cut off and left out; it holds {cut} bytes"
+    content = read_votes(path)
+    assert [vote.pair.seed for vote in content.votes] == [0, 1]
+    assert content.warning == f"{path}: line 3 is cut off and left out; it holds {cut} bytes"
     with VotesFile(path) as votes:
-        votes.add(ballot(9), Answer.LEFT)
-    record = read_votes(path)
-    assert ([vote.ballot.seed for vote in record.votes], record.warning) == ([0, 1, 9], "")
+        votes.add(pair(9), Answer.LEFT)
+    content = read_votes(path)
+    assert ([vote.pair.seed for vote in content.votes], content.warning) == ([0, 1, 9], "")
 
 
 def test_zeros_that_a_power_cut_leaves_are_a_cut_off_line(three: bytes, path: Path) -> None:
     path.write_bytes(three + bytes(16))
-    record = read_votes(path)
-    assert (len(record.votes), "line 4 is cut off" in record.warning) == (3, True)
+    content = read_votes(path)
+    assert (len(content.votes), "line 4 is cut off" in content.warning) == (3, True)
 
 
 def test_a_whole_last_line_without_its_end_counts(three: bytes, path: Path) -> None:
     path.write_bytes(three[:-1])
-    record = read_votes(path)
-    assert (len(record.votes), record.warning) == (3, "")
+    content = read_votes(path)
+    assert (len(content.votes), content.warning) == (3, "")
     with VotesFile(path) as votes:
-        votes.add(ballot(9), Answer.LEFT)
-    assert [vote.ballot.seed for vote in read_votes(path).votes] == [0, 1, 2, 9]
+        votes.add(pair(9), Answer.LEFT)
+    assert [vote.pair.seed for vote in read_votes(path).votes] == [0, 1, 2, 9]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,11 @@ def test_a_vote_that_cannot_be_kept_leaves_the_file_as_it_was(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(OSError, match="No space left"):
-                votes.add(ballot(9), Answer.LEFT)
+                votes.add(pair(9), Answer.LEFT)
         assert path.read_bytes() == three
-        assert len(votes.record.votes) == 3
-        votes.add(ballot(9), Answer.LEFT)
-    assert [vote.ballot.seed for vote in read_votes(path).votes] == [0, 1, 2, 9]
+        assert len(votes.content.votes) == 3
+        votes.add(pair(9), Answer.LEFT)
+    assert [vote.pair.seed for vote in read_votes(path).votes] == [0, 1, 2, 9]
 
 
 def test_a_vote_is_on_the_disk_before_it_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +166,12 @@ def test_a_vote_is_on_the_disk_before_it_counts(path: Path, monkeypatch: pytest.
     fsync = os.fsync
 
     def note(descriptor: int) -> None:
-        synced.append((os.fstat(descriptor).st_size, len(votes.record.votes)))
+        synced.append((os.fstat(descriptor).st_size, len(votes.content.votes)))
         fsync(descriptor)
 
     with VotesFile(path) as votes:
         monkeypatch.setattr(os, "fsync", note)
-        votes.add(ballot(), Answer.LEFT)
+        votes.add(pair(), Answer.LEFT)
     assert synced == [(path.stat().st_size, 0)]
 
 

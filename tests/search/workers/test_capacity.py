@@ -38,7 +38,9 @@ def workers(*present: dict[str, float], **settings: Any) -> int:
         ([CPU_NODE], {"coming": {"nodes": 2, "cpus": 4}}, 12),
     ],
 )
-def test_seats_are_counted_node_by_node(present: list[dict[str, float]], settings: dict[str, Any], count: int) -> None:
+def test_workers_are_counted_node_by_node(
+    present: list[dict[str, float]], settings: dict[str, Any], count: int
+) -> None:
     assert workers(*present, **settings) == count
 
 
@@ -46,9 +48,9 @@ def test_what_is_not_there_is_named() -> None:
     with pytest.raises(CapacityError) as raised:
         workers(CPU_NODE, CPU_NODE, count=3, threads=3)
     assert str(raised.value) == (
-        "3 seat(s) of 1 worker(s) need 9 CPUs, 3 CPUs on one node for each worker, but Ray has 8 CPUs on 2 node(s), "
-        "which is enough for 2 seat(s); lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker, or "
-        "tell of nodes that an autoscaler may start with seats.coming"
+        "3 worker(s) of 1 process(es) need 9 CPUs, 3 CPUs on one node for each process, but Ray has 8 CPUs on 2 "
+        "node(s), which is enough for 2 worker(s); lower seats.count, seats.workers, seats.threads or "
+        "seats.gpus_per_worker, or name the nodes that an autoscaler may start in seats.coming"
     )
 
 
@@ -56,12 +58,12 @@ def test_what_can_never_come_is_named() -> None:
     with pytest.raises(CapacityError) as raised:
         workers(HEAD, count=2, workers=4, coming={"nodes": 4, "cpus": 4, "gpus": 1})
     assert str(raised.value) == (
-        "2 seat(s) of 4 worker(s) need 8 GPUs and 8 CPUs, 1 GPUs and 1 CPUs on one node for each worker, but Ray has "
-        "0 GPUs and 0 CPUs on 1 node(s) and may come to have 4 GPUs and 16 CPUs on 4 node(s) more, which is enough for "
-        "1 seat(s); lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker"
+        "2 worker(s) of 4 process(es) need 8 GPUs and 8 CPUs, 1 GPUs and 1 CPUs on one node for each process, but Ray "
+        "has 0 GPUs and 0 CPUs on 1 node(s) and may come to have 4 GPUs and 16 CPUs on 4 node(s) more, which is "
+        "enough for 1 worker(s); lower seats.count, seats.workers, seats.threads or seats.gpus_per_worker"
     )
 
 
-def test_a_head_without_cores_holds_no_seat() -> None:
+def test_a_head_without_cores_holds_no_worker() -> None:
     with pytest.raises(CapacityError, match=r"Ray has 0 CPUs on 1 node\(s\), which is enough for 0 worker\(s\)"):
         workers(HEAD)

@@ -57,7 +57,7 @@ def train(saver: StateSaver, training: SlowTraining, clock: HandClock, until: in
     while training.step_count < until:
         training.step_count += 1
         clock.now += 1
-        saver.keep_if_due(cast("TrainingJob", training), Effort(seconds=7.0, cpu_seconds=6.0))
+        saver.save_if_due(cast("TrainingJob", training), Effort(seconds=7.0, cpu_seconds=6.0))
 
 
 def test_the_last_two_states_are_kept_with_their_effort(job: TrainJob, clock: HandClock) -> None:
@@ -78,7 +78,7 @@ def test_fast_steps_are_not_kept_more_often_than_every_five_seconds(job: TrainJo
     for seconds, expected in ((4.9, []), (5.0, ["step-50"]), (9.9, ["step-50"]), (10.0, ["step-100", "step-50"])):
         training.step_count += 25
         clock.now = seconds
-        saver.keep_if_due(cast("TrainingJob", training), NO_EFFORT)
+        saver.save_if_due(cast("TrainingJob", training), NO_EFFORT)
         assert kept(job) == expected
 
 

@@ -30,7 +30,7 @@ def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(
         await dispatcher.submit(job("a"))
         await dispatcher.submit(job("b"))
         await dispatcher.submit(job("a"))  # known already: no second time
-        assert await dispatcher.next_job("seat", "t", 1) == job("a")
+        assert await dispatcher.next_job("worker", "t", 1) == job("a")
         assert await dispatcher.next_job("other", "u", 1) == job("b")
         assert await dispatcher.next_job("third", "v", 0.01) is None
         waiting = asyncio.create_task(dispatcher.status("a", timeout=10))
@@ -49,7 +49,7 @@ def test_jobs_are_handed_out_in_order_and_reported_to_who_waits(
 def test_a_step_counts_once(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
-        await dispatcher.next_job("seat", "t", 1)
+        await dispatcher.next_job("worker", "t", 1)
         for step in (10, 10, 20, 10):
             assert await dispatcher.report("a", "t", make_checkpoint(step, 0.5))
         assert [report.step for report in (await dispatcher.status("a")).checkpoints] == [10, 20]
@@ -57,11 +57,11 @@ def test_a_step_counts_once(make_checkpoint: Callable[..., CheckpointResult]) ->
     run(test)
 
 
-def test_a_stopped_job_is_taken_from_its_seat(make_checkpoint: Callable[..., CheckpointResult]) -> None:
+def test_a_stopped_job_is_taken_from_its_worker(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
         await dispatcher.submit(job("queued"))
-        await dispatcher.next_job("seat", "t", 1)
+        await dispatcher.next_job("worker", "t", 1)
         wish = asyncio.create_task(dispatcher.stop_requested("a", "t"))
         await asyncio.sleep(0)
         assert not wish.done()
@@ -72,25 +72,25 @@ def test_a_stopped_job_is_taken_from_its_seat(make_checkpoint: Callable[..., Che
         await dispatcher.finish("a", "t")  # without effect
         status = await dispatcher.status("a")
         assert (status.state, status.reason, status.checkpoints) == (JobState.STOPPED, "others were better", ())
-        assert await dispatcher.next_job("seat", "t", 0.01) is None, "a stopped job is not handed out"
+        assert await dispatcher.next_job("worker", "t", 0.01) is None, "a stopped job is not handed out"
         await dispatcher.stop("unknown", "")
 
     run(test)
 
 
-def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_checkpoint: Callable[..., CheckpointResult]) -> None:
+def test_a_lost_workers_job_goes_to_the_head_of_the_queue(make_checkpoint: Callable[..., CheckpointResult]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        await dispatcher.worker_started("seat", "first life")
+        await dispatcher.worker_started("worker", "first start")
         for name in ("a", "b"):
             await dispatcher.submit(job(name))
-        assert await dispatcher.next_job("seat", "first life", 1) == job("a")
-        assert await dispatcher.report("a", "first life", make_checkpoint(10, 0.5))
-        await dispatcher.worker_lost("seat", "killed")
-        assert not await dispatcher.report("a", "first life", make_checkpoint(20, 0.5)), "the dead do not report"
+        assert await dispatcher.next_job("worker", "first start", 1) == job("a")
+        assert await dispatcher.report("a", "first start", make_checkpoint(10, 0.5))
+        await dispatcher.worker_lost("worker", "killed")
+        assert not await dispatcher.report("a", "first start", make_checkpoint(20, 0.5)), "the dead do not report"
         with pytest.raises(ClosedError):
-            await dispatcher.next_job("seat", "first life", 1)
-        await dispatcher.worker_started("seat", "second life")
-        assert await dispatcher.next_job("seat", "second life", 1) == job("a")
+            await dispatcher.next_job("worker", "first start", 1)
+        await dispatcher.worker_started("worker", "second start")
+        assert await dispatcher.next_job("worker", "second start", 1) == job("a")
         status = await dispatcher.status("a")
         assert (status.state, len(status.checkpoints)) == (JobState.RUNNING, 1)
         assert status.losses == ("lost its worker after step 10: killed",)
@@ -98,47 +98,47 @@ def test_a_lost_seats_job_goes_to_the_head_of_the_queue(make_checkpoint: Callabl
     run(test)
 
 
-def test_a_seat_that_starts_again_unannounced_loses_its_job_too() -> None:
+def test_a_worker_that_starts_again_unannounced_loses_its_job_too() -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        await dispatcher.worker_started("seat", "first life")
+        await dispatcher.worker_started("worker", "first start")
         await dispatcher.submit(job("a"))
-        await dispatcher.next_job("seat", "first life", 1)
-        waiting = asyncio.create_task(dispatcher.next_job("seat", "first life", 10))
+        await dispatcher.next_job("worker", "first start", 1)
+        waiting = asyncio.create_task(dispatcher.next_job("worker", "first start", 10))
         await asyncio.sleep(0)
-        await dispatcher.worker_started("seat", "second life")
+        await dispatcher.worker_started("worker", "second start")
         with pytest.raises(ClosedError):
-            await waiting  # the long poll of the dead life ends without a job
-        assert await dispatcher.next_job("seat", "second life", 1) == job("a")
+            await waiting  # the long poll of the dead token ends without a job
+        assert await dispatcher.next_job("worker", "second start", 1) == job("a")
 
     run(test)
 
 
-def test_a_job_that_kills_its_seat_every_time_fails_with_a_reason() -> None:
+def test_a_job_that_kills_its_worker_every_time_fails_with_a_reason() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("deadly"))
-        for life in ("1", "2", "3"):
-            await dispatcher.worker_started("seat", life)
-            assert await dispatcher.next_job("seat", life, 1) == job("deadly")
-            await dispatcher.progress("deadly", life, 7)
-            await dispatcher.worker_lost("seat", "out of memory")
+        for token in ("1", "2", "3"):
+            await dispatcher.worker_started("worker", token)
+            assert await dispatcher.next_job("worker", token, 1) == job("deadly")
+            await dispatcher.progress("deadly", token, 7)
+            await dispatcher.worker_lost("worker", "out of memory")
         status = await dispatcher.status("deadly")
         assert status.state is JobState.FAILED
         assert status.reason == "lost its worker 3 times, at last after step 7: out of memory"
         assert status.losses == ("lost its worker after step 7: out of memory",) * 3
-        await dispatcher.worker_started("seat", "4")
-        assert await dispatcher.next_job("seat", "4", 0.01) is None
+        await dispatcher.worker_started("worker", "4")
+        assert await dispatcher.next_job("worker", "4", 0.01) is None
 
     run(test, tries=3)
 
 
-def test_a_seat_that_cannot_start_fails_all_jobs_now_and_later() -> None:
+def test_a_worker_that_cannot_start_fails_all_jobs_now_and_later() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("now"))
-        await dispatcher.worker_broken("seat", "no such model")
+        await dispatcher.worker_broken("worker", "no such model")
         await dispatcher.submit(job("later"))
         for name in ("now", "later"):
             status = await dispatcher.status(name)
-            assert (status.state, status.reason) == (JobState.FAILED, "seat worker could not start: no such model")
+            assert (status.state, status.reason) == (JobState.FAILED, "worker could not start: no such model")
 
     run(test)
 
@@ -146,20 +146,20 @@ def test_a_seat_that_cannot_start_fails_all_jobs_now_and_later() -> None:
 def test_a_worker_that_dies_whenever_it_starts_fails_all_jobs() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
-        await dispatcher.worker_lost("seat", "out of memory")
-        await dispatcher.worker_started("seat", "t")
-        for _ in range(3):  # The first loss ends a good life; two more are false starts.
+        await dispatcher.worker_lost("worker", "out of memory")
+        await dispatcher.worker_started("worker", "t")
+        for _ in range(3):  # The first loss ends a good token; two more are false starts.
             assert (await dispatcher.status("a")).state is JobState.QUEUED
-            await dispatcher.worker_lost("seat", "out of memory")
-        await dispatcher.worker_lost("seat", "out of memory")
+            await dispatcher.worker_lost("worker", "out of memory")
+        await dispatcher.worker_lost("worker", "out of memory")
         status = await dispatcher.status("a")
         assert status.state is JobState.FAILED
-        assert status.reason == "seat worker died 3 times while it was starting: out of memory"
+        assert status.reason == "worker died 3 times while it was starting: out of memory"
 
     run(test)
 
 
-def test_after_a_restart_jobs_are_submitted_again_and_seats_are_taken_as_they_are(
+def test_after_a_restart_jobs_are_submitted_again_and_workers_are_taken_as_they_are(
     make_checkpoint: Callable[..., CheckpointResult],
 ) -> None:
     async def test(dispatcher: Dispatcher) -> None:
@@ -170,7 +170,7 @@ def test_after_a_restart_jobs_are_submitted_again_and_seats_are_taken_as_they_ar
         assert await asyncio.wait_for(dispatcher.stop_requested("a", "t"), 5) is True, "and saves its state"
         await dispatcher.submit(job("a"))
         assert await asyncio.wait_for(dispatcher.stop_requested("a", "t"), 5) is True, "now that it waits, too"
-        assert await dispatcher.next_job("seat", "t", 1) == job("a")
+        assert await dispatcher.next_job("worker", "t", 1) == job("a")
         assert await asyncio.wait_for(dispatcher.stop_requested("a", "other"), 5) is False, "another worker has it"
 
     run(test)
@@ -178,7 +178,7 @@ def test_after_a_restart_jobs_are_submitted_again_and_seats_are_taken_as_they_ar
 
 def test_close_ends_every_long_poll() -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        waiting = asyncio.create_task(dispatcher.next_job("seat", "t", 60))
+        waiting = asyncio.create_task(dispatcher.next_job("worker", "t", 60))
         await asyncio.sleep(0)
         await dispatcher.close()
         with pytest.raises(ClosedError):
@@ -234,7 +234,7 @@ def test_after_a_pause_new_jobs_are_done(make_checkpoint: Callable[..., Checkpoi
 def test_a_job_that_nobody_wants_leaves_no_state() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
-        await dispatcher.next_job("seat", "t", 1)
+        await dispatcher.next_job("worker", "t", 1)
         wish = asyncio.create_task(dispatcher.stop_requested("a", "t"))
         await asyncio.sleep(0)
         await dispatcher.stop("a", "others were better")
@@ -246,7 +246,7 @@ def test_a_job_that_nobody_wants_leaves_no_state() -> None:
 def test_a_failure_is_told_though_the_job_was_to_be_paused() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.submit(job("a"))
-        await dispatcher.next_job("seat", "t", 1)
+        await dispatcher.next_job("worker", "t", 1)
         await dispatcher.pause("interrupted by SIGTERM")
         await dispatcher.finish("a", "t", failure="the loss is not finite")
         status = await dispatcher.status("a")
@@ -255,7 +255,7 @@ def test_a_failure_is_told_though_the_job_was_to_be_paused() -> None:
     run(test)
 
 
-def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None:
+def test_who_waits_for_a_worker_learns_that_one_is_up_or_why_none_can_be() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         assert await dispatcher.workers_up(0.01) == (0, "")
         waiting = asyncio.create_task(dispatcher.workers_up(10))
@@ -265,12 +265,12 @@ def test_who_waits_for_a_seat_learns_that_one_is_up_or_why_none_can_be() -> None
         await dispatcher.worker_lost("one", "killed")
         assert await dispatcher.workers_up(0.01) == (0, "")
         await dispatcher.worker_broken("one", "no memory")
-        assert await dispatcher.workers_up(10) == (0, "seat one could not start: no memory")
+        assert await dispatcher.workers_up(10) == (0, "one could not start: no memory")
 
     run(test)
 
 
-def test_a_seat_serves_from_its_start_to_its_loss() -> None:
+def test_a_worker_serves_from_its_start_to_its_loss() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         assert await dispatcher.serving() == frozenset()
         await dispatcher.worker_started("near", "one")

@@ -52,7 +52,7 @@ def seen(home: Path) -> dict[str, Any]:
     return told
 
 
-def test_the_workers_of_one_seat_lie_on_two_nodes(seen: dict[str, Any]) -> None:
+def test_the_processes_of_one_worker_lie_on_two_nodes(seen: dict[str, Any]) -> None:
     """Data parallel, a photo of each batch on each node; another worker waits all the while and disturbs nobody."""
     assert seen["nodes"] == 2
     assert (seen["undisturbed"]["state"], seen["undisturbed"]["losses"]) == ("finished", [])
@@ -76,17 +76,17 @@ def test_a_dead_dispatcher_costs_no_worker(seen: dict[str, Any]) -> None:
     assert seen["dispatcher"]["losses"] == []
 
 
-def test_on_slow_storage_and_under_jumping_clocks_no_seat_is_taken_for_dead(seen: dict[str, Any]) -> None:
+def test_on_slow_storage_and_under_jumping_clocks_no_worker_is_taken_for_dead(seen: dict[str, Any]) -> None:
     """Every write waits 0.2 s for each file, and the wall clock is a day ahead and a day behind in turn."""
     assert seen["storage and clock"]["losses"] == []
 
 
 def test_a_dead_controller_is_a_lost_worker_with_a_reason(seen: dict[str, Any]) -> None:
     (loss,) = seen["controller"]["losses"]
-    assert re.fullmatch(r"lost its worker after step \d+: the seat's controller died", loss)
+    assert re.fullmatch(r"lost its worker after step \d+: the worker's controller died", loss)
 
 
-def test_a_waiting_seat_is_ended_though_the_dispatcher_has_just_forgotten_it(seen: dict[str, Any]) -> None:
+def test_a_waiting_worker_is_ended_though_the_dispatcher_has_just_forgotten_it(seen: dict[str, Any]) -> None:
     """The dispatcher is killed as the pool closes: whom it has to end and that it is closed it is told once more."""
     assert seen["closed"] is True
 

@@ -216,7 +216,7 @@ def test_a_node_is_taken_away_and_every_trial_is_accounted_for(outcome: Outcome)
         assert trial["state"] == "stopped" or len(steps) == 3
 
 
-def test_the_search_does_not_wait_for_the_seat_whose_node_never_comes(outcome: Outcome) -> None:
+def test_the_search_does_not_wait_for_the_worker_whose_node_never_comes(outcome: Outcome) -> None:
     assert "starting 3 worker(s)" in outcome.output
     assert outcome.result["cost"]["seats"] == 3
 
@@ -236,7 +236,7 @@ def test_what_the_cluster_can_never_give_is_refused_and_named(
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "4 seat(s) of 1 worker(s) need 4 CPUs" in done.stderr
+    assert "4 worker(s) of 1 process(es) need 4 CPUs" in done.stderr
     assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 worker(s)" in done.stderr
     assert not (outcome.home / "runs" / "greedy" / "trials").exists()
 

@@ -53,7 +53,7 @@ def test_a_bad_class_image_is_refused_by_name_before_ray_starts(
     assert not (tmp_path / "runs").exists(), "no run was begun"
 
 
-def test_a_seat_draws_class_images_and_trials_weigh_them(content: dict[str, Any], tmp_path: Path) -> None:
+def test_a_worker_draws_class_images_and_trials_weigh_them(content: dict[str, Any], tmp_path: Path) -> None:
     """One cut off in between ends as if it had not been; one that weighs none learns something else."""
     config = SearchConfig.model_validate(content)
     photos = config.photos

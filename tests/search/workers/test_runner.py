@@ -1,4 +1,4 @@
-"""The job runner does its jobs with the demo's real models: interrupted and taken up again, by either protocol."""
+"""The job runner does its jobs with the demo's real models: interrupted and resumed, by either protocol."""
 
 import importlib
 import itertools
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -192,7 +192,7 @@ def zeroes(content: bytes) -> bytes:
 
 
 class NotedDispatch:
-    """Stands for `search.workers.client.WorkersClient`: notes what the seat says of one job, which nobody wants to
+    """Stands for `search.workers.client.WorkersClient`: notes what the worker says of one job, which nobody wants to
     stop.
 
     Args:
@@ -220,6 +220,12 @@ class NotedDispatch:
     def stop_requested(self, job_id: str, token: str) -> "NotedDispatch":
         return self
 
+    def call(self, method: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+        """As of the client: the method here stands for that of the dispatcher."""
+        return getattr(self, method.__name__)(*args, **kwargs)
+
+    send = call
+
     def progress(self, job_id: str, token: str, step: int) -> None:
         pass
 
@@ -232,14 +238,14 @@ class NotedDispatch:
 
 
 DAMAGES: dict[str, tuple[list[str], Callable[[bytes], bytes], int, str]] = {
-    "half an optimizer": (["state/step-6/optimizer.safetensors"], half, 5, "state step-6 and went on from step-4: "),
-    "a zeroed state": (["state/step-6/training_state.json"], zeroes, 5, "state step-6 and went on from step-4: "),
+    "half an optimizer": (["state/step-6/optimizer.safetensors"], half, 5, "state step-6 and resumed from step-4: "),
+    "a zeroed state": (["state/step-6/training_state.json"], zeroes, 5, "state step-6 and resumed from step-4: "),
     "half a report": (["step-4/report.json"], half, 5, "the report of step 4 is missing or damaged"),
     "no whole state": (
         ["state/step-6/pytorch_lora_weights.safetensors", "state/step-4/optimizer.safetensors"],
         zeroes,
         1,
-        "state step-4 and began anew: ",
+        "state step-4 and started again: ",
     ),
 }
 """Of each: the files that are damaged, how, the step with which the training goes on, what is said of it."""
@@ -421,7 +427,7 @@ def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
         do(runner, JudgeJob(id="judge", folder=tmp_path))
 
 
-def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
+def test_a_worker_trains_and_validates_on_photos_of_several_shapes(
     setup: RunnerSetup, anchors: Anchors, tmp_path: Path
 ) -> None:
     """The demo's photos, every other one cut to 3:4: encoded once a bucket, compared as squares."""
@@ -455,7 +461,7 @@ def test_a_seat_trains_and_validates_on_photos_of_several_shapes(
         assert report.metrics[VALIDATION_LOSS] == job.validation_loss(reference)
 
 
-def test_a_seat_trains_on_photos_cut_repeated_and_shown_in_every_form(
+def test_a_worker_trains_on_photos_cut_repeated_and_shown_in_every_form(
     setup: RunnerSetup, anchors: Anchors, tmp_path: Path
 ) -> None:
     """What a configuration says of photos and captions, from its text to two checkpoints, cut off in between."""

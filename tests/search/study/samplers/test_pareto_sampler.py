@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from search.config.search_config import load_config
 from search.config.space import Choice, FloatRange, IntRange, Space
 from search.study.samplers.distributions import distributions
-from search.study.samplers.pareto_sampler import ParetoSampler, told_step
+from search.study.samplers.pareto_sampler import ParetoSampler, reported_step
 from search.study.samplers.study_sampler import OptunaSampler, StudySampler
 from search.study.study import make_sampler
 
@@ -101,7 +101,9 @@ def test_the_first_trial_comes_first_and_after_the_last_there_are_no_more(sample
     assert no_more == Searcher.FINISHED
 
 
-def test_a_complete_trial_is_told_by_one_checkpoint_and_all_are_kept(sampler: ParetoSampler, tmp_path: Path) -> None:
+def test_a_complete_trial_is_reported_by_one_checkpoint_and_all_are_kept(
+    sampler: ParetoSampler, tmp_path: Path
+) -> None:
     suggested(sampler, "a")
     checkpoints = {50: checkpoint(0.2, 1.0), 100: checkpoint(0.6, 0.9, 0.05), 150: checkpoint(0.9, 0.9, 0.2)}
     run(sampler, "a", checkpoints)
@@ -117,7 +119,7 @@ def test_a_complete_trial_is_told_by_one_checkpoint_and_all_are_kept(sampler: Pa
     }
 
 
-def test_a_stopped_trial_is_told_as_pruned_and_its_values_are_kept(sampler: ParetoSampler, tmp_path: Path) -> None:
+def test_a_stopped_trial_is_reported_as_pruned_and_its_values_are_kept(sampler: ParetoSampler, tmp_path: Path) -> None:
     suggested(sampler, "a")
     run(sampler, "a", {50: checkpoint(0.2, 1.0, 0.3)})
     study = loaded(tmp_path)
@@ -182,7 +184,7 @@ def test_a_value_that_is_not_finite_cannot_pass(sampler: ParetoSampler) -> None:
     ],
 )
 def test_which_checkpoint_stands_for_a_trial(checkpoints: Mapping[int, Mapping[str, float]], step: int) -> None:
-    assert told_step(checkpoints, maximum_faceless_rate=0.1) == step
+    assert reported_step(checkpoints, maximum_faceless_rate=0.1) == step
 
 
 def test_a_search_of_two_objectives_is_whole_in_its_journal_and_can_be_gone_on_with(tmp_path: Path) -> None:
@@ -210,12 +212,12 @@ def test_a_search_of_two_objectives_is_whole_in_its_journal_and_can_be_gone_on_w
         if stopped := params["steps"] > 50 and generator.random() < 0.4:
             values = {50: values[50]}
         run(sampler, str(number), values)
-        told = values[told_step(values, maximum_faceless_rate=0.25)]
+        reported = values[reported_step(values, maximum_faceless_rate=0.25)]
         expected.append(
             (
                 TrialState.PRUNED if stopped else TrialState.COMPLETE,
-                None if stopped else [told["likeness"], told["fidelity"]],
-                {"faceless_rate": told["faceless_rate"] - 0.25, "limits": 0.0},
+                None if stopped else [reported["likeness"], reported["fidelity"]],
+                {"faceless_rate": reported["faceless_rate"] - 0.25, "limits": 0.0},
                 params,
                 {f"step-{step}": each for step, each in values.items()},
             )

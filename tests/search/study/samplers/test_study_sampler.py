@@ -1,4 +1,4 @@
-"""The sampler: what is proposed first, and what Optuna is told of each kind of end."""
+"""The sampler: what is proposed first, and what is reported to Optuna of each kind of end."""
 
 import math
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_the_first_trial_comes_first_then_the_sampler_and_then_no_more(sampler: 
     assert no_more == Searcher.FINISHED
 
 
-def test_a_trial_that_ran_to_its_end_is_told_by_its_best_checkpoint(sampler: OptunaSampler, tmp_path: Path) -> None:
+def test_a_trial_that_ran_to_its_end_is_reported_by_its_best_checkpoint(sampler: OptunaSampler, tmp_path: Path) -> None:
     suggested(sampler, "a")
     for step, value in ((50, 0.2), (100, 0.4), (150, 0.3)):
         sampler.on_trial_result("a", {"step": step, "objective": value})
@@ -78,7 +78,7 @@ def test_a_trial_that_ran_to_its_end_is_told_by_its_best_checkpoint(sampler: Opt
     assert trial.intermediate_values == {50: 0.2, 100: 0.4, 150: 0.3}
 
 
-def test_a_stopped_trial_is_told_as_pruned_not_as_an_equal(sampler: OptunaSampler, tmp_path: Path) -> None:
+def test_a_stopped_trial_is_reported_as_pruned_not_as_an_equal(sampler: OptunaSampler, tmp_path: Path) -> None:
     suggested(sampler, "a")
     sampler.on_trial_result("a", {"step": 50, "objective": 0.9})
     sampler.on_trial_complete("a", {"step": 50, "objective": 0.9})
@@ -107,7 +107,7 @@ def test_a_value_that_is_not_finite_cannot_pass(sampler: OptunaSampler) -> None:
         sampler.on_trial_result("a", {"step": 50, "objective": float("nan")})
 
 
-def test_what_is_told_steers_what_is_proposed(tmp_path: Path) -> None:
+def test_what_is_reported_steers_what_is_proposed(tmp_path: Path) -> None:
     """On an easy objective later proposals are better than the first, which those of random search are not."""
     gains = []
     for seed in range(4):
@@ -161,7 +161,7 @@ def test_unfinished_trials_go_on_first_under_their_numbers_and_there_are_as_many
     assert last["number"] == 3
     no_more: object = again.suggest("w")
     assert no_more == Searcher.FINISHED
-    again.on_trial_result("x", {"step": 50, "objective": 0.9})  # told already
+    again.on_trial_result("x", {"step": 50, "objective": 0.9})  # reported already
     again.on_trial_complete("x", {"step": 150, "objective": 0.4})
     again.on_trial_complete("z", {"step": last["params"]["steps"], "objective": 0.1})
     assert [trial.state.name for trial in journal(tmp_path)] == ["COMPLETE", "FAIL", "RUNNING", "COMPLETE"]

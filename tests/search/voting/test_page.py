@@ -29,8 +29,8 @@ SIZE = 8
 
 
 @pytest.fixture
-def client(booth: VotingSession) -> FlaskClient:
-    return create_app(booth, TOKEN).test_client()
+def client(session: VotingSession) -> FlaskClient:
+    return create_app(session, TOKEN).test_client()
 
 
 def get(client: FlaskClient, path: str, **headers: str) -> TestResponse:
@@ -49,11 +49,11 @@ def answered(run_folder: Path) -> list[str]:
     return [str(vote.answer) for vote in read_votes(run_folder / "votes.jsonl").votes]
 
 
-def test_a_ballot_shows_photos_prompt_and_two_pictures(client: FlaskClient, booth: VotingSession) -> None:
+def test_the_page_shows_photos_prompt_and_two_pictures(client: FlaskClient, session: VotingSession) -> None:
     page = get(client, f"/{TOKEN}/")
     assert page.status_code == 200
-    assert booth.showing().prompt in {"a photo of sks man", "a photo of sks man, happy"}
-    assert booth.showing().prompt in page.text
+    assert session.showing().prompt in {"a photo of sks man", "a photo of sks man, happy"}
+    assert session.showing().prompt in page.text
     *photos, left, right = (get(client, f"/{TOKEN}/{name}") for name in pictures(page.text))
     assert [Image.open(io.BytesIO(photo.data)).size for photo in photos] == [(256, 256)] * 2
     assert [Image.open(io.BytesIO(side.data)).size for side in (left, right)] == [(SIZE, SIZE)] * 2
@@ -61,23 +61,23 @@ def test_a_ballot_shows_photos_prompt_and_two_pictures(client: FlaskClient, boot
 
 
 def test_the_sides_are_those_that_the_vote_names(
-    client: FlaskClient, booth: VotingSession, run_folder: Path, colour: Callable[[int, int], tuple[int, int, int]]
+    client: FlaskClient, session: VotingSession, run_folder: Path, colour: Callable[[int, int], tuple[int, int, int]]
 ) -> None:
     for answer in ("left", "right", "tie"):
-        showing = booth.showing()
-        shown = [Image.open(io.BytesIO(booth.picture(name) or b"")).getpixel((0, 0)) for name in _sides(booth)]
+        showing = session.showing()
+        shown = [Image.open(io.BytesIO(session.picture(name) or b"")).getpixel((0, 0)) for name in _sides(session)]
         post(client, f"/{TOKEN}/vote", {"showing": showing.id, "answer": answer})
-        ballot = read_votes(run_folder / "votes.jsonl").votes[-1].ballot
-        image = ((0, 1), (0, 2), (1, 1), (1, 2)).index((ballot.prompt_index, ballot.seed))
-        assert shown == [colour(int(name.trial[-1]), image) for name in (ballot.left, ballot.right)]
+        pair = read_votes(run_folder / "votes.jsonl").votes[-1].pair
+        image = ((0, 1), (0, 2), (1, 1), (1, 2)).index((pair.prompt_index, pair.seed))
+        assert shown == [colour(int(name.trial[-1]), image) for name in (pair.left, pair.right)]
     assert answered(run_folder) == ["left", "right", "tie"]
 
 
-def _sides(booth: VotingSession) -> tuple[str, str]:
-    return booth.showing().left, booth.showing().right
+def _sides(session: VotingSession) -> tuple[str, str]:
+    return session.showing().left, session.showing().right
 
 
-def test_nothing_tells_which_candidate_is_which(client: FlaskClient, booth: VotingSession) -> None:
+def test_nothing_tells_which_candidate_is_which(client: FlaskClient, session: VotingSession) -> None:
     """Neither page nor pictures nor their addresses name a trial, a step, a metric, a setting or a file."""
     words = {"crimson", "77077", "runs", "trials", "grid.png", "report.json", *METRICS}
     words |= {field.name for field in dataclasses.fields(TrainingConfig)} - {"seed"}
@@ -99,15 +99,15 @@ def test_nothing_tells_which_candidate_is_which(client: FlaskClient, booth: Voti
                 "Cache-Control",
             }
             assert re.findall(rb"(tEXt|zTXt|iTXt|eXIf|tIME)", picture.data) == []
-        post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "left"})
+        post(client, f"/{TOKEN}/vote", {"showing": session.showing().id, "answer": "left"})
 
 
-def test_a_picture_gets_a_new_name_each_time(client: FlaskClient, booth: VotingSession) -> None:
-    before = _sides(booth)
-    post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "tie"})
+def test_a_picture_gets_a_new_name_each_time(client: FlaskClient, session: VotingSession) -> None:
+    before = _sides(session)
+    post(client, f"/{TOKEN}/vote", {"showing": session.showing().id, "answer": "tie"})
     assert [get(client, f"/{TOKEN}/picture/{name}").status_code for name in before] == [404, 404]
-    post(client, f"/{TOKEN}/undo", {"showing": booth.showing().id})
-    assert set(_sides(booth)).isdisjoint(before)
+    post(client, f"/{TOKEN}/undo", {"showing": session.showing().id})
+    assert set(_sides(session)).isdisjoint(before)
 
 
 @pytest.mark.parametrize(
@@ -118,19 +118,19 @@ def test_without_the_token_nothing_is_answered(client: FlaskClient, path: str) -
     assert post(client, path, {}).status_code == 403
 
 
-def test_every_address_wants_the_token(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
-    form = {"showing": booth.showing().id, "answer": "left"}
-    assert get(client, f"/wrong/picture/{booth.showing().left}").status_code == 403
+def test_every_address_wants_the_token(client: FlaskClient, session: VotingSession, run_folder: Path) -> None:
+    form = {"showing": session.showing().id, "answer": "left"}
+    assert get(client, f"/wrong/picture/{session.showing().left}").status_code == 403
     assert post(client, "/wrong/vote", form).status_code == 403
     assert post(client, "/wrong/undo", form).status_code == 403
     assert answered(run_folder) == []
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:5000", "127.0.0.1.evil.example", "10.0.0.1:5000"])
-def test_a_foreign_host_is_refused(client: FlaskClient, booth: VotingSession, run_folder: Path, host: str) -> None:
-    for path in ("", "report", f"picture/{booth.showing().left}"):
+def test_a_foreign_host_is_refused(client: FlaskClient, session: VotingSession, run_folder: Path, host: str) -> None:
+    for path in ("", "report", f"picture/{session.showing().left}"):
         assert get(client, f"/{TOKEN}/{path}", Host=host).status_code == 400
-    form = {"showing": booth.showing().id, "answer": "left"}
+    form = {"showing": session.showing().id, "answer": "left"}
     assert post(client, f"/{TOKEN}/vote", form, Host=host, Origin=f"http://{host}").status_code == 400
     assert answered(run_folder) == []
 
@@ -139,17 +139,17 @@ def test_a_foreign_host_is_refused(client: FlaskClient, booth: VotingSession, ru
     "origin", ["http://evil.example", "http://127.0.0.1:5001", "https://127.0.0.1:5000", "null", None]
 )
 def test_a_form_of_another_site_is_refused(
-    client: FlaskClient, booth: VotingSession, run_folder: Path, origin: str | None
+    client: FlaskClient, session: VotingSession, run_folder: Path, origin: str | None
 ) -> None:
     headers = {"Host": HEADERS["Host"], **({} if origin is None else {"Origin": origin})}
-    form = {"showing": booth.showing().id, "answer": "left"}
+    form = {"showing": session.showing().id, "answer": "left"}
     for path in ("vote", "undo"):
         assert client.post(f"/{TOKEN}/{path}", data=form, headers=headers).status_code == 403
     assert answered(run_folder) == []
 
 
-def test_localhost_is_this_machine_too(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
-    form = {"showing": booth.showing().id, "answer": "left"}
+def test_localhost_is_this_machine_too(client: FlaskClient, session: VotingSession, run_folder: Path) -> None:
+    form = {"showing": session.showing().id, "answer": "left"}
     done = post(client, f"/{TOKEN}/vote", form, Host="localhost:9000", Origin="http://localhost:9000")
     assert (done.status_code, answered(run_folder)) == (303, ["left"])
 
@@ -175,11 +175,11 @@ def test_no_address_reaches_a_file(client: FlaskClient, path: str) -> None:
     assert b"trigger" not in answer.data
 
 
-def test_only_forms_vote(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
-    assert get(client, f"/{TOKEN}/vote?showing={booth.showing().id}&answer=left").status_code == 405
+def test_only_forms_vote(client: FlaskClient, session: VotingSession, run_folder: Path) -> None:
+    assert get(client, f"/{TOKEN}/vote?showing={session.showing().id}&answer=left").status_code == 405
     assert get(client, f"/{TOKEN}/undo").status_code == 405
     for answer in ("", "both", "LEFT"):
-        done = post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": answer})
+        done = post(client, f"/{TOKEN}/vote", {"showing": session.showing().id, "answer": answer})
         assert done.status_code == 400
     assert post(client, f"/{TOKEN}/vote", {"showing": "x" * 5000, "answer": "left"}).status_code == 413
     assert answered(run_folder) == []
@@ -198,8 +198,8 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere(client: FlaskClient)
     assert first.headers["Cache-Control"] == "no-store"
 
 
-def test_a_pair_is_answered_once(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
-    form = {"showing": booth.showing().id, "answer": "left"}
+def test_a_pair_is_answered_once(client: FlaskClient, session: VotingSession, run_folder: Path) -> None:
+    form = {"showing": session.showing().id, "answer": "left"}
     assert post(client, f"/{TOKEN}/vote", form).status_code == 303
     late = post(client, f"/{TOKEN}/vote", {**form, "answer": "right"})
     assert (late.status_code, "answered that pair already" in late.text) == (409, True)
@@ -207,37 +207,37 @@ def test_a_pair_is_answered_once(client: FlaskClient, booth: VotingSession, run_
     assert answered(run_folder) == ["left"]
 
 
-def test_undo_shows_the_withdrawn_pair_again(client: FlaskClient, booth: VotingSession, run_folder: Path) -> None:
-    post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "left"})
-    before = [booth.picture(name) for name in _sides(booth)]
-    post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "right"})
-    assert post(client, f"/{TOKEN}/undo", {"showing": booth.showing().id}).status_code == 303
-    assert [booth.picture(name) for name in _sides(booth)] == before
+def test_undo_shows_the_withdrawn_pair_again(client: FlaskClient, session: VotingSession, run_folder: Path) -> None:
+    post(client, f"/{TOKEN}/vote", {"showing": session.showing().id, "answer": "left"})
+    before = [session.picture(name) for name in _sides(session)]
+    post(client, f"/{TOKEN}/vote", {"showing": session.showing().id, "answer": "right"})
+    assert post(client, f"/{TOKEN}/undo", {"showing": session.showing().id}).status_code == 303
+    assert [session.picture(name) for name in _sides(session)] == before
     assert answered(run_folder) == ["left"]
     for _ in range(2):
-        post(client, f"/{TOKEN}/undo", {"showing": booth.showing().id})
+        post(client, f"/{TOKEN}/undo", {"showing": session.showing().id})
     assert answered(run_folder) == []
 
 
 def test_a_full_disk_is_told_and_the_pair_stays(
-    client: FlaskClient, booth: VotingSession, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, session: VotingSession, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    showing = booth.showing()
+    showing = session.showing()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         done = post(client, f"/{TOKEN}/vote", {"showing": showing.id, "answer": "left"})
     assert (done.status_code, "could not be kept: No space left on device" in done.text) == (500, True)
-    assert booth.showing() == showing
+    assert session.showing() == showing
     assert answered(run_folder) == []
 
 
-def test_the_report_view(client: FlaskClient, booth: VotingSession) -> None:
+def test_the_report_view(client: FlaskClient, session: VotingSession) -> None:
     assert "There are no votes yet" in get(client, f"/{TOKEN}/report").text
     for _ in range(3):
-        post(client, f"/{TOKEN}/vote", {"showing": booth.showing().id, "answer": "left"})
+        post(client, f"/{TOKEN}/vote", {"showing": session.showing().id, "answer": "left"})
     page = get(client, f"/{TOKEN}/report").text
     for words in ("3 votes, 3 decided", "configured weights", "Too few votes", "crimson-1, step 77077"):
         assert words in page
@@ -246,24 +246,24 @@ def test_the_report_view(client: FlaskClient, booth: VotingSession) -> None:
 def test_voting_goes_on_where_it_stopped(run_folder: Path) -> None:
     run = read_run(run_folder)
     with VotesFile(run_folder / "votes.jsonl") as votes:
-        booth = VotingSession(run, votes, seed=0)
-        booth.vote(booth.showing().id, Answer.LEFT)
-        before = [booth.picture(name) for name in _sides(booth)]
+        session = VotingSession(run, votes, seed=0)
+        session.vote(session.showing().id, Answer.LEFT)
+        before = [session.picture(name) for name in _sides(session)]
     with VotesFile(run_folder / "votes.jsonl") as votes:
-        booth = VotingSession(run, votes, seed=0)
-        assert booth.showing().votes == 1
-        assert [booth.picture(name) for name in _sides(booth)] == before
+        session = VotingSession(run, votes, seed=0)
+        assert session.showing().votes == 1
+        assert [session.picture(name) for name in _sides(session)] == before
 
 
-def test_pairs_come_round_again_with_a_word(booth: VotingSession) -> None:
+def test_pairs_come_round_again_with_a_word(session: VotingSession) -> None:
     for _ in range(12):  # three pairs of candidates, four images each
-        assert not booth.showing().repeated
-        booth.vote(booth.showing().id, Answer.TIE)
-    assert booth.showing().repeated
+        assert not session.showing().repeated
+        session.vote(session.showing().id, Answer.TIE)
+    assert session.showing().repeated
 
 
-def test_the_server_listens_to_this_machine_only(booth: VotingSession) -> None:
-    with listening(create_app(booth, TOKEN), 0) as server:
+def test_the_server_listens_to_this_machine_only(session: VotingSession) -> None:
+    with listening(create_app(session, TOKEN), 0) as server:
         assert server.socket.getsockname() == ("127.0.0.1", server.port)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -275,11 +275,11 @@ def test_the_server_listens_to_this_machine_only(booth: VotingSession) -> None:
             thread.join()
 
 
-def test_a_port_that_is_taken_is_named(booth: VotingSession) -> None:
+def test_a_port_that_is_taken_is_named(session: VotingSession) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with (
             pytest.raises(PortError, match=f"port {port} cannot be had: Address already in use"),
-            listening(create_app(booth, TOKEN), port),
+            listening(create_app(session, TOKEN), port),
         ):
             pass

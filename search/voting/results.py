@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from search.voting.agreement import Estimate, Vector, agreement
 from search.voting.candidates import Run
 from search.voting.preference import (
-    Estimate,
-    Vector,
-    agreement,
     as_objective,
     as_vector,
     fit_decisions,
@@ -20,10 +18,10 @@ from search.voting.preference import (
     held_out_decisions,
     weight_intervals,
 )
-from search.voting.votes import Answer, CandidateName, Vote, VotesError
+from search.voting.votes import Answer, CheckpointName, Vote, VotesError
 
 ENOUGH = 30
-"""Decided votes below which weights are not told: about ten for each of the three (Peduzzi et al. 1996)."""
+"""Decided votes below which weights are not reported: about ten for each of the three (Peduzzi et al. 1996)."""
 
 COIN = 0.5
 """Agreement of whoever guesses."""
@@ -57,10 +55,10 @@ class Weight:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RankedCandidate:
     """A candidate in people's eyes."""
 
-    name: CandidateName
+    name: CheckpointName
     strength: float
     """Log odds against the average candidate."""
     standard_error: float
@@ -72,7 +70,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class VotingResults:
     """What all votes that stand say."""
 
     run: str
@@ -81,16 +79,16 @@ class Tally:
     agreements: tuple[Agreement, ...]
     """Under the configured weights, then under fitted ones; empty if no vote is decided."""
     weights: tuple[Weight, ...]
-    """Empty if the votes tell none; then `verdict` says why."""
+    """Empty if the votes say nothing of them; then `verdict` says why."""
     verdict: str
     """What to make of the weights, in a sentence."""
     settings: tuple[str, ...]
     """`key=value` of the fitted weights, for `--set` of the next search; empty if there are none."""
-    standings: tuple[Standing, ...]
+    ranking: tuple[RankedCandidate, ...]
     """Who got votes, people's favourite first."""
 
 
-def tally(run: Run, votes: Sequence[Vote], path: Path) -> Tally:
+def judge_votes(run: Run, votes: Sequence[Vote], path: Path) -> VotingResults:
     """Judge the votes.
 
     Args:
@@ -104,11 +102,11 @@ def tally(run: Run, votes: Sequence[Vote], path: Path) -> Tally:
     _check(run, votes, path)
     configured = run.config.evaluation.objective
     outcomes = np.array([vote.outcome for vote in votes])
-    seen = np.array([_image(run, vote, vote.ballot.left) - _image(run, vote, vote.ballot.right) for vote in votes])
+    seen = np.array([_image(run, vote, vote.pair.left) - _image(run, vote, vote.pair.right) for vote in votes])
     means = {name: run.checkpoints[name].mean_measures for vote in votes for name in _names(vote)}
-    whole = np.array([means[vote.ballot.left] - means[vote.ballot.right] for vote in votes])
+    whole = np.array([means[vote.pair.left] - means[vote.pair.right] for vote in votes])
     decided = int((outcomes != 0.5).sum())
-    held_out = held_out_decisions(seen, outcomes, [vote.ballot.pair for vote in votes], configured, seed=SEED)
+    held_out = held_out_decisions(seen, outcomes, [vote.pair.key for vote in votes], configured, seed=SEED)
     agreements = tuple(
         Agreement(weights=words, images=by_image, candidates=by_candidate)
         for words, weights in (
@@ -128,7 +126,7 @@ def tally(run: Run, votes: Sequence[Vote], path: Path) -> Tally:
             Weight(name=name, configured=getattr(configured, name), fitted=estimate)
             for name, estimate in zip(WEIGHTS, estimates, strict=True)
         )
-    return Tally(
+    return VotingResults(
         run=run.folder.name,
         votes=len(votes),
         decided=decided,
@@ -136,35 +134,40 @@ def tally(run: Run, votes: Sequence[Vote], path: Path) -> Tally:
         weights=weights,
         verdict=_verdict(decided, weights),
         settings=settings,
-        standings=_standings(run, votes),
+        ranking=_ranking(run, votes),
     )
 
 
-def as_text(told: Tally) -> str:
-    """The tally for a terminal."""
-    lines = [f"{told.run}: {told.votes} votes, {told.decided} decided, {told.votes - told.decided} undecided", ""]
-    if told.agreements:
+def as_text(results: VotingResults) -> str:
+    """The results for a terminal."""
+    lines = [
+        f"{results.run}: {results.votes} votes, {results.decided} decided, {results.votes - results.decided} undecided",
+        "",
+    ]
+    if results.agreements:
         lines.append("How often the one with the higher objective won (95 % interval)")
         lines.append(f"  {'':<36}{'of the two images':<26}of the two candidates")
-        lines += [f"  {row.weights:<36}{percent(row.images):<26}{percent(row.candidates)}" for row in told.agreements]
+        lines += [
+            f"  {row.weights:<36}{percent(row.images):<26}{percent(row.candidates)}" for row in results.agreements
+        ]
         lines.append("")
-    if told.weights:
+    if results.weights:
         lines.append("Weights of the objective (95 % interval over votes)")
         lines.append(f"  {'':<12}{'configured':>10}{'by the votes':>15}   interval")
         lines += [
             f"  {row.name:<12}{row.configured:>10.2f}{row.fitted.value:>15.2f}"
             f"   {row.fitted.lower:.2f} to {row.fitted.upper:.2f}"
-            for row in told.weights
+            for row in results.weights
         ]
-    lines += [told.verdict, ""]
-    if told.settings:
-        lines += ["For the next search:", "  " + " ".join(f"--set {setting}" for setting in told.settings), ""]
+    lines += [results.verdict, ""]
+    if results.settings:
+        lines += ["For the next search:", "  " + " ".join(f"--set {setting}" for setting in results.settings), ""]
     lines.append("Candidates as people rank them (strength: log odds against the average, with standard error)")
     lines.append(f"  {'trial':<8}{'step':>6}{'strength':>17}{'won':>6}{'lost':>6}{'tied':>6}{'objective':>11}")
     lines += [
         f"  {row.name.trial:<8}{row.name.step:>6}{row.strength:>9.2f} +- {row.standard_error:.2f}"
         f"{row.won:>6}{row.lost:>6}{row.tied:>6}{row.objective:>11.3f}"
-        for row in told.standings
+        for row in results.ranking
     ]
     return "\n".join(lines)
 
@@ -191,17 +194,17 @@ def _verdict(decided: int, weights: Sequence[Weight]) -> str:
     return f"The votes contradict the configured weights, namely: {', '.join(apart)}."
 
 
-def _names(vote: Vote) -> tuple[CandidateName, CandidateName]:
-    return vote.ballot.left, vote.ballot.right
+def _names(vote: Vote) -> tuple[CheckpointName, CheckpointName]:
+    return vote.pair.left, vote.pair.right
 
 
-def _image(run: Run, vote: Vote, name: CandidateName) -> Vector:
-    return run.checkpoints[name].measures[vote.ballot.prompt_index, vote.ballot.seed]
+def _image(run: Run, vote: Vote, name: CheckpointName) -> Vector:
+    return run.checkpoints[name].measures[vote.pair.prompt_index, vote.pair.seed]
 
 
 def _check(run: Run, votes: Sequence[Vote], path: Path) -> None:
     for vote in votes:
-        image = (vote.ballot.prompt_index, vote.ballot.seed)
+        image = (vote.pair.prompt_index, vote.pair.seed)
         for name in _names(vote):
             checkpoint = run.checkpoints.get(name)
             if checkpoint is None or image not in checkpoint.measures:
@@ -211,24 +214,24 @@ def _check(run: Run, votes: Sequence[Vote], path: Path) -> None:
                 )
 
 
-def _standings(run: Run, votes: Sequence[Vote]) -> tuple[Standing, ...]:
+def _ranking(run: Run, votes: Sequence[Vote]) -> tuple[RankedCandidate, ...]:
     names = sorted({name for vote in votes for name in _names(vote)})
     number = {name: index for index, name in enumerate(names)}
     strengths = fit_strengths(
-        [(number[vote.ballot.left], number[vote.ballot.right]) for vote in votes],
+        [(number[vote.pair.left], number[vote.pair.right]) for vote in votes],
         [vote.outcome for vote in votes],
         len(names),
     )
-    standings = []
+    ranking = []
     for index, name in enumerate(names):
         won = sum(
-            (vote.answer is Answer.LEFT and vote.ballot.left == name)
-            or (vote.answer is Answer.RIGHT and vote.ballot.right == name)
+            (vote.answer is Answer.LEFT and vote.pair.left == name)
+            or (vote.answer is Answer.RIGHT and vote.pair.right == name)
             for vote in votes
         )
         tied = sum(vote.answer is Answer.TIE and name in _names(vote) for vote in votes)
-        standings.append(
-            Standing(
+        ranking.append(
+            RankedCandidate(
                 name=name,
                 strength=float(strengths.values[index]),
                 standard_error=float(strengths.standard_errors[index]),
@@ -238,4 +241,4 @@ def _standings(run: Run, votes: Sequence[Vote]) -> tuple[Standing, ...]:
                 objective=run.checkpoints[name].objective,
             )
         )
-    return tuple(sorted(standings, key=lambda standing: -standing.strength))
+    return tuple(sorted(ranking, key=lambda candidate: -candidate.strength))

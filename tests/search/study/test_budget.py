@@ -1,4 +1,4 @@
-"""The accountant against a simulated search with a clock of its own: forecast, truth and cut-off."""
+"""The budget monitor against a simulated search with a clock of its own: forecast, truth and cut-off."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -12,10 +12,8 @@ import pytest
 from evaluation.scores import ImageRow
 from search.config.search_config import SearchConfig, load_config
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.accountant import CLOSING_SECONDS, MARGIN, Before, BudgetMonitor
-from search.study.budget import Rate
-from search.study.forecast import final_seconds
-from search.study.workload import Workload
+from search.study.budget import MARGIN, BudgetMonitor, Rate
+from search.study.forecast import CLOSING_SECONDS, makespan
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -43,9 +41,9 @@ class Simulation:
             self.config,
             rate=Rate.of(self.config.seats, self.workers, budget, gpus=False),
             workers=self.workers,
-            before=Before(base=report(0, IMAGES, 0.0, IMAGES * IMAGE)),
+            base=report(0, IMAGES, 0.0, IMAGES * IMAGE),
             elapsed=lambda: self.now,
-            records=lambda: self.records,
+            records=self.records,
             steps=self.steps,
             request=self.ask,
             say=self.said.append,
@@ -59,7 +57,7 @@ class Simulation:
         return {name: int(done) for name, done in self.running.items()}
 
     def run(self, monitor: BudgetMonitor) -> None:
-        """Until the last trial has ended, or the accountant has asked for the end."""
+        """Until the last trial has ended, or the monitor has asked for the end."""
         while not self.asked:
             while len(self.running) < self.workers and len(self.records) < self.config.trials:
                 steps = self.random.choice((50, 100, 150)) if self.records else 150
@@ -97,14 +95,8 @@ class Simulation:
         entrants = ranked[:3] if self.records[0] in ranked[:3] else [*ranked[:3], self.records[0]]
         trainings = [max(record.checkpoints, key=objective).step * STEP for record in entrants]
         scoring = FINAL_IMAGES * IMAGE
-        return final_seconds(
-            trainings=trainings,
-            entrants=len(entrants),
-            retrain=2,
-            scoring=scoring,
-            anchors=scoring,
-            workers=self.workers,
-        )
+        again = [training + scoring for training in trainings for _ in range(2)]
+        return scoring + makespan([scoring] * len(entrants) + again, self.workers)
 
 
 def objective(report: CheckpointResult) -> float:
@@ -146,22 +138,11 @@ def simulate(document: dict[str, Any], write_config: Write) -> Callable[..., Sim
 def test_the_images_of_the_simulation_are_those_of_the_configuration(simulate: Callable[..., Simulation]) -> None:
     work = simulate().monitor()._work
     assert (work.images, work.final_images) == (IMAGES, FINAL_IMAGES)
-    assert work.planned_steps == (50, 100, 150)
-    assert work.entrant_count() == 4
+    assert work.lengths == (50, 100, 150)
+    assert work.entrant_count == 4
 
 
-def test_learning_curves_are_foretold_to_prefer_short_trainings(document: dict[str, Any], write_config: Write) -> None:
-    document["first_trials"] = [{"steps": 150}]
-    document["sampler"] = {"name": "learning_curves", "startup_trials": 3}
-    work = Workload.of(load_config(write_config(document)))
-    assert [work.likely_steps(number) for number in range(4)] == [(150,), (50,), (50,), (50,)]
-    later = work.likely_steps(4)
-    assert [later.count(steps) for steps in (50, 100, 150)] == [16, 3, 1]
-    document["sampler"] = {"name": "tpe"}
-    assert Workload.of(load_config(write_config(document))).likely_steps(4) == (50, 100, 150)
-
-
-def test_after_two_trials_the_whole_search_is_foretold(simulate: Callable[..., Simulation]) -> None:
+def test_after_two_trials_the_whole_search_is_predicted(simulate: Callable[..., Simulation]) -> None:
     """What the other 22 will draw and which of them go on is luck; beyond that the forecast does not err."""
     errors = []
     for seed in range(20):
@@ -180,21 +161,21 @@ def test_the_result_holds_forecast_and_truth(simulate: Callable[..., Simulation]
     monitor = search.monitor()
     search.run(monitor)
     assert monitor.first is not None
-    foretold = monitor.first.total
+    predicted = monitor.first.total
     cost = monitor.as_result(400.0)
     assert cost == {
         "seconds": 400.0,
         "hours": 0.2222,
         "price": None,
-        "unit": "seat hours",
+        "unit": "worker hours",
         "limit": None,
         "cut_off": "",
         "forecast": {
             "after_trials": 2,
-            "seconds": round(foretold, 1),
-            "hours": round(2 * foretold / 3600, 4),
+            "seconds": round(predicted, 1),
+            "hours": round(2 * predicted / 3600, 4),
             "price": None,
-            "error": round(foretold / 400 - 1, 4),
+            "error": round(predicted / 400 - 1, 4),
         },
     }
     assert search.asked == ""
@@ -210,7 +191,7 @@ def test_the_result_holds_forecast_and_truth(simulate: Callable[..., Simulation]
         {"max_cost": 1.0, "gpu_hour_price": 8.0},
     ],
 )
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(10))
 def test_the_study_ends_while_the_final_still_fits(
     budget: dict[str, float], seed: int, simulate: Callable[..., Simulation]
 ) -> None:
@@ -269,3 +250,18 @@ def test_it_looks_by_itself_and_stops_looking(simulate: Callable[..., Simulation
             monitor._done.wait(0.1)
     assert search.asked
     assert not monitor._thread.is_alive()
+
+
+def test_the_time_left_is_the_predictions_and_never_beyond_the_limit(simulate: Callable[..., Simulation]) -> None:
+    search = simulate()
+    monitor = search.monitor()
+    assert monitor.seconds_left() is None, "nothing was scored"
+    search.run(monitor)
+    assert monitor.seconds_left() == pytest.approx(search.final() + CLOSING_SECONDS), "the final is left"
+    search.now += 1000
+    assert monitor.seconds_left() == 0.0
+    search = simulate(max_minutes=3)
+    monitor = search.monitor()
+    monitor.look()
+    search.run(monitor)
+    assert monitor.seconds_left() == 180 - search.now
