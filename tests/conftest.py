@@ -1,17 +1,30 @@
-"""What all tests share: Ctrl-C is heeded, and pages are shown in a real browser."""
+"""What all tests share: who runs what, Ctrl-C is heeded, and pages are shown in a real browser."""
 
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
+from tests.support.schedule import rank, scheduling
+
 DOCS = Path(__file__).parents[1] / "docs"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In place of xdist's own `--dist loadfile`; None leaves it to xdist."""
+    return scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first."""
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
 @pytest.fixture(scope="session", autouse=True)

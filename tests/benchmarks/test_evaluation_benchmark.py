@@ -1,9 +1,6 @@
 """The benchmark of scoring, run for real with two images a checkpoint, and its arithmetic. Speed is no matter here."""
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +13,7 @@ from benchmarks.scoring.__main__ import Measured, Turn, evaluation_setup
 from benchmarks.scoring.scored import Scored, largest, largest_difference, shares
 from benchmarks.subprocess_object import Held
 from evaluation.scores import Anchors, ImageRow
+from tests.support import quick_benchmark
 
 ROOT = Path(__file__).parents[2]
 ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
@@ -94,21 +92,9 @@ def test_a_held_object_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyP
 
 
 def test_quick_run_scores_alike_on_both_sides_and_ends_with_its_outcome(tmp_path: Path) -> None:
-    file = tmp_path / "outcome.json"
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scoring", "--quick", "--json", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    heading, *_, last = run.stdout.splitlines()
-    assert file.read_text("utf-8") == last + "\n"
-    outcome = json.loads(last)
-    assert heading.startswith(f"1 x {outcome['cores']} checkpoints of 2 images and 4 sampling steps a side")
+    done = quick_benchmark.finish("scoring", "--quick", json_file=tmp_path / "outcome.json")
+    outcome = done.outcome
+    assert done.heading.startswith(f"1 x {outcome['cores']} checkpoints of 2 images and 4 sampling steps a side")
     assert set(outcome) == {
         *("benchmark", "cores", "rounds", "checkpoints", "images", "steps", "batches", "ratios", "goals", "met"),
         *("largest_difference", "largest_difference_on_same_images", "same_scores", "ours", "homework"),

@@ -1,9 +1,6 @@
 """The benchmark of searches with a given number of trials: its forecast by hand, and a run."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,8 +12,8 @@ from benchmarks.search_cost.given_trials import forecast_error
 from benchmarks.search_cost.surrogate import Surrogate
 from benchmarks.search_cost.virtual_search import Course, Moment
 from search.config.search_config import load_config
+from tests.support import quick_benchmark
 
-ROOT = Path(__file__).parents[2]
 PACE = cast(
     Surrogate,
     SimpleNamespace(costs=SimpleNamespace(step={"few": 0.5, "many": 1.5}, scoring={"few": 5.0, "many": 15.0})),
@@ -39,25 +36,9 @@ def test_the_forecast_of_trials_of_one_length_that_none_stops(last: int, error: 
 
 def test_a_small_run_tells_value_cost_and_forecast(tmp_path: Path) -> None:
     file = tmp_path / "outcome.json"
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.search_cost.given_trials",
-            "--seeds",
-            "2",
-            *("--trials", "5", "8", "9"),
-            "--json",
-            str(file),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    options = ("--seeds", "2", "--trials", "5", "8", "9", "--json", str(file))
+    done = quick_benchmark.run("search_cost.given_trials", *options)
+    assert done.returncode == 0, done.stderr
     outcome = json.loads(file.read_text("utf-8"))
     assert [(each["trials"], each["method"]) for each in outcome["outcomes"]] == [
         (trials, name)

@@ -1,9 +1,5 @@
 """The benchmark of a search's growth: nested clocks, windows by hand, the simulated training, and a small search."""
 
-import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,9 +10,8 @@ from benchmarks.scale.driver_parts import WATCHED
 from benchmarks.scale.growth import Sample, Window, windows
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
 from benchmarks.scale.simulated_seat import ANCHORS, BEST_RATE, simulated_distance
+from tests.support import quick_benchmark
 from trainer.config import TrainingConfig
-
-ROOT = Path(__file__).parents[2]
 
 
 class HandClock:
@@ -135,21 +130,10 @@ def test_simulated_training_is_nearest_at_one_learning_rate_and_nears_with_every
 
 def test_quick_run_searches_and_accounts_for_the_drivers_time(tmp_path: Path) -> None:
     file = tmp_path / "outcome.json"
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", "--quick", "--json", str(file)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    heading, *_, last = [line for line in run.stdout.splitlines() if "(raylet)" not in line]
-    assert heading.startswith("9 trials, ")
-    assert file.read_text("utf-8") == last + "\n"
+    done = quick_benchmark.finish("scale", "--quick", json_file=file, home=tmp_path)
+    assert done.heading.startswith("9 trials, ")
     assert list(tmp_path.iterdir()) == [file], "the run's files are gone"
-    outcome = json.loads(last)
+    outcome = done.outcome
     assert (outcome["benchmark"], outcome["trials"]) == ("scale", 9)
     assert sum(outcome["states"].values()) == 9
     assert set(outcome["states"]) <= {"finished", "stopped"}

@@ -1,10 +1,6 @@
 """The benchmark of what searches cost: recording, surrogate, virtual clock, comparison, and a run of all of it."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +28,8 @@ from benchmarks.search_cost.virtual_search import Course, Moment, VirtualSearch
 from search.config.search_config import SearchConfig, load_config
 from search.config.space import Value
 from search.storage.trial_record import CheckpointResult
+from tests.support import quick_benchmark
 
-ROOT = Path(__file__).parents[2]
 PARAMS: dict[str, Value] = {"learning_rate": 1e-3, "rank": 4, "alpha": 8, "targets": "attention", "steps": 200}
 
 
@@ -289,21 +285,10 @@ def test_recordings_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_quick_run_compares_all_methods_and_ends_with_its_outcome(tmp_path: Path) -> None:
     write_recording(smooth_trials(24, noise=0.01), tmp_path / "recorded.json")
-    file = tmp_path / "outcome.json"
-    command = [sys.executable, "-m", "benchmarks.search_cost", "--quick"]
-    run = subprocess.run(
-        [*command, "--recording", str(tmp_path / "recorded.json"), "--json", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    *lines, goal, last = run.stdout.splitlines()
-    assert file.read_text("utf-8") == last + "\n"
-    outcome = json.loads(last)
+    options = ("--quick", "--recording", str(tmp_path / "recorded.json"))
+    done = quick_benchmark.finish("search_cost", *options, json_file=tmp_path / "outcome.json")
+    *_, goal = done.lines
+    outcome = done.outcome
     assert (outcome["benchmark"], outcome["recorded_trials"]) == ("search_cost", 24)
     assert (outcome["seeds"], outcome["trials"]) == (2, 6)
     assert list(outcome["methods"]) == [
@@ -318,17 +303,10 @@ def test_quick_run_compares_all_methods_and_ends_with_its_outcome(tmp_path: Path
     ratio = outcome["methods"]["learning curves, ASHA"]["ratio"]
     assert outcome["met"] == {"learning curves, ASHA": ratio is not None and ratio <= 0.33}
     assert goal.endswith(": met" if outcome["met"]["learning curves, ASHA"] else "not met")
-    assert lines[0].startswith("surrogate of 24 recorded trials; of trials held out: median error")
+    assert done.heading.startswith("surrogate of 24 recorded trials; of trials held out: median error")
 
 
 def test_without_a_recording_it_says_how_to_make_one(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.search_cost", "--recording", str(tmp_path / "none.json")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    run = quick_benchmark.run("search_cost", "--recording", str(tmp_path / "none.json"))
     assert run.returncode == 2
     assert "make one with python -m benchmarks.search_cost.recording RUN... --file FILE" in run.stderr

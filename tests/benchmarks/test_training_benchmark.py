@@ -1,10 +1,6 @@
 """The benchmark of training, run for real with two steps a side, and its arithmetic. Speed is no matter here."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +13,7 @@ from benchmarks.clocks import Clocks
 from benchmarks.scale.memory import forget_peak, peak_memory, resident_memory
 from benchmarks.training.__main__ import Measured, Turn, compared, milliseconds, training_work
 from benchmarks.training.training_run import Run
-
-ROOT = Path(__file__).parents[2]
+from tests.support import quick_benchmark
 
 
 def run(*, samples: int = 12, steps: int = 3, seconds: float = 2.0, mean_loss: float = 0.5) -> Run:
@@ -123,21 +118,9 @@ def test_peak_of_memory_outlives_what_was_in_it_and_can_be_forgotten() -> None:
 
 
 def test_quick_run_trains_both_sides_and_ends_with_its_outcome(tmp_path: Path) -> None:
-    file = tmp_path / "outcome.json"
-    finished = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training", "--quick", "--json", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    heading, *_, last = finished.stdout.splitlines()
-    assert file.read_text("utf-8") == last + "\n"
-    outcome = json.loads(last)
-    assert heading == (
+    done = quick_benchmark.finish("training", "--quick", json_file=tmp_path / "outcome.json")
+    outcome = done.outcome
+    assert done.heading == (
         f"1 x 2 steps of 4 photos a side, rank 32 on the attention of the UNet, {outcome['cores']} cores:"
     )
     assert outcome["benchmark"] == "training"

@@ -1,34 +1,17 @@
 """The benchmark of trial overheads, run for real with two trials a side. How fast they were is no matter here."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean, median
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import quick_benchmark
 
 
 def test_quick_run_measures_both_sides_and_ends_with_its_outcome(tmp_path: Path) -> None:
-    file = tmp_path / "outcome.json"
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.trial_overhead", "--quick", "--json", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    heading, *_, last = run.stdout.splitlines()
-    assert heading.startswith("2 trials of 30 steps a side")
-    assert file.read_text("utf-8") == last + "\n"
-    outcome = json.loads(last)
-
+    done = quick_benchmark.finish("trial_overhead", "--quick", json_file=tmp_path / "outcome.json")
+    assert done.heading.startswith("2 trials of 30 steps a side")
+    outcome = done.outcome
     assert set(outcome) == {
         *("benchmark", "cores", "slots", "trials", "steps", "same_scores"),
         *("ratios", "goals", "met", "seats", "stock"),

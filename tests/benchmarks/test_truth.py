@@ -1,9 +1,6 @@
 """The benchmark of truth: its parts by hand, and a quick run for real."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,8 +19,8 @@ from evaluation.bootstrap import Values
 from evaluation.faces import distances
 from evaluation.objective import image_objective
 from evaluation.scores import ImageRow, image_likeness
+from tests.support import quick_benchmark
 
-ROOT = Path(__file__).parents[2]
 SHAPE = PROMPTS, SEEDS, PHOTOS = 30, 6, 10
 BASE_DISTANCE, REAL_DISTANCE = 0.6, 0.2
 
@@ -271,17 +268,9 @@ def test_meters_by_hand() -> None:
 
 def test_quick_run_collects_replays_and_goes_on_where_it_was(tmp_path: Path) -> None:
     def run(name: str, *options: str) -> list[str]:
-        outcome = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--folder", str(tmp_path), *options],
-            cwd=ROOT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert outcome.returncode == 0, outcome.stderr
-        return outcome.stdout.splitlines()
+        done = quick_benchmark.run(name, "--quick", "--folder", str(tmp_path), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
 
     lines = run("truth", "--json", str(tmp_path / "outcome.json"))
     assert lines[0].startswith("4 of 4 candidates to collect, 2 later")

@@ -7,12 +7,13 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.support.command import CEILING, until
 
 UNIT = Path(__file__).resolve().parents[2] / "cluster" / "mlflow.service"
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -43,30 +44,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Pr
     ) as started:
         process = psutil.Process(started.pid)
         try:
-            wait(started, port)
+            until(lambda: started.poll() is not None or answers(port))
+            assert started.poll() is None, "the server ended"
             yield process, port
         finally:
             tree = [*process.children(recursive=True), process]
             for each in tree:
-                each.terminate()
-            _, alive = psutil.wait_procs(tree, timeout=20)
-            for each in alive:
                 each.kill()
+            psutil.wait_procs(tree, timeout=CEILING)
 
 
-def wait(started: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and started.poll() is None:
-        try:
-            if ask(port, "/health", f"127.0.0.1:{port}") == 200:
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("MLflow's server does not answer")
+def answers(port: int) -> bool:
+    try:
+        return ask(port, "/health", f"127.0.0.1:{port}") == 200
+    except OSError:
+        return False
 
 
 def ask(port: int, path: str, host: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CEILING)
     try:
         connection.request("GET", path, headers={"Host": host})
         return connection.getresponse().status

@@ -1,3 +1,5 @@
+"""Bootstrap intervals over prompts, seeds and training runs, worked by hand and against SciPy."""
+
 import importlib
 import itertools
 from typing import Any

@@ -1,3 +1,5 @@
+"""The CLIP score: the cosine of the full model, whatever the batch, the text or the image's mode."""
+
 import json
 import shutil
 from pathlib import Path

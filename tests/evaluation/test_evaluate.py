@@ -1,3 +1,5 @@
+"""The evaluator: who the person is, the baseline and a candidate, from prompts to metrics."""
+
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -1,3 +1,5 @@
+"""The configuration of an evaluation: its defaults, its bounds, and that it loads no model library."""
+
 import dataclasses
 import subprocess
 import sys

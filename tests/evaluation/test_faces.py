@@ -1,3 +1,5 @@
+"""The face model: detection, embeddings and distances on photos of two people."""
+
 import importlib
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Generated images: what the pipeline itself makes, whatever the batch."""
+
 import warnings
 from dataclasses import replace
 from typing import Any

@@ -1,3 +1,5 @@
+"""Sheets of images: laid out row by row, and cut into the same images again."""
+
 from pathlib import Path
 
 import numpy as np

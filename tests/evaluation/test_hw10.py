@@ -1,3 +1,5 @@
+"""The homework's scores, by hand and as the homework computes them."""
+
 import importlib
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""The objective and the limits of a candidate, worked by hand."""
+
 import itertools
 import math
 

@@ -1,3 +1,5 @@
+"""Scores of a set of images and their anchors, worked by hand."""
+
 import dataclasses
 import itertools
 import math

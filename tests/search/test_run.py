@@ -11,6 +11,7 @@ import typer
 
 from search import run
 from search.search import SearchInterrupted
+from tests.support.command import CEILING
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -31,7 +32,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=120,
+        timeout=CEILING,
         check=False,
     )
 
@@ -86,7 +87,7 @@ def test_bad_photos_are_all_named_and_nothing_is_started(
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=120,
+        timeout=CEILING,
         check=False,
     )
     assert done.returncode == 2, done.stderr

@@ -1,8 +1,8 @@
 """A pool of workers on two nodes into which faults are put while it trains; prints what was seen as a line of JSON.
 
 The nodes have one CPU each and a worker two processes, so that one lies on both nodes and the other waits for room
-that never comes. Every job trains the same; each but the first is hit between two checkpoints. `broken_host.py` has to
-be there as `sitecustomize`, for the storage to be slow and the clocks to jump.
+that never comes. Every job trains the same; each but the first is held between two checkpoints and hit there.
+`broken_host.py` has to be there as `sitecustomize`, for the storage to be slow and the clocks to jump.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from ray.cluster_utils import Cluster
 from benchmarks.scale.simulated_seat import ANCHORS
 from benchmarks.trial_overhead.short_trials import short_search
 from search.config.sections import SeatsConfig
+from search.workers import pool
 from search.workers.dispatcher import Dispatcher
 from search.workers.jobs import TrainJob
 from search.workers.pool import Pool
+from search.workers.worker import WorkerSetup
 from tests.support.broken_host import CONTROL
+from tests.support.command import until
 from trainer.config import TrainingConfig
 
 NODES = 2
 SCORE_AT = (10, 50)
 STRIKE_AT = 16
-"""The step from which on a job may be hit: it is between two checkpoints and has a state."""
+"""The step after which a job is held to be hit: it is between two checkpoints and has a state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Seen:
     """Of its reports."""
     losses: tuple[str, ...]
     struck: int
-    """The step that it was known to have done when it was hit; 0 if it was not."""
+    """The step after which it was held when it was hit; 0 if it was not."""
     seconds: float
     """From the blow until it had come farther than that."""
 
@@ -71,11 +74,14 @@ class Drill:
         trial = threading.Thread(target=client.wait, args=(job,))
         trial.start()
         struck, seconds = 0, 0.0
-        if blow is not None:
-            struck = self._reach(name, STRIKE_AT)
-            began = time.monotonic()
+        if blow is None:
+            self._gate(name).touch()
+        else:
+            until(lambda: self._step(name) == STRIKE_AT)
+            struck, began = STRIKE_AT, time.monotonic()
             blow()
-            self._reach(name, struck + 1)
+            self._gate(name).touch()
+            until(lambda: self._step(name) > STRIKE_AT)
             seconds = time.monotonic() - began
         trial.join()
         status = client.status(name)
@@ -88,10 +94,11 @@ class Drill:
             seconds=round(seconds, 1),
         )
 
-    def _reach(self, name: str, step: int) -> int:
-        while (reached := self._pool.client.steps().get(name, 0)) < step:
-            time.sleep(0.02)
-        return reached
+    def _step(self, name: str) -> int:
+        return self._pool.client.steps().get(name, 0)
+
+    def _gate(self, name: str) -> Path:
+        return self._folder / f"gate-{name}"
 
     def kill_dispatcher(self) -> None:
         kill("ray::Dispatcher")
@@ -116,7 +123,33 @@ def break_host(**faults: float) -> None:
     Path(os.environ[CONTROL]).write_text(json.dumps(faults), "utf-8")
 
 
+def hold_trainings(folder: Path) -> None:
+    """Have every worker hold its training after the step at which it is hit, until the job's gate is open."""
+
+    def serve(setup: WorkerSetup) -> None:
+        import time
+
+        from search.workers import worker
+
+        asks = worker._Service._go_on
+
+        def go_on(service: Any, step: int) -> bool:
+            gate = folder / f"gate-{service._job.id}"
+            wanted = asks(service, step)
+            # All processes of the worker ask equally often.
+            while wanted and step == STRIKE_AT and worker.share(lambda: not gate.exists(), leads=service._leads):
+                time.sleep(0.05)
+                wanted = asks(service, step)
+            return wanted
+
+        setattr(worker._Service, "_go_on", go_on)  # noqa: B010 - types know no other way to replace a method
+        worker.serve(setup)
+
+    setattr(pool, "serve", serve)  # noqa: B010
+
+
 def main(folder: Path) -> None:
+    hold_trainings(folder)
     cluster = Cluster()
     try:
         cluster.add_node(num_cpus=0, node_ip_address="127.0.0.1")
@@ -126,8 +159,8 @@ def main(folder: Path) -> None:
         _, runner = short_search(folder, 2)
         seen: dict[str, Any] = {}
         seats = SeatsConfig(count=2, workers=2, threads=1)
-        with Pool(seats, replace(runner, threads=1), folder / "ray", gpus=False, count=2) as pool:
-            drill = Drill(pool, folder)
+        with Pool(seats, replace(runner, threads=1), folder / "ray", gpus=False, count=2) as workers_pool:
+            drill = Drill(workers_pool, folder)
             seen["undisturbed"] = asdict(drill.job("undisturbed"))
             seen["nodes"] = len({parent(process) for process in workers()})
             seen["dispatcher"] = asdict(drill.job("dispatcher", drill.kill_dispatcher))
@@ -138,24 +171,18 @@ def main(folder: Path) -> None:
             seen["controller"] = asdict(drill.job("controller", drill.kill_controller))
             kill("ray::Dispatcher")
             began = time.monotonic()
-        seen["closed"] = pool.closed
+        seen["closed"] = workers_pool.closed
         seen["closing"] = round(time.monotonic() - began, 1)
         # The room that a waiting worker has asked for is the driver's, until that ends.
         ray.shutdown()
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        seen["free"] = free_cpus()
+        # Ray counts its resources once a second.
+        until(lambda: ray.available_resources().get("CPU", 0.0) == NODES)
+        seen["free"] = ray.available_resources()["CPU"]
         print(json.dumps(seen), flush=True)
         ray.shutdown()
     finally:
         cluster.shutdown()
-
-
-def free_cpus() -> float:
-    """CPUs that nobody holds any more, as soon as it is all of them; Ray counts its resources once a second."""
-    deadline = time.monotonic() + 30
-    while (free := float(ray.available_resources().get("CPU", 0.0))) < NODES and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return free
 
 
 def workers() -> list[psutil.Process]:

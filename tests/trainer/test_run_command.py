@@ -1,12 +1,10 @@
 """`python -m trainer.run`: what it answers, writes, and takes up again after a kill."""
 
 import math
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -21,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tests.support.command import CEILING, Command, Ended
 from tests.trainer.conftest import DEMO_BASE, write_photo
 from trainer import run
 from trainer.adapters.adapter_files import read_adapter_file
@@ -40,6 +39,7 @@ except SystemExit:
     raise
 """
 
+ROOT = Path(__file__).parents[2]
 PHOTOS = {"folder": str(DEMO_BASE.parent / "photos")}
 
 Document = dict[str, Any]
@@ -76,22 +76,13 @@ def invoke(path: Path) -> SimpleNamespace:
     return SimpleNamespace(code=done.exit_code, stdout=done.stdout, stderr=done.stderr)
 
 
-def start(path: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "trainer.run", str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
+def start(path: Path, *staged: int) -> Ended:
+    """The command's end; `staged` is a signal and the step after which it comes (`staged_training.py`)."""
+    program = (
+        [str(ROOT / "tests" / "support" / "staged_training.py"), *map(str, staged)] if staged else ["-m", "trainer.run"]
     )
-
-
-def await_folder(process: "subprocess.Popen[str]", folder: Path) -> None:
-    """Until `folder` is there; fails if the process ends before."""
-    while not folder.is_dir():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.002)
+    with Command([sys.executable, *program, str(path)], path.parent) as command:
+        return command.finish()
 
 
 def same_content(one: Path, other: Path) -> bool:
@@ -111,28 +102,20 @@ def test_a_run_interrupted_and_killed_writes_what_an_unbroken_one_does(write: Wr
     assert done.code == 0, done.stderr
     output = broken.parent / "out"
 
-    process = start(broken)
-    await_folder(process, output / "state" / "step-2")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=900)
-    assert process.returncode == 130, errors
-    assert f"resume with: python -m trainer.run {broken}" in errors
-    interrupted = newest_state(output / "state")
-    assert interrupted is not None
-    step = int(interrupted.name.removeprefix("step-"))
-    assert f"interrupted at step {step};" in errors
+    interrupted = start(broken, signal.SIGINT, 3)
+    assert interrupted.code == 130, interrupted.output
+    assert f"resume with: python -m trainer.run {broken}" in interrupted.output
+    assert "interrupted at step 3;" in interrupted.output
+    assert newest_state(output / "state") == output / "state" / "step-3"
     assert not (output / "anna.safetensors").exists()
 
-    process = start(broken)
-    await_folder(process, output / "state" / f"step-{step // 2 * 2 + 2}")
-    process.kill()
-    process.communicate(timeout=900)
+    assert start(broken, signal.SIGKILL, 7).code == -signal.SIGKILL
+    assert newest_state(output / "state") == output / "state" / "step-6"
 
-    process = start(broken)
-    shown, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, errors
-    assert "resumed from" in shown
-    assert "step 12/12  loss " in shown
+    resumed = start(broken)
+    assert resumed.code == 0, resumed.output
+    assert f"resumed from {output / 'state' / 'step-6'}" in resumed.output
+    assert "step 12/12  loss " in resumed.output
 
     files = sorted(path.name for path in output.iterdir() if path.is_file())
     assert files == ["anna.safetensors", "pytorch_lora_weights.safetensors"]
@@ -263,7 +246,7 @@ def test_a_run_that_runs_out_of_memory_says_what_it_did(write: WriteDocument, mo
 def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocument) -> None:
     path = write("run", training={"resolutoin": 64}, save_evry=2)
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(path)], capture_output=True, text=True, timeout=900, check=False
+        [sys.executable, "-c", WITHOUT_TORCH, str(path)], capture_output=True, text=True, timeout=CEILING, check=False
     )
     assert done.returncode == 2, done.stderr
     assert "training.resolutoin: there is no such key; did you mean 'resolution'?" in done.stderr

@@ -1,3 +1,5 @@
+"""The configuration of a training: legal values, and refusals that name the value."""
+
 import math
 import subprocess
 import sys

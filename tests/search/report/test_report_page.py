@@ -21,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.storage.result import read_result
+from tests.support.command import CEILING
 from tests.support.report_page import changed, write_page
 from trainer.files import write_file
 
@@ -289,7 +290,7 @@ def test_screenshots_of_the_documentation(browser: Chrome, report: Path, tmp_pat
     run = os.environ.get("LIKENESS_SCREENSHOTS")
     folder = DOCS if run else tmp_path
     show(browser, Path(run).resolve() / "report.html" if run else report)
-    wait = WebDriverWait(browser, 30, poll_frequency=0.02)
+    wait = WebDriverWait(browser, CEILING, poll_frequency=0.02)
     for name, metrics in (
         ("report.png", {"width": 1000, "height": 1400, "deviceScaleFactor": 1, "mobile": False}),
         ("report-phone.png", PHONE),

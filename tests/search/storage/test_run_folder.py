@@ -11,6 +11,7 @@ import pytest
 
 from search.config.search_config import ConfigurationError, SearchConfig, load_config
 from search.storage.run_folder import RunFolder
+from tests.support.command import CEILING
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -65,7 +66,7 @@ def test_two_processes_cannot_hold_one_run_and_a_killed_one_holds_none(config: S
             RunFolder.reopen(run.path)
     finally:
         holder.send_signal(signal.SIGKILL)
-        holder.communicate(timeout=60)
+        holder.communicate(timeout=CEILING)
     with RunFolder.reopen(run.path) as again:
         assert not again.is_new
 

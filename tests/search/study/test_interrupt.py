@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from search.study.stop import Interrupts, Stop
+from tests.support.command import CEILING
 
 BUSY = """
 import subprocess, time
@@ -57,15 +58,15 @@ def test_the_first_signal_asks_and_the_second_ends_all_processes(number: signal.
         assert process.stdout.readline() == f"interrupted by {words}\n"
         assert process.poll() is None, "it has not ended"
         process.send_signal(number)
-        assert process.wait(60) == 130
-        assert psutil.wait_procs(children, timeout=60)[1] == []
+        assert process.wait(CEILING) == 130
+        assert psutil.wait_procs(children, timeout=CEILING)[1] == []
 
 
 def test_two_signals_at_once_are_two() -> None:
     with busy() as process:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(CEILING) == 130
 
 
 def test_where_nobody_watches_the_stop_a_signal_raises_as_it_always_does() -> None:

@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from search.config.space import Choice, FloatRange, Space
 from search.study.samplers.study_sampler import OptunaSampler
+from tests.support.command import CEILING, until
 
 SPACE: Space = {"learning_rate": FloatRange(low=1e-4, high=1e-2, log=True), "rank": Choice(values=(4, 8))}
 
@@ -51,27 +51,26 @@ def dashboard(journal: Path) -> Iterator[str]:
     command = [str(program), str(journal), "--port", str(port), "--server", "wsgiref"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
-            yield _ready(process, f"http://127.0.0.1:{port}")
+            address = f"http://127.0.0.1:{port}"
+            until(lambda: process.poll() is not None or _answers(address))
+            if process.poll() is not None:
+                pytest.fail(f"optuna-dashboard ended: {process.communicate()[1]}")
+            yield address
         finally:
             process.kill()
             process.communicate()
 
 
-def _ready(process: "subprocess.Popen[str]", address: str) -> str:
-    for _ in range(600):
-        if process.poll() is not None:
-            pytest.fail(f"optuna-dashboard ended: {process.communicate()[1]}")
-        try:
-            fetch(address, "/")
-        except URLError:
-            time.sleep(0.1)
-        else:
-            return address
-    pytest.fail("optuna-dashboard does not answer")
+def _answers(address: str) -> bool:
+    try:
+        fetch(address, "/")
+    except URLError:
+        return False
+    return True
 
 
 def fetch(address: str, path: str) -> bytes:
-    with urllib.request.urlopen(address + path, timeout=30) as answer:
+    with urllib.request.urlopen(address + path, timeout=CEILING) as answer:
         content: bytes = answer.read()
         return content
 

@@ -1,6 +1,5 @@
 """Comparison in MLflow's own page, in a real browser: select the trials of a search, compare, read the coordinates."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +11,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from search.storage.trial_record import CheckpointResult, JobState
 from search.tracking.tracker import Tracker
+from tests.support.command import CEILING, until
 from tests.support.mlflow_server import Server
-
-SECONDS = 60
-"""How long the page may take for anything."""
 
 TRIALS = (
     # learning rate, rank, alpha, steps, objective
@@ -47,10 +44,7 @@ def tell(uri: str, folder: Path) -> Tracker:
                 tracker.trial_report(trial, best)
             tracker.trial_ended(trial, JobState.FINISHED, "", best)
         tracker.finish("champion", [], failed=False)
-        deadline = time.monotonic() + 120
-        while tracker.untold and time.monotonic() < deadline:
-            time.sleep(0.1)
-    assert tracker.untold == 0
+        until(lambda: tracker.untold == 0)
     return tracker
 
 
@@ -60,7 +54,7 @@ def test_trials_are_compared_in_parallel_coordinates(
     mlflow_server.start()
     tracker = tell(mlflow_server.uri, tmp_path / "runs" / "anna")
     browser.set_window_size(1600, 1000)
-    page = WebDriverWait(browser, SECONDS)
+    page = WebDriverWait(browser, CEILING)
 
     browser.get(f"{mlflow_server.uri}/#/experiments/{tracker.experiment_id}/runs")
     unfold = "[data-component-id$='runnamecellrenderer.tsx_46']"

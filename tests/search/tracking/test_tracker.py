@@ -24,7 +24,8 @@ from search.tracking.mlflow_writer import STATE_FILE, Bookkeeper, InUseError, Tr
 from search.tracking.outbox import read_entries
 from search.tracking.system_metrics import MachineMetrics
 from search.tracking.tracker import Tracker
-from tests.support.mlflow_server import Server, until
+from tests.support.command import CEILING, until
+from tests.support.mlflow_server import Server
 
 ROOT = Path(__file__).parents[3]
 PARAMS = {"learning_rate": 1e-4, "rank": 8, "steps": 100}
@@ -117,7 +118,7 @@ def sync(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=CEILING,
         check=False,
     )
 
@@ -274,7 +275,7 @@ def test_a_server_that_comes_hangs_and_dies_is_told_everything_in_the_end(
         assert tracker.untold >= 3
         # Back by itself.
         server.start()
-        until(lambda: tracker.untold == 0, 60)
+        until(lambda: tracker.untold == 0)
         assert tracker.failure == ""
         # Hanging: it takes connections and answers none.
         server.signal(signal.SIGSTOP)
@@ -283,7 +284,7 @@ def test_a_server_that_comes_hangs_and_dies_is_told_everything_in_the_end(
         time.sleep(0.5)
         assert tracker.untold == 2
         server.signal(signal.SIGCONT)
-        until(lambda: tracker.untold == 0, 60)
+        until(lambda: tracker.untold == 0)
         # Dead midway.
         server.stop()
         timed(lambda: tracker.trial_ended("000", JobState.FINISHED, "", best))

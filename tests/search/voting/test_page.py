@@ -19,6 +19,7 @@ from evaluation.scores import METRICS
 from search.voting.candidates import read_run
 from search.voting.page import PortError, VotingSession, create_app, listening
 from search.voting.votes import Answer, VotesFile, read_votes
+from tests.support.command import CEILING
 from trainer.config import TrainingConfig
 
 TOKEN = "a-token"
@@ -268,7 +269,7 @@ def test_the_server_listens_to_this_machine_only(session: VotingSession) -> None
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{TOKEN}/", timeout=30) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{TOKEN}/", timeout=CEILING) as page:
                 assert page.status == 200
         finally:
             server.shutdown()

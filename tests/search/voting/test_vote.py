@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from search.voting import __main__ as vote
 from search.voting.candidates import read_run
 from search.voting.votes import Answer, ImagePair, VotesFile
+from tests.support.command import CEILING
 
 WITHOUT_RAY = """
 import runpy, sys
@@ -59,7 +60,7 @@ def test_the_report_is_printed(run_folder: Path) -> None:
         [sys.executable, "-c", WITHOUT_RAY, str(run_folder), "--report"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=CEILING,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -122,10 +123,10 @@ def test_it_serves_until_ctrl_c(run_folder: Path) -> None:
             assert server.stdout is not None
             address = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", server.stdout.readline())
             assert address is not None
-            with urllib.request.urlopen(address[0], timeout=30) as page:
+            with urllib.request.urlopen(address[0], timeout=CEILING) as page:
                 assert "Which is the better picture" in page.read().decode()
             server.send_signal(signal.SIGINT)
-            output, errors = server.communicate(timeout=60)
+            output, errors = server.communicate(timeout=CEILING)
         except BaseException:
             server.kill()
             raise

@@ -16,6 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from search.voting.page import VotingSession, create_app, listening
 from search.voting.votes import read_votes
+from tests.support.command import CEILING
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 
@@ -45,13 +46,13 @@ def turn(browser: Chrome, act: Callable[[], object]) -> None:
 
     before = showing(browser)
     act()
-    wait = WebDriverWait(browser, 30, poll_frequency=0.02, ignored_exceptions=[StaleElementReferenceException])
+    wait = WebDriverWait(browser, CEILING, poll_frequency=0.02, ignored_exceptions=[StaleElementReferenceException])
     wait.until(lambda window: showing(window) != before)
     loaded(browser)
 
 
 def loaded(browser: Chrome) -> None:
-    WebDriverWait(browser, 30, poll_frequency=0.02).until(
+    WebDriverWait(browser, CEILING, poll_frequency=0.02).until(
         lambda window: window.execute_script("return document.readyState") == "complete"
     )
 

@@ -10,6 +10,7 @@ import pytest
 from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.dispatcher import ClosedError, Dispatcher, UnknownJobError
 from search.workers.jobs import AnchorJob
+from tests.support.command import CEILING
 
 
 def job(name: str) -> AnchorJob:
@@ -18,7 +19,7 @@ def job(name: str) -> AnchorJob:
 
 def run(test: Callable[[Dispatcher], Coroutine[Any, Any, None]], tries: int = 3) -> None:
     async def limited() -> None:
-        await asyncio.wait_for(test(Dispatcher(tries)), timeout=20)
+        await asyncio.wait_for(test(Dispatcher(tries)), timeout=CEILING)
 
     asyncio.run(limited())
 

@@ -7,8 +7,7 @@ import pytest
 
 from search.workers import head_watch
 from search.workers.head_watch import HeadWatch
-
-LIMIT = 20.0
+from tests.support.command import CEILING
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +26,7 @@ def test_a_head_that_is_gone_is_told_once_with_its_address() -> None:
     with HeadWatch(f"127.0.0.1:{port}", 0.1, told.put):
         head.accept()[0].close()
         head.close()
-        assert told.get(timeout=LIMIT) == (
+        assert told.get(timeout=CEILING) == (
             f"the head of the Ray cluster at 127.0.0.1:{port} has not answered for 0.1 s: it was killed, or the "
             "network is gone; what was written is kept"
         )

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,16 +15,23 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-DEMO = REPOSITORY / "demo"
+from tests.support.command import CEILING
+from tests.support.short_search import (
+    REPOSITORY,
+    SearchRun,
+    finish,
+    short_search,
+    start,
+    training_workers,
+    write_search,
+)
+from tests.support.staged_search import GATE
+
 TOKEN = "c1u5ter-t0ken-that-n0b0dy-may-write-d0wn"
 SECRET = "a-pa55word-in-the-environment"
 HOSTILE = """<script>alert(1)</script> ").images[0]; print(open("/etc/passwd").read()) # ../../x `id`"""
 TRIALS = 5
-LIMIT = 300.0
-"""Seconds for a search and everything in it on a machine with much else to do."""
 
 
 @dataclass
@@ -56,51 +62,32 @@ class TestCluster:
             children = psutil.Process(self.state["raylets"][node]).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
-        return [child for child in children if "RayTrainWorker" in _command(child)]
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return ""
+        return training_workers(children)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(SearchRun):
     """What was seen of a search that has ended."""
 
-    home: Path
-    code: int
-    output: str
     doors: list[str]
     answers: dict[str, int]
     logs: Path
 
-    @property
-    def result(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads((self.home / "runs" / "anna" / "result.json").read_text("utf-8"))
-        return values
-
 
 def configuration(home: Path) -> Path:
-    """The demo's search, cut down to seconds."""
+    """Five trials that differ in the learning rate alone, each scored three times on one seed; hostile prompts."""
+    content = short_search()
+    content |= {"trials": TRIALS, "first_trials": []}
+    content["space"] = {"learning_rate": content["space"]["learning_rate"]}
+    content["training"] |= {"steps": 60, "rank": 4}
+    content["evaluation"] |= {"seeds": [1], "others": {"count": 0}, "second_judge": None}
+    content["final"] |= {"seeds": [101], "candidates": 1, "retrain": 0}
+    # Two workers on nodes that are not there; for the third no node ever comes.
+    content["seats"] = {"count": 3, "coming": {"nodes": 2, "cpus": 1}}
+    path = write_search(home, content)
     photo = "a photo of {trigger} man"
     (home / "validation.txt").write_text(f"{photo}, happy {HOSTILE}\n{photo}\n")
     (home / "final.txt").write_text(f"{photo}, sad {HOSTILE}\n{photo}, smug\n")
-    content = yaml.safe_load((DEMO / "search.yaml").read_text("utf-8"))
-    content |= {"name": "anna", "model": str(DEMO / "base"), "trials": TRIALS, "first_trials": []}
-    content["photos"]["folder"] = str(DEMO / "photos")
-    content["space"] = {"learning_rate": {"low": 1e-3, "high": 4e-3, "log": True}}
-    content["training"] |= {"batch_size": 2, "lr_warmup_steps": 5, "steps": 60, "rank": 4}
-    content["stopping"] = {"grace_period": 20}
-    content["evaluation"] |= {"prompts": "validation.txt", "seeds": [1], "every": 20, "clip": str(DEMO / "clip")}
-    content["evaluation"] |= {"others": {"count": 0}, "second_judge": None}
-    content["final"] = {"prompts": "final.txt", "seeds": [101], "candidates": 1, "retrain": 0}
-    # Two workers on nodes that are not there; for the third no node ever comes.
-    content["seats"] = {"count": 3, "coming": {"nodes": 2, "cpus": 1}}
-    path = home / "search.yaml"
-    path.write_text(yaml.safe_dump(content), "utf-8")
     return path
 
 
@@ -142,7 +129,7 @@ def cluster(environment: dict[str, str]) -> Iterator[TestCluster]:
                 tree = psutil.Process(started.process.pid).children(recursive=True)
             assert started.process.stdin is not None
             started.process.stdin.close()
-            psutil.wait_procs([*tree], timeout=60)
+            started.process.wait(CEILING)
             for process in tree:
                 if process.is_running():
                     process.kill()
@@ -156,37 +143,21 @@ def outcome(
     beyond_loopback: Callable[[int], list[str]],
 ) -> Outcome:
     home = tmp_path_factory.mktemp("nodes")
-    search = subprocess.Popen(
-        [sys.executable, "-m", "search.run", str(configuration(home)), "--address", cluster.state["address"]],
-        cwd=home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
-
-    def wait(happened: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + LIMIT
-        while not happened():
-            if search.poll() is not None or time.monotonic() > deadline:
-                search.kill()
-                pytest.fail(f"{what} was not seen; the search said:\n{search.communicate()[0]}")
-            time.sleep(0.1)
-
-    wait(lambda: cluster.workers(0), "a worker on the first node")
-    cluster.tell("add")
-    wait(lambda: cluster.workers(1), "a worker on the node that came later")
-    wait(lambda: list(home.glob("runs/anna/trials/*/step-20")), "a checkpoint")
-    doors = [*beyond_loopback(search.pid), *beyond_loopback(cluster.process.pid)]
-    answers = {
-        "no token": knock(cluster.state["dashboard"], {}),
-        "a wrong token": knock(cluster.state["dashboard"], {"Authorization": "Bearer wrong"}),
-    }
-    cluster.tell("remove 0")
-    output, _ = search.communicate(timeout=LIMIT)
-    return Outcome(
-        home=home, code=search.returncode, output=output, doors=doors, answers=answers, logs=Path(cluster.state["logs"])
-    )
+    options = (str(configuration(home)), "--address", cluster.state["address"])
+    with start(home, *options, scene="gated", environment=environment) as search:
+        search.until(lambda: cluster.workers(0), "a worker on the first node")
+        cluster.tell("add")
+        search.until(lambda: cluster.workers(1), "a worker on the node that came later")
+        search.until_line(r"trial \d+  step +20/60 ")
+        doors = [*beyond_loopback(search.process.pid), *beyond_loopback(cluster.process.pid)]
+        answers = {
+            "no token": knock(cluster.state["dashboard"], {}),
+            "a wrong token": knock(cluster.state["dashboard"], {"Authorization": "Bearer wrong"}),
+        }
+        cluster.tell("remove 0")
+        (home / GATE).touch()
+        ended = search.finish()
+    return Outcome(**vars(ended), home=home, doors=doors, answers=answers, logs=Path(cluster.state["logs"]))
 
 
 def knock(dashboard: str, headers: dict[str, str]) -> int:
@@ -197,7 +168,7 @@ def knock(dashboard: str, headers: dict[str, str]) -> int:
         headers={"Content-Type": "application/json", **headers},
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=CEILING) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()
@@ -226,18 +197,10 @@ def test_what_the_cluster_can_never_give_is_refused_and_named(
 ) -> None:
     """One node is left, and two more may come."""
     options = ("--address", cluster.state["address"], "--set", "seats.count=4", "--name", "greedy")
-    done = subprocess.run(
-        [sys.executable, "-m", "search.run", "search.yaml", *options],
-        cwd=outcome.home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "4 worker(s) of 1 process(es) need 4 CPUs" in done.stderr
-    assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 worker(s)" in done.stderr
+    done = finish(start(outcome.home, "search.yaml", *options, environment=environment), outcome.home)
+    assert done.code == 2, done.output
+    assert "4 worker(s) of 1 process(es) need 4 CPUs" in done.output
+    assert "may come to have 2 CPUs on 2 node(s) more, which is enough for 3 worker(s)" in done.output
     assert not (outcome.home / "runs" / "greedy" / "trials").exists()
 
 
@@ -250,7 +213,7 @@ def test_rays_jobs_are_for_those_who_have_the_token(outcome: Outcome) -> None:
 
 
 def test_a_prompts_text_is_only_text(outcome: Outcome) -> None:
-    run = outcome.home / "runs" / "anna"
+    run = outcome.folder
     assert "<script>" not in (run / "report.html").read_text("utf-8")
     card = (run / "champion" / "README.md").read_text("utf-8")
     outside, code, _ = re.split(r"```(?:python)?\n", card)

@@ -17,10 +17,10 @@ from evaluation.scores import Anchors
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.search import InputError, run_search
-from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import AnchorJob, TrainJob
 from search.workers.runner import JobRunner
 from search.workers.setup import RunnerSetup
+from tests.support.runner_jobs import do
 from trainer.adapters.adapter_files import WEIGHTS_FILE
 from trainer.data.class_photos import load_class_photos
 
@@ -78,7 +78,7 @@ def test_a_worker_draws_class_images_and_trials_weigh_them(content: dict[str, An
         return TrainJob(id=name, folder=tmp_path / name, config=training, score_at=(4,), anchors=anchors)
 
     do(bench, job("whole", 1))
-    do(bench, job("again", 1), leave_at=2)
+    do(bench, job("again", 1), go_on=lambda step: step != 2)
     do(bench, job("again", 1))
     do(bench, job("without", 0))
     whole, again, without = (
@@ -86,18 +86,6 @@ def test_a_worker_draws_class_images_and_trials_weigh_them(content: dict[str, An
     )
     assert same(again, whole)
     assert not same(without, whole)
-
-
-def do(bench: JobRunner, job: AnchorJob | TrainJob, leave_at: int = 0) -> list[CheckpointResult]:
-    reports: list[CheckpointResult] = []
-
-    def keep(report: CheckpointResult | None) -> bool:
-        assert report is not None
-        reports.append(report)
-        return True
-
-    bench.do(job, report=keep, go_on=lambda step: step != leave_at)
-    return reports
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:

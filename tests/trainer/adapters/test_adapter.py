@@ -1,3 +1,5 @@
+"""The adapter: which layers it trains, its effect on each, and its start values."""
+
 import dataclasses
 import re
 from collections.abc import Callable

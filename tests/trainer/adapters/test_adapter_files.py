@@ -1,3 +1,5 @@
+"""Adapter files: what they hold, and that either format loads to the same effect."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The running average of an adapter's weights."""
+
 import pytest
 import torch
 from diffusers.training_utils import EMAModel

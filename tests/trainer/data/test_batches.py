@@ -1,3 +1,5 @@
+"""The draw of a step: which photos, timesteps and noise, by seed and step alone."""
+
 from collections import Counter
 from collections.abc import Iterator
 

@@ -1,3 +1,5 @@
+"""Class images: drawn once, kept, resumed after a kill and shared between processes."""
+
 import logging
 import subprocess
 import sys

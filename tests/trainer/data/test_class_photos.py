@@ -1,3 +1,5 @@
+"""A folder of class photos: its captions, and what is wrong with it."""
+
 import shutil
 from pathlib import Path
 

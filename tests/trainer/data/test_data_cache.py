@@ -1,3 +1,5 @@
+"""The cache of encoded photos: its content, its name, and damage to it."""
+
 import logging
 from collections.abc import Callable
 from pathlib import Path

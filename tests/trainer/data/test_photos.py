@@ -1,3 +1,5 @@
+"""The photo folder: its captions, its problems, and its split into training and reference."""
+
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace

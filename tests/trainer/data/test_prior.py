@@ -1,3 +1,5 @@
+"""The loss on class images beside that on the photos."""
+
 from pathlib import Path
 
 import pytest

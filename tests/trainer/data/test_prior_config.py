@@ -1,3 +1,5 @@
+"""The configuration of class images."""
+
 import math
 import re
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Photos that resemble each other: hashes and groups."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The forms in which a photo is shown: mirrored, without caption, with its tags shuffled."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The denoising loss, its schedule and its weights, worked by hand and against diffusers."""
+
 import pytest
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler

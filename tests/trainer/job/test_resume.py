@@ -1,3 +1,5 @@
+"""Checkpoints of a training job: resumed bit for bit, or refused by what differs."""
+
 import json
 import pickle
 from dataclasses import dataclass, replace

@@ -1,3 +1,5 @@
+"""The training job: what a step does, on the demo's base model."""
+
 import gc
 import math
 import os

@@ -1,3 +1,5 @@
+"""A training job in two processes learns what it learns in one."""
+
 import json
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""The base model: loaded frozen, hashed by content, refused where it cannot be used."""
+
 import json
 import os
 import pickle
