@@ -127,7 +127,6 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
         rows.append(row)
     rows[-1] |= {
         "journal_bytes": (result.folder / "journal.log").stat().st_size,
-        "ledger_bytes": (result.folder / "mlflow.jsonl").stat().st_size,
         "database_bytes": (result.folder.parents[1] / "mlflow.db").stat().st_size,
     }
     return rows
@@ -186,8 +185,8 @@ def _show(samples: Sequence[Sample], grown: Sequence[Window], files: Sequence[di
     )
     last = files[-1]
     typer.echo(
-        f"journal {last['journal_bytes'] / last['trials']:.0f} bytes a trial, MLflow's ledger "
-        f"{last['ledger_bytes'] / last['trials']:.0f}, its database {last['database_bytes'] / last['trials']:.0f}"
+        f"journal {last['journal_bytes'] / last['trials']:.0f} bytes a trial, MLflow's database "
+        f"{last['database_bytes'] / last['trials']:.0f}"
     )
 
 

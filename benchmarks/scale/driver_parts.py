@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.execution.tune_controller import TuneController
@@ -27,9 +28,7 @@ from search.study.callback import TrialCallback
 from search.study.samplers.learning_curves import CurveSampler
 from search.study.samplers.study_sampler import StudySampler
 from search.study.scheduler import AshaScheduler
-from search.tracking.mlflow_writer import Bookkeeper
-from search.tracking.outbox import Ledger
-from search.tracking.system_metrics import MachineMetrics
+from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.tracker import Tracker
 from search.workers.client import WorkersClient
 from search.workers.dispatcher import Dispatcher
@@ -45,9 +44,9 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (AshaScheduler, ("on_trial_result",), "scheduler"),
     (TrialCallback, ("on_trial_start", "on_trial_result", "on_trial_complete"), "callback and records"),
     (WorkersClient, ("status",), "dispatcher calls"),
-    (Ledger, ("append",), "MLflow ledger"),
-    (Bookkeeper, ("tell",), "MLflow itself, in its thread"),
-    (MachineMetrics, ("look",), "machine metrics, in their thread"),
+    (Tracker, ("changed",), "MLflow, what it is to show"),
+    (MlflowWriter, ("write",), "MLflow itself, in its thread"),
+    (SystemMetricsMonitor, ("collect_metrics",), "machine metrics, in their thread"),
     (Progress, ("checkpoint", "ended"), "progress"),
     (WorkersClient, ("steps",), "progress, in its thread"),
     (TuneController, ("checkpoint",), "Tune's snapshots"),

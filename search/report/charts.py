@@ -187,7 +187,6 @@ def interval_chart(finalists: Sequence[FinalistResult], champion: str | None) ->
     shown = [(one.trial, one.across_seeds[OBJECTIVE]) for one in finalists if OBJECTIVE in one.across_seeds]
     if not shown:
         return None
-    reached = [end for _, interval in shown for end in (interval.lower, interval.mean, interval.upper)]
     ends, means = [], []
     for trial, interval in shown:
         lower, mean, upper = interval.lower, interval.mean, interval.upper
@@ -199,7 +198,11 @@ def interval_chart(finalists: Sequence[FinalistResult], champion: str | None) ->
         }
         ends += [{**row, "value": lower}, {**row, "value": upper}]
         means.append({**row, "value": mean})
-    x = alt.X("value:Q", title=OBJECTIVE, scale=Axis.around(reached).scale)
+    x = alt.X(
+        "value:Q",
+        title=OBJECTIVE,
+        scale=Axis.around(end for _, interval in shown for end in vars(interval).values()).scale,
+    )
     y = alt.Y("mark:N", sort=None, title=None)
     lines, dots = _lines(ends).encode(x, y, href="href:N"), _dots(means).encode(x, y)
     return _chart(lines, dots, height=ROW_HEIGHT * len(shown))
@@ -214,7 +217,6 @@ def strength_chart(strengths: Sequence[StrengthPoint]) -> alt.LayerChart | None:
     if not strengths:
         return None
     ordered = sorted(strengths, key=lambda one: one.strength)
-    values = [one.metrics[name] for one in ordered for name in (LIKENESS, FIDELITY)]
     rows = []
     for name, colour in ((LIKENESS, CHAMPION), (FIDELITY, SECOND)):
         label = f"{name}: " + ", ".join(f"{_number(one.metrics[name])} at {one.strength:g}" for one in ordered)
@@ -222,7 +224,11 @@ def strength_chart(strengths: Sequence[StrengthPoint]) -> alt.LayerChart | None:
             {"x": one.strength, "y": one.metrics[name], "mark": name, "label": label, **_pen(colour)} for one in ordered
         ]
     x = alt.X("x:Q", title="adapter strength", scale=Axis.around(one.strength for one in ordered).scale)
-    y = alt.Y("y:Q", title=f"{LIKENESS}, {FIDELITY}", scale=Axis.around(values).scale)
+    y = alt.Y(
+        "y:Q",
+        title=f"{LIKENESS}, {FIDELITY}",
+        scale=Axis.around(one.metrics[name] for one in ordered for name in (LIKENESS, FIDELITY)).scale,
+    )
     return _chart(_lines(rows).encode(x, y), _dots(rows).encode(x, y))
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet
 
 from evaluation.bootstrap import Interval, Values, paired_difference_interval
 from evaluation.scores import OBJECTIVE, Anchors
+from search.config.presets import flat
 from search.config.run_layout import RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.report.tables import BASE
@@ -152,15 +153,19 @@ class Comparison:
             RunFolderError: the rows of a final are gone or damaged.
         """
         protocol = tuple(_discrepancies(first.protocol(), second.protocol()))
-        flat = [
-            {key: value for key, value in _flat(run.config.model_dump(mode="json")) if key.split(".")[0] not in NEUTRAL}
+        settings = [
+            {
+                key: value
+                for key, value in flat(run.config.model_dump(mode="json"), whole_dimensions=False).items()
+                if key.split(".")[0] not in NEUTRAL
+            }
             for run in (first, second)
         ]
         return cls(
             first=first,
             second=second,
             protocol=protocol,
-            settings=tuple(_discrepancies(flat[0], flat[1])),
+            settings=tuple(_discrepancies(settings[0], settings[1])),
             verdict=_verdict(first, second, protocol),
         )
 
@@ -181,11 +186,3 @@ def _discrepancies(first: Mapping[str, Any], second: Mapping[str, Any]) -> Itera
     for name in dict.fromkeys([*first, *second]):
         if first.get(name) != second.get(name):
             yield Discrepancy(what=name, first=first.get(name), second=second.get(name))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

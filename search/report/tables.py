@@ -229,7 +229,7 @@ def _lines(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[AccountL
     for what, limit, spent, predicted, digits in (
         ("minutes by the clock", budget.max_minutes, _minutes(used), _minutes(forecast), 1),
         (used.unit if used else "GPU hours", budget.max_gpu_hours, _hours(used), _hours(forecast), 2),
-        ("cost", budget.max_cost, used.price if used else None, forecast.price if forecast else None, 2),
+        ("cost", budget.max_cost, _price(used), _price(forecast), 2),
     ):
         yield AccountLine(
             what=what,
@@ -258,12 +258,16 @@ def _notes(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[str]:
     yield f"The forecast after {used.forecast.after_trials} trials was {verdict}."
 
 
+def _minutes(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.seconds / 60
+
+
 def _hours(spent: Spent | None) -> float | None:
     return None if spent is None else spent.hours
 
 
-def _minutes(spent: Spent | None) -> float | None:
-    return None if spent is None else spent.seconds / 60
+def _price(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.price
 
 
 def _number(value: float | None, digits: int) -> str:
