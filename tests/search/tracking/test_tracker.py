@@ -66,7 +66,13 @@ def points(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
 
 
-def check(client: MlflowClient, experiment: str = "people") -> Run:
+MODEL = {
+    f"champion/{name}" for name in ("MLmodel", "adapter_weights", "conda.yaml", "python_env.yaml", "requirements.txt")
+}
+"""What MLflow shows of the registered champion among the files of the search's run."""
+
+
+def check(client: MlflowClient, experiment: str = "people", *, registered: bool = False) -> Run:
     """MLflow holds `two_trials`, each thing once; the run of the search."""
     parent, children = runs_of(client, experiment)
     assert (parent.info.status, parent.data.tags["state"]) == ("FINISHED", "champion")
@@ -83,7 +89,7 @@ def check(client: MlflowClient, experiment: str = "people") -> Run:
     files = {"search.yaml", "result.json", "report.html", "trials.csv", "images.parquet", "README.md"}
     assert artifacts(client, parent) == {*files, "base", "champion", "plots"}
     assert artifacts(client, parent, "base") == {"base/grid.png"}
-    assert artifacts(client, parent, "champion") == {"champion/samples.png"}
+    assert artifacts(client, parent, "champion") == {"champion/samples.png"} | (MODEL if registered else set())
     assert artifacts(client, parent, "plots") == {"plots/front.svg"}
     assert set(children) == {"000", "001"}
     finished, failed = children["000"], children["001"]
@@ -421,7 +427,7 @@ def test_the_champion_is_registered_once_and_the_result_says_where(make_search: 
         assert (delivered.returncode, delivered.stderr) == (0, "")
     mlflow.set_tracking_uri(uri)  # MLflow lists models of a run by its own setting
     client = MlflowClient(uri)
-    parent = check(client)
+    parent = check(client, registered=True)
     (version,) = client.search_model_versions("name = 'anna'")
     assert (version.run_id, version.tags) == (parent.info.run_id, {"trial": "000", "step": "100"})
     assert client.get_model_version_by_alias("anna", "champion").version == version.version
