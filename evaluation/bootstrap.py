@@ -1,9 +1,10 @@
-"""How sure a mean over images is: bootstrap intervals over training runs, prompts and seeds.
+"""Bootstrap intervals of a mean over images, over training runs, prompts and seeds.
 
 Images are no independent draws: those of one prompt share its difficulty, those of one seed their first noise, those of
 one training run its luck. So each factor is resampled as a whole, all crossed (Owen 2007, "The pigeonhole bootstrap",
 https://arxiv.org/abs/0712.1111): a resample draws runs, prompts and seeds with replacement and takes the mean over the
-images where they meet. It errs on the careful side. Intervals are percentiles (Efron and Tibshirani 1993).
+images where they meet. Its intervals are rather too wide than too narrow. Intervals are percentiles (Efron and
+Tibshirani 1993).
 
 Legend: values are Float64[prompts, seeds] or [runs, prompts, seeds], one a generated image; NaN where there is none.
 """

@@ -1,4 +1,4 @@
-"""What an evaluation asks for: how images are made, how faces are found, and how measures are weighed."""
+"""The configuration of an evaluation: how images are made, how faces are found, and how measures are weighed."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Evaluating a model: the same prompts and seeds for every candidate, measured against the person's photos."""
+"""The evaluation of a model: the same prompts and seeds for every candidate, measured against the person's photos."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,12 @@ from PIL import Image
 
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
-from evaluation.faces import Face, FaceModel, Person, Representation, distances
+from evaluation.faces import Face, FaceModel, Representation, distances
 from evaluation.generate import ImageBatch, ImagePipeline, generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
+from evaluation.person import Person
 from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows, spread_over_prompts
-from evaluation.similarity import copy_distance, leakage, memorisation, picture_distances, thumbnails
+from evaluation.similarity import leakage, memorisation, picture_distances, thumbnails
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,12 +50,12 @@ class Evaluator:
     """Generates and measures; holds the models that stay the same for a whole search.
 
     Args:
-        prompt_set: What every candidate is asked to draw.
-        others: Prompts of other people, without a trigger; None: leakage is not measured.
-        trigger: The word that names the person.
-        generation: How images are made.
-        face_model: Finds and embeds faces.
-        clip_scorer: Compares images with their prompts.
+        prompt_set: what every candidate is asked to draw.
+        others: prompts of other people, without a trigger; None: leakage is not measured.
+        trigger: the word that stands for the person.
+        generation: how images are made.
+        face_model: finds and embeds faces.
+        clip_scorer: compares images with their prompts.
     """
 
     def __init__(
@@ -74,10 +75,10 @@ class Evaluator:
         self.face_model = face_model
         self.clip_scorer = clip_scorer
 
-    def of_first(self, prompts: int) -> "Evaluator":
-        """The same for the first `prompts` prompts (at least 1) with the first seed, without other people."""
-        excerpt = PromptSet(prompts=self.prompt_set.prompts[:prompts], seeds=self.prompt_set.seeds[:1])
-        return Evaluator(excerpt, self.trigger, self.generation, self.face_model, self.clip_scorer)
+    def excerpt(self, prompts: int) -> "Evaluator":
+        """An evaluator of the first `prompts` prompts (at least 1) with the first seed, without other people."""
+        first = PromptSet(prompts=self.prompt_set.prompts[:prompts], seeds=self.prompt_set.seeds[:1])
+        return Evaluator(first, self.trigger, self.generation, self.face_model, self.clip_scorer)
 
     def measure_anchors(self, pipeline: ImagePipeline, person: Person, batch: ImageBatch | None = None) -> Evaluation:
         """Evaluate the untuned model, which sets likeness 0, fidelity 1 and leakage 0; its photos set likeness 1.
@@ -111,10 +112,10 @@ class Evaluator:
         """Generate and measure one candidate: the pipeline as it is, adapters included.
 
         Args:
-            pipeline: Draws.
-            person: Whom.
-            anchors: Of the untuned model on the same prompts and seeds.
-            batch: How many images are made at once, here and in what follows; None: as configured.
+            pipeline: generates the images.
+            person: whom they should show.
+            anchors: of the untuned model on the same prompts and seeds.
+            batch: how many images are made at once, now and later; None: as configured.
 
         Raises:
             ValueError: not even one image fits into memory.
@@ -179,42 +180,6 @@ class Evaluator:
             )
         )
         return Measurement(rows=rows, images=tuple(images))
-
-
-def know_person(
-    face_model: FaceModel,
-    *,
-    reference: Mapping[str, Image.Image],
-    training: Mapping[str, Image.Image],
-) -> Person:
-    """Measure the person's real photos.
-
-    Args:
-        face_model: The judge of likeness.
-        reference: Photos that are never trained on, by name, at least 2, at the size of generated images.
-        training: Photos that are trained on, by name, at least 1.
-
-    Raises:
-        ValueError: too few photos, or reference photos without a face (all of them are named).
-    """
-    if len(reference) < 2:
-        raise ValueError(f"{len(reference)} reference photos; likeness needs at least 2 photos that are not trained on")
-    if not training:
-        raise ValueError("no training photos; give at least one")
-    faces = face_model.embed(list(reference.values()))
-    without = [name for name, face in zip(reference, faces, strict=True) if face is None]
-    if without:
-        raise ValueError(
-            f"no face was found in the reference photos {', '.join(without)}; remove or replace them, or choose "
-            f"another detector than {face_model.config.detector}"
-        )
-    return Person(
-        reference=np.stack([face.embedding for face in faces if face is not None]),
-        reference_names=tuple(reference),
-        training_pictures=thumbnails(list(training.values())),
-        training_names=tuple(training),
-        copy_distance=copy_distance(thumbnails([*training.values(), *reference.values()])),
-    )
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""Faces in images, as DeepFace sees them.
+"""The face of each image as DeepFace finds and embeds it, and the weights of its offline model.
 
 Legend: n, m = numbers of faces; dim = length of an embedding (128 for Dlib, 512 for GhostFaceNet).
 """
@@ -24,6 +24,16 @@ from PIL import Image
 from evaluation.config import FaceConfig
 
 Box = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels of an image."""
+
+PACKAGE = "face_recognition_models"
+"""PyPI package that carries the files (Davis King's, public domain), under `models/`."""
+
+SHA256_BY_FILE: Mapping[str, str] = {
+    "dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    "shape_predictor_5_face_landmarks.dat": "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+}
+"""Files by the names under which DeepFace looks for them, 31 MB together."""
 
 
 class FaceModelError(ValueError):
@@ -32,7 +42,7 @@ class FaceModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Face:
-    """The face that an image counts for."""
+    """The face of an image, which stands for the image."""
 
     embedding: NDArray[np.float32]
     """[dim], of length 1 (L2-normalised), read-only."""
@@ -191,6 +201,12 @@ def distances(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDA
     return result.clip(max=2.0)
 
 
+def mean_pairwise_distance(embeddings: NDArray[np.floating[Any]]) -> float:
+    """Mean distance between embeddings [n, dim], n at least 2, each pair once and none with itself; [0, 2]."""
+    first, second = np.triu_indices(len(embeddings), k=1)
+    return float(distances(embeddings, embeddings)[first, second].mean())
+
+
 def _pixels(image: Image.Image, minimum_side: int) -> tuple[NDArray[np.uint8], float]:
     """BGR pixels [height, width, 3] as DeepFace expects them, enlarged to the minimum side; and the enlargement."""
     enlargement = max(1.0, minimum_side / min(image.size))
@@ -227,16 +243,6 @@ def _import_deepface() -> ModuleType:
             return importlib.import_module("deepface")
     except (ImportError, ValueError) as error:
         raise FaceModelError(f"DeepFace cannot be imported: {error}; `pip install deepface`") from error
-
-
-PACKAGE = "face_recognition_models"
-"""PyPI package that carries the files (Davis King's, public domain), under `models/`."""
-
-SHA256_BY_FILE: Mapping[str, str] = {
-    "dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-    "shape_predictor_5_face_landmarks.dat": "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
-}
-"""Files by the names under which DeepFace looks for them, 31 MB together."""
 
 
 def weights_folder() -> Path:
@@ -311,56 +317,3 @@ def _copy_checked(source: Path, target: Path, sha256: str) -> None:
         raise ValueError(
             f"{source} is missing; reinstall it: `pip install --force-reinstall --no-deps {PACKAGE}`"
         ) from error
-
-
-Reference = NDArray[np.float32]
-"""Face embeddings of the reference photos, [reference, dim], each of length 1."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Person:
-    """What is known of the person from real photos. No reference photo is ever trained on."""
-
-    reference: Reference
-    """At least 2."""
-    reference_names: tuple[str, ...]
-    training_pictures: NDArray[np.float32]
-    """Thumbnails of the photos trained on (`evaluation.similarity`), [training, pixels], at least 1."""
-    training_names: tuple[str, ...]
-    copy_distance: float
-    """Picture distance below which an image copies a training photo (`evaluation.similarity`)."""
-
-    @property
-    def real_distance(self) -> float:
-        """Mean face distance between reference photos, each pair once and none with itself, [0, 2]: likeness 1."""
-        return mean_pairwise_distance(self.reference)
-
-    def pairings(self) -> Mapping[str, Any]:
-        """Which photos are compared with which, in plain values: what the anchors of likeness are made of."""
-        between = distances(self.reference, self.reference)
-        first, second = np.triu_indices(len(self.reference), k=1)
-        return {
-            "generated": {
-                "rule": "every generated image with a face against every reference photo",
-                "reference_photos": list(self.reference_names),
-            },
-            "real": {
-                "rule": "every reference photo against every other, each pair once",
-                "pairs": [
-                    [self.reference_names[a], self.reference_names[b], round(float(between[a, b]), 6)]
-                    for a, b in zip(first, second, strict=True)
-                ],
-                "mean_distance": self.real_distance,
-            },
-            "copies": {
-                "rule": "every generated image against every training photo, as pictures",
-                "training_photos": list(self.training_names),
-                "copy_distance": self.copy_distance,
-            },
-        }
-
-
-def mean_pairwise_distance(reference: Reference) -> float:
-    """Mean distance between reference photos, each pair once and none with itself; [0, 2]."""
-    first, second = np.triu_indices(len(reference), k=1)
-    return float(distances(reference, reference)[first, second].mean())

@@ -1,4 +1,4 @@
-"""Images from a diffusers pipeline, the same whatever the batch size."""
+"""Images from a diffusers pipeline, the same for every batch size."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,14 +48,14 @@ class CudaMemory:
 class ImageBatch:
     """The size of the batches in which one job makes its images. It changes speed and memory, not the images.
 
-    It starts as configured, and is halved for good whenever memory runs out. Where memory is counted and a budget is
-    set (what training has held at its peak, say), it starts with one image and grows as far as the budget is sure to
-    last: with twice the images every tensor is at most twice as large, so if b images took m bytes beyond what was held
-    before, b * room / m of them stay within the room.
+    It starts as configured, and is halved permanently whenever memory runs out. Where memory is counted and a budget is
+    set (such as the peak of training), it starts with one image and grows as far as the budget certainly allows: with
+    twice the images every tensor is at most twice as large, so if b images took m bytes beyond what was held before,
+    b * room / m images stay within the room.
 
     Args:
         most: images at once as configured, at least 1.
-        memory: counts bytes; None where nobody does, as on a CPU.
+        memory: counts bytes; None where nothing does, as on a CPU.
     """
 
     def __init__(self, most: int, memory: MemoryCount | None = None) -> None:
@@ -67,8 +67,7 @@ class ImageBatch:
         self._budget: int | None = None
 
     def stay_within(self, budget: int | None) -> None:
-        """Make images without holding more than `budget` bytes at any moment, if one image at a time can; None: without
-        such a limit."""
+        """Hold at most `budget` bytes at any moment from here on, if one image at a time can; None: no limit."""
         if self._memory is None or budget is None:
             return
         if self._budget is None:
@@ -126,8 +125,10 @@ class ImageBatch:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator, of the device or of the CPU, had not enough: PyTorch's own error, or by accelerate's list
-    of messages."""
+    """Whether an allocator of the device or the CPU had not enough memory.
+
+    By PyTorch's own error, or by accelerate's list of messages.
+    """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))
 
 
@@ -166,7 +167,7 @@ def generate_images(
         pipeline: its denoiser and text encoders may carry PEFT adapters. Flow models (Stable Diffusion 3, Flux) draw
             with their own scheduler whatever the config says: the others' do not follow a flow. Flux takes the guidance
             scale as an input, and no negative prompt.
-        prompts: as the text encoder shall read them, triggers filled in.
+        prompts: as the text encoder reads them, triggers filled in.
         seeds: as many as prompts.
         batch: how many images are made at once from now on; None: config.batch_size, fewer where memory runs out.
 

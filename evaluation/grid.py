@@ -1,4 +1,4 @@
-"""Several images on one sheet."""
+"""Sheets: several images of one size in one picture, row by row."""
 
 from collections.abc import Sequence
 

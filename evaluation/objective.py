@@ -1,4 +1,4 @@
-"""The one number that a search maximises. Pure."""
+"""The number that a search maximises: scores and meters weighed, and what makes a candidate unfit to win. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from evaluation.scores import (
     image_fidelity,
     image_likeness,
 )
+
+METERS = (MEMORISATION, LEAKAGE, LIKENESS_SPREAD)
+"""What can be limited, each under its own name in `LimitsConfig`; less is better in all of them."""
 
 
 def objective(scores: Scores, config: ObjectiveConfig, *, leakage: float | None) -> float:
@@ -76,10 +79,6 @@ def weighted_sum(likeness: float, fidelity: float, faceless_rate: float, config:
     return config.likeness * likeness + config.fidelity * fidelity - config.faceless * faceless_rate
 
 
-METERS = (MEMORISATION, LEAKAGE, LIKENESS_SPREAD)
-"""What can be limited, each under its own name in `LimitsConfig`; less is better in all of them."""
-
-
 def unfit_reasons(metrics: Mapping[str, float], limits: LimitsConfig) -> tuple[str, ...]:
     """Why a candidate is unfit, in words; empty for one that is fit.
 
@@ -109,7 +108,7 @@ def _beyond(metrics: Mapping[str, float], limits: LimitsConfig) -> dict[str, flo
 
 @dataclass(frozen=True, kw_only=True)
 class Appraisal:
-    """A candidate, appraised."""
+    """What a candidate is worth."""
 
     objective: float
     search_value: float
@@ -119,7 +118,7 @@ class Appraisal:
 
 
 def appraise(scores: Scores, metrics: Mapping[str, float], weights: ObjectiveConfig, limits: LimitsConfig) -> Appraisal:
-    """Weigh scores and meters.
+    """Weighs scores and meters.
 
     Args:
         scores: of the images of the person.

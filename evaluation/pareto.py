@@ -1,4 +1,7 @@
-"""The front: the candidates that none beats in likeness and fidelity at once, and the rule that takes one. Pure."""
+"""The Pareto front of likeness and fidelity: the candidates that no other beats in both, and the rule that takes one.
+
+Pure.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +17,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What the front knows of a candidate."""
+    """What decides about a candidate."""
 
     likeness: float
     fidelity: float
@@ -81,8 +84,8 @@ def knee(points: Sequence[Point], config: ObjectiveConfig) -> int | None:
     one and one that only sags have none. Of points that bulge alike the highest weighted sum counts, then the earlier.
 
     Args:
-        points: A front (`front`).
-        config: Weights, for ties.
+        points: a front (`front`).
+        config: weights, for ties.
     """
     likeness, fidelity = _ranges(points)
     if likeness.width == 0.0 or fidelity.width == 0.0:
@@ -106,8 +109,8 @@ def choose(points: Sequence[Point], config: ObjectiveConfig) -> Choice:
     is none, the highest weighted sum. Of equals the earlier.
 
     Args:
-        points: At least one; those that others dominate are passed over.
-        config: The rule.
+        points: at least one; those that others dominate are skipped.
+        config: the rule.
 
     Raises:
         ValueError: there are no points.

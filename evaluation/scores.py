@@ -1,4 +1,7 @@
-"""From rows, one per image, to the scores of a candidate. Pure: no model, no file, no randomness."""
+"""From rows, one an image, to the scores of a candidate, and the table of all measures.
+
+Pure: no model, no file, no randomness.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -47,145 +50,6 @@ FIDELITY_BOUND = 100.0 / MINIMUM_BASE_CLIP_SCORE
 
 SPREAD_SHARE = 0.25
 """Share of the prompts, rounded up, at either end of `likeness_spread`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A measure: its name, what it means, which way is better, and the range it cannot leave."""
-
-    name: str
-    meaning: str
-    direction: Literal["maximize", "minimize"]
-    lower: float
-    upper: float
-
-    def check(self, value: float) -> None:
-        """Raise ValueError unless the value is finite and in range."""
-        if not math.isfinite(value) or not self.lower <= value <= self.upper:
-            raise ValueError(f"{self.name} is {value!r}; it is a finite number from {self.lower:g} to {self.upper:g}")
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric(
-                name=FACE_DISTANCE,
-                meaning="mean L2 distance of normalised face embeddings, generated x reference, faces only",
-                direction="minimize",
-                lower=0.0,
-                upper=MAXIMUM_DISTANCE,
-            ),
-            Metric(
-                name=LIKENESS,
-                meaning="(base - d) / (base - real): 0 the untuned model, 1 the person's own photos; faceless counts 0",
-                direction="maximize",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
-            ),
-            Metric(
-                name=SECOND_LIKENESS,
-                meaning="likeness in the eyes of the second judge, which steers nothing, between its own anchors",
-                direction="maximize",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
-            ),
-            Metric(
-                name=CLIP_SCORE,
-                meaning="100 x cosine(image, prompt), mean over all images",
-                direction="maximize",
-                lower=-100.0,
-                upper=100.0,
-            ),
-            Metric(
-                name=FIDELITY,
-                meaning="clip_score / the base model's on the same prompts and seeds",
-                direction="maximize",
-                lower=-FIDELITY_BOUND,
-                upper=FIDELITY_BOUND,
-            ),
-            Metric(
-                name=FACELESS,
-                meaning="images without a detected face, count",
-                direction="minimize",
-                lower=0.0,
-                upper=math.inf,
-            ),
-            Metric(
-                name=FACELESS_RATE,
-                meaning="images without a detected face, share",
-                direction="minimize",
-                lower=0.0,
-                upper=1.0,
-            ),
-            Metric(
-                name=LIKENESS_SPREAD,
-                meaning="likeness on the best quarter of the prompts less the worst, beyond the base model's own",
-                direction="minimize",
-                lower=-2.0 * LIKENESS_BOUND,
-                upper=2.0 * LIKENESS_BOUND,
-            ),
-            Metric(
-                name=MEMORISATION,
-                meaning="share of images nearer to a training photo than 99 % of real photo pairs are to each other",
-                direction="minimize",
-                lower=0.0,
-                upper=1.0,
-            ),
-            Metric(
-                name=LEAKAGE,
-                meaning="likeness that images of OTHER people gain over the base model's, without the trigger",
-                direction="minimize",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
-            ),
-            Metric(
-                name=OBJECTIVE,
-                meaning="weighted sum of likeness, fidelity, faceless_rate and leakage; all faceless ranks last",
-                direction="maximize",
-                # Weights are at most 1; a model whose images are all faceless stands 1 below the worst sum.
-                lower=-(2.0 * LIKENESS_BOUND + FIDELITY_BOUND + 1.0) - 1.0,
-                upper=LIKENESS_BOUND + FIDELITY_BOUND,
-            ),
-            Metric(
-                name=SEARCH_VALUE,
-                meaning="what the search maximises: objective, less 1 and the excess for a candidate beyond a limit",
-                direction="maximize",
-                lower=-math.inf,
-                upper=LIKENESS_BOUND + FIDELITY_BOUND,
-            ),
-            Metric(
-                name=VALIDATION_LOSS,
-                meaning="denoising loss on reference photos, fixed noise and timesteps",
-                direction="minimize",
-                lower=0.0,
-                upper=math.inf,
-            ),
-            Metric(
-                name=HW10_FACE_SCORE,
-                meaning="the homework's face distance: images with a face x photos trained on",
-                direction="minimize",
-                lower=0.0,
-                upper=MAXIMUM_DISTANCE,
-            ),
-            Metric(
-                name=HW10_CLIP_SCORE,
-                meaning="the homework's CLIP score: mean over images with a face only",
-                direction="maximize",
-                lower=-100.0,
-                upper=100.0,
-            ),
-            Metric(
-                name=HW10_FACELESS,
-                meaning="the homework's count of images without a face",
-                direction="minimize",
-                lower=0.0,
-                upper=math.inf,
-            ),
-        )
-    }
-)
-"""Every measure by name: the one table that tracking, search, report and tests share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,18 +167,8 @@ class Scores:
 
     def as_metrics(self) -> dict[str, float]:
         """Measures by name, for tracking; `face_distance` is left out when there is none."""
-        values = {
-            name: getattr(self, name)
-            for name in (
-                FACE_DISTANCE,
-                LIKENESS,
-                CLIP_SCORE,
-                FIDELITY,
-                FACELESS,
-                FACELESS_RATE,
-                LIKENESS_SPREAD,
-            )
-        }
+        names = (FACE_DISTANCE, LIKENESS, CLIP_SCORE, FIDELITY, FACELESS, FACELESS_RATE, LIKENESS_SPREAD)
+        values = {name: getattr(self, name) for name in names}
         return {name: float(value) for name, value in values.items() if value is not None}
 
 
@@ -374,3 +228,123 @@ def spread_over_prompts(rows: Sequence[ImageRow], anchors: Anchors) -> float:
 def _mean(values: Sequence[float]) -> float:
     # fsum: the mean does not depend on the order of the images.
     return math.fsum(values) / len(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A measure: its name, what it means, which direction is better, and the range that it cannot leave."""
+
+    name: str
+    meaning: str
+    direction: Literal["maximize", "minimize"] = "minimize"
+    lower: float = 0.0
+    upper: float = math.inf
+
+    def check(self, value: float) -> None:
+        """Raises ValueError unless the value is finite and in range."""
+        if not math.isfinite(value) or not self.lower <= value <= self.upper:
+            raise ValueError(f"{self.name} is {value!r}; it is a finite number from {self.lower:g} to {self.upper:g}")
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        metric.name: metric
+        for metric in (
+            Metric(
+                name=FACE_DISTANCE,
+                meaning="mean L2 distance of normalised face embeddings, generated x reference, faces only",
+                upper=MAXIMUM_DISTANCE,
+            ),
+            Metric(
+                name=LIKENESS,
+                meaning="(base - d) / (base - real): 0 the untuned model, 1 the person's own photos; faceless counts 0",
+                direction="maximize",
+                lower=-LIKENESS_BOUND,
+                upper=LIKENESS_BOUND,
+            ),
+            Metric(
+                name=SECOND_LIKENESS,
+                meaning="likeness in the eyes of the second judge, which steers nothing, between its own anchors",
+                direction="maximize",
+                lower=-LIKENESS_BOUND,
+                upper=LIKENESS_BOUND,
+            ),
+            Metric(
+                name=CLIP_SCORE,
+                meaning="100 x cosine(image, prompt), mean over all images",
+                direction="maximize",
+                lower=-100.0,
+                upper=100.0,
+            ),
+            Metric(
+                name=FIDELITY,
+                meaning="clip_score / the base model's on the same prompts and seeds",
+                direction="maximize",
+                lower=-FIDELITY_BOUND,
+                upper=FIDELITY_BOUND,
+            ),
+            Metric(
+                name=FACELESS,
+                meaning="images without a detected face, count",
+            ),
+            Metric(
+                name=FACELESS_RATE,
+                meaning="images without a detected face, share",
+                upper=1.0,
+            ),
+            Metric(
+                name=LIKENESS_SPREAD,
+                meaning="likeness on the best quarter of the prompts less the worst, beyond the base model's own",
+                lower=-2.0 * LIKENESS_BOUND,
+                upper=2.0 * LIKENESS_BOUND,
+            ),
+            Metric(
+                name=MEMORISATION,
+                meaning="share of images nearer to a training photo than 99 % of real photo pairs are to each other",
+                upper=1.0,
+            ),
+            Metric(
+                name=LEAKAGE,
+                meaning="likeness that images of OTHER people gain over the base model's, without the trigger",
+                lower=-LIKENESS_BOUND,
+                upper=LIKENESS_BOUND,
+            ),
+            Metric(
+                name=OBJECTIVE,
+                meaning="weighted sum of likeness, fidelity, faceless_rate and leakage; all faceless ranks last",
+                direction="maximize",
+                # Weights are at most 1; a model whose images are all faceless stands 1 below the worst sum.
+                lower=-(2.0 * LIKENESS_BOUND + FIDELITY_BOUND + 1.0) - 1.0,
+                upper=LIKENESS_BOUND + FIDELITY_BOUND,
+            ),
+            Metric(
+                name=SEARCH_VALUE,
+                meaning="what the search maximises: objective, less 1 and the excess for a candidate beyond a limit",
+                direction="maximize",
+                lower=-math.inf,
+                upper=LIKENESS_BOUND + FIDELITY_BOUND,
+            ),
+            Metric(
+                name=VALIDATION_LOSS,
+                meaning="denoising loss on reference photos, fixed noise and timesteps",
+            ),
+            Metric(
+                name=HW10_FACE_SCORE,
+                meaning="the homework's face distance: images with a face x photos trained on",
+                upper=MAXIMUM_DISTANCE,
+            ),
+            Metric(
+                name=HW10_CLIP_SCORE,
+                meaning="the homework's CLIP score: mean over images with a face only",
+                direction="maximize",
+                lower=-100.0,
+                upper=100.0,
+            ),
+            Metric(
+                name=HW10_FACELESS,
+                meaning="the homework's count of images without a face",
+            ),
+        )
+    }
+)
+"""Every measure by name: the one table that tracking, search, report and tests share."""

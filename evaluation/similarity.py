@@ -1,9 +1,9 @@
-"""Whether a model repeats its training photos instead of having learnt the person. Pure.
+"""Similarity beyond likeness: images that copy training photos, and images of others that resemble the person. Pure.
 
-Copies are told by the picture, not by the face: a well-learnt face may be nearer to every photo than two photos are to
-each other, for it is nearer to their middle, while a copy that went through a lossy autoencoder may be further. (The
-demo kit's photos, through its own VAE: picture distance to themselves 0.11, face distance 0.27; between two photos the
-nearest 1 % lie at 0.16 and 0.12.)
+Copies are recognised by the picture, not by the face: a well-learnt face may be nearer to every photo than two photos
+are to each other, for it is nearer to their middle, while a copy that went through a lossy autoencoder may be further.
+(The demo kit's photos, through its own VAE: picture distance to themselves 0.11, face distance 0.27; between two photos
+the nearest 1 % lie at 0.16 and 0.12.)
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from PIL import Image
 
 from evaluation.scores import Anchors, ImageRow
 
+SIDE = 32
+"""Pictures are compared at this many pixels a side: pose, framing, clothes and light remain, grain and blur do not."""
 CLOSEST_SHARE = 0.01
 """Share of pairs of real photos that are nearer to each other than what counts as a copy."""
 
@@ -65,10 +67,6 @@ def leakage(rows: Sequence[ImageRow], anchors: Anchors) -> float | None:
         return None
     nearer = anchors.other_distance - sum(found) / len(found)
     return nearer / (anchors.base_distance - anchors.real_distance)
-
-
-SIDE = 32
-"""Pictures are compared at this many pixels a side: pose, framing, clothes and light remain, grain and blur do not."""
 
 
 def thumbnails(images: Sequence[Image.Image]) -> NDArray[np.float32]:

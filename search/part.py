@@ -12,22 +12,20 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
-from evaluation.scores import SECOND_LIKENESS
 from search.config.run_layout import STATE_FOLDER, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.export import export_champion, write_card, write_samples
 from search.final.final import Final, NoCandidateError, run_final
 from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
 from search.final.strengths import Sweep, sweep_strengths
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result
-from search.report.plots import write_plots
 from search.report.progress import Progress, summary, tell
+from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, SearchResult
 from search.storage.result import INTERRUPTED as INTERRUPTED_STATUS
-from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import BudgetMonitor, Rate
 from search.study.callback import TrialCallback
@@ -36,6 +34,7 @@ from search.study.samplers.study_sampler import StudySampler
 from search.study.stop import Stop
 from search.study.study import run_study
 from search.study.trial import TrialSetup
+from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
@@ -43,7 +42,6 @@ from search.workers.dispatcher import Dispatcher
 from search.workers.pool import Pool
 from search.workers.setup import RunnerSetup
 from trainer.files import written_folder
-from trainer.models.loadable import loadable
 
 SAVE_SECONDS = 20.0
 """How long an interrupted search waits for workers to save what they train, and to end a scoring that is under way."""
@@ -107,8 +105,7 @@ class SearchPart:
             judging = time.monotonic() - began if second_judge is not None else 0.0
             # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
             client.wait_for_worker()
-        self.tracker.metrics(self.base.metrics, prefix="base_")
-        self.tracker.picture(self.base.grid, "base")
+        self.tracker.changed()
         trials = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
         progress = Progress(config.trials, self.records, client.steps, self.console, self._seconds_left)
         self.monitor = BudgetMonitor(
@@ -123,9 +120,7 @@ class SearchPart:
             request=self.stop.request,
             say=lambda line: tell(self.console, line),
         )
-        mlflow = _Mlflow(self.tracker)
-        mlflow.repeat(self.records)
-        callback = TrialCallback(trials, self.records, [JournalNotes(self.sampler, clock), mlflow, progress])
+        callback = TrialCallback(trials, self.records, [JournalNotes(self.sampler, clock), self.tracker, progress])
         with progress, clock.phase("search"), self.monitor:
             run_study(
                 config,
@@ -162,14 +157,14 @@ class SearchPart:
             record.reason = f"{self.stop.reason or self.status}; last scored at step {step}"
             if not interrupted:
                 record.state = JobState.STOPPED
-                tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
         if not interrupted:
             _remove_leftovers(self.layout.trials, self.layout.final, kept=[record.id for record in cut_off])
         model_uri = None
         if final is not None:
             self.status = CHAMPION
             model_uri = self._crown(final)
-        images = () if self.base is None else (self._write_images(final),)
+        if self.base is not None:
+            self._write_images(final)
         result = build_result(
             config,
             folder,
@@ -186,19 +181,12 @@ class SearchPart:
             budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
         )
         self.clock.save()
-        files = (
-            result.write(),
-            write_report(result, self.runner.split.reference),
-            write_trials(result.values["trials"], folder),
-            *images,
-        )
-        for plot in write_plots(result):
-            tracker.picture(plot, self.layout.plots.name)
-        if interrupted:
-            tracker.interrupt(self.status, files)
-        else:
-            card = (self.layout.champion / "README.md",) if final else ()
-            tracker.finish(self.status, (*files, *card), failed=final is None)
+        figures = draw_figures(result, config)
+        result.write()
+        write_report(result, config, self.runner.split.reference, figures)
+        write_trials(result.outcome.trials, folder)
+        write_plots(figures, self.layout.plots)
+        tracker.finish(self.records)
         if self.monitor is not None:
             tell(self.console, self.monitor.summary(self.clock.seconds()[TOTAL]))
         for line in summary(result, final, self.address):
@@ -207,7 +195,7 @@ class SearchPart:
 
     def _crown(self, final: Final) -> str | None:
         """Write the champion's folder and register it; where it is registered, None if MLflow failed."""
-        config, folder, opinion = self.config, self.folder, self.opinion
+        config, opinion = self.config, self.opinion
         with written_folder(self.layout.champion) as temporary:
             export_champion(final, temporary, config.name)
             write_samples(final, temporary / "samples.png")
@@ -220,15 +208,15 @@ class SearchPart:
             prompt=self.runner.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
             second_judge=opinion.line if opinion else "",
         )
-        self.tracker.metrics(final.champion.final.metrics, prefix="champion_")
-        self.tracker.picture(self.layout.champion / "samples.png", "champion")
-        if isinstance(opinion, SecondOpinion):
-            _track(opinion, self.records, self.tracker)
-        return _register(config, final, folder, self.tracker)
+        champion = final.champion
+        trial, step = champion.record.id, champion.candidate.step
+        return self.tracker.champion(
+            Champion.of(config, self.layout.champion, trial=trial, step=step, final=champion.final.metrics)
+        )
 
-    def _write_images(self, final: Final | None) -> Path:
+    def _write_images(self, final: Final | None) -> None:
         assert self.base is not None, "without it nothing was scored"
-        return write_images(
+        write_images(
             self.layout.image_table,
             base=self.base,
             records=self.records,
@@ -239,31 +227,6 @@ class SearchPart:
         )
 
 
-class _Mlflow(TrialListener):
-    """Passes on to the tracker what it hears of trials."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-
-    def repeat(self, records: Sequence[TrialRecord]) -> None:
-        """Again, for a kill may have come before MLflow was told; what it knows already it is not told twice."""
-        for record in records:
-            self.started(record)
-            for report in record.checkpoints:
-                self.checkpoint(record, report)
-            if record.is_over:
-                self.ended(record)
-
-    def started(self, record: TrialRecord) -> None:
-        self._tracker.trial_started(record.id, {**record.params, "steps": record.steps})
-
-    def checkpoint(self, record: TrialRecord, result: CheckpointResult) -> None:
-        self._tracker.trial_report(record.id, result)
-
-    def ended(self, record: TrialRecord) -> None:
-        self._tracker.trial_ended(record.id, record.state, record.reason, record.best, record.remarks)
-
-
 def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:
     """What stopped or killed trainings keep to go on from, but for the trials that were only cut off."""
     for folder in folders:
@@ -271,25 +234,6 @@ def _remove_leftovers(*folders: Path, kept: Sequence[str]) -> None:
             if leftover.parent.name in kept:
                 continue
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _register(config: SearchConfig, final: Final, folder: Path, tracker: Tracker) -> str | None:
-    champion = final.champion
-    metadata = {
-        "trial": champion.record.id,
-        "step": str(champion.candidate.step),
-        "trigger": config.photos.trigger,
-        **{f"final_{name}": f"{value:.6g}" for name, value in champion.final.metrics.items()},
-    }
-    return tracker.champion(config.name, RunLayout(folder).champion, loadable(config.model), metadata)
-
-
-def _track(opinion: SecondOpinion, records: Sequence[TrialRecord], tracker: Tracker) -> None:
-    """The second judge's likeness with each trial's run, its agreement with the search's."""
-    for record in records:
-        if record.best is not None and record.id in opinion.trials:
-            tracker.trial_metrics(record.id, {SECOND_LIKENESS: opinion.trials[record.id]}, record.best.step)
-    tracker.metrics(opinion.as_metrics())
 
 
 def _mlflow(tracker: Tracker) -> dict[str, str]:

@@ -21,13 +21,12 @@ from search.storage.clock import Clock
 from search.storage.result import SearchResult, find_result, mark_unfinished
 from search.storage.resume import Continuation, forget_final, how_to_go_on
 from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
-from search.storage.trial_record import JobState
 from search.study.history import read_history
 from search.study.samplers.study_sampler import StudySampler
 from search.study.samplers.warm_start import warm_start
 from search.study.stop import Interrupts, SteadyConsole, Stop, end_now
 from search.study.study import make_sampler
-from search.tracking.mlflow_writer import TrackingError
+from search.tracking.connection import TrackingError
 from search.tracking.tracker import Tracker
 from search.workers.cluster import Capacity, CapacityError
 from search.workers.head_watch import OWN_PATIENCE, SHARED_PATIENCE, HeadWatch
@@ -36,7 +35,7 @@ from trainer.data.buckets import bucket_warnings
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
 from trainer.exit_codes import INTERRUPTED
-from trainer.storage import StorageError, storage_told
+from trainer.storage import StorageError, storage_errors
 
 
 class InputError(ValueError):
@@ -121,26 +120,21 @@ def run_search(
             if config.photos.prior is not None:
                 tell(console, f"class images: {config.photos.prior.source}")
             stop = Stop()
-            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_told(run.path):
+            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_errors(run.path):
                 count = _workers(config)
                 records = read_history(sampler, config, run.layout.trials)
-                tracker.start(
-                    run.path,
-                    _common(config, split),
-                    [run.layout.configuration],
-                    unfinished=[record.id for record in records if record.state is JobState.RUNNING],
-                )
+                tracker.start(run.path, _common(config, split), records)
                 search = SearchPart(config, setup, run.path, tracker, console, clock, sampler, records, stop, address)
                 result, whole = search.run(count)
                 if not whole:
                     # Workers are still scoring; Ray would wait for them, and so would Python.
                     tracker.__exit__(None, None, None)
                     end_now(INTERRUPTED)
-            if tracker.untold:
+            if tracker.pending:
                 tell(
                     console,
-                    f"MLflow has not taken {tracker.untold} records ({tracker.failure}); "
-                    f"python -m search.sync {run.path} tells it what it has missed",
+                    f"MLflow has not taken all of {tracker.pending} runs ({tracker.failure}); "
+                    f"python -m search.sync {run.path} delivers what it has missed",
                 )
             return result
         except InputError:

@@ -1,4 +1,4 @@
-"""What one fine-tuning job is told: every hyper-parameter, checked when it is made. Imports no torch."""
+"""The hyper-parameters of one fine-tuning job, checked when they are set. Imports no torch."""
 
 import math
 import re
@@ -66,7 +66,7 @@ class TrainingConfig:
     """Optimizer steps of the whole run; the learning rate schedule spans exactly these."""
 
     batch_size: int = 2
-    """Photos in one forward pass, summed over all workers of the job; at least 1."""
+    """Photos in one forward pass, summed over all processes of the job; at least 1."""
 
     gradient_accumulation_steps: int = 1
     """Forward passes averaged into one optimizer step; at least 1."""
@@ -269,7 +269,7 @@ class TrainingConfig:
 
     @property
     def photos_per_step(self) -> int:
-        """Photos that one optimizer step sees, over all forward passes and workers."""
+        """Photos that one optimizer step sees, over all forward passes and processes."""
         return self.batch_size * self.gradient_accumulation_steps
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, fsynced, renamed."""
+"""Files that are either whole or not there: written under a temporary name, fsynced, renamed. Search uses it, too."""
 
 import os
 import shutil
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer.storage import storage_told
+from trainer.storage import storage_errors
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, then renames it to `path`; safe against concurrent writers.
 
     Raises:
-        StorageError: the storage gave out; `path` is as before.
+        StorageError: the storage failed; `path` is as before.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with storage_told(path):
+        with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(temporary)
             _fsync(temporary)
@@ -36,12 +36,12 @@ def written_folder(folder: Path) -> Iterator[Path]:
     never a mixture.
 
     Raises:
-        StorageError: the storage gave out; `folder` is as before.
+        StorageError: the storage failed; `folder` is as before.
     """
     token = uuid.uuid4().hex
     temporary = folder.with_name(f"{folder.name}.{token}.tmp")
     try:
-        with storage_told(folder):
+        with storage_errors(folder):
             temporary.mkdir(parents=True)
             yield temporary
             for path in temporary.rglob("*"):

@@ -1,4 +1,7 @@
-"""A YAML file of settings on its way through pydantic: read, explained if wrong, paths resolved. Imports no torch."""
+"""A YAML file of settings on its way through pydantic: read, explained if wrong, paths resolved. Imports no torch.
+
+Together with `trainer.files` and `trainer.storage` it is the floor that trainer and search share.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,21 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class ConfigurationError(ValueError):
     """The configuration file cannot be used; the message names the place, the value and the remedy."""
+
+
+class Section(BaseModel):
+    """A section of a configuration file: unknown keys are refused, values do not change once checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+"""A name that files and folders may have on every system."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,4 +1,4 @@
-"""Storage that gives out: a full disk, a spent quota, a limit, a device that fails; told in words, whoever wrote."""
+"""Storage that fails (a full disk, a spent quota, a size limit, a broken device) as one error. Search uses it, too."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-GIVING_OUT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+STORAGE_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 """What the operating system answers when it is the storage, and not the program, that fails."""
 
 
@@ -21,23 +21,23 @@ class StorageError(OSError):
 
 
 @contextmanager
-def storage_told(path: Path) -> Iterator[None]:
-    """What is written to `path` within and fails by the storage's fault raises `StorageError`; other errors pass.
+def storage_errors(path: Path) -> Iterator[None]:
+    """Within it a failure of the storage while `path` is written raises `StorageError`; other errors pass.
 
-    Of such blocks within each other the outermost names its path: what lies in it has temporary names.
+    Of nested blocks the outermost names its path: what is written inside it has temporary names.
 
     Raises:
-        StorageError: the storage gave out.
+        StorageError: the storage failed.
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
         number = _number(error)
-        if number not in GIVING_OUT:
+        if number not in STORAGE_FAILURES:
             raise
-        told = StorageError(f"{path} could not be written: {os.strerror(number)}; make room there, or mend it")
-        told.number = number
-        raise told from error
+        failure = StorageError(f"{path} could not be written: {os.strerror(number)}; make room there, or repair it")
+        failure.number = number
+        raise failure from error
 
 
 def _number(error: OSError | SafetensorError) -> int:
@@ -46,5 +46,5 @@ def _number(error: OSError | SafetensorError) -> int:
         return error.number
     if isinstance(error, OSError):
         return error.errno or 0
-    told = re.search(r"\(os error (\d+)\)", str(error))  # safetensors writes from Rust, which tells it in words
-    return int(told.group(1)) if told else 0
+    match = re.search(r"\(os error (\d+)\)", str(error))  # safetensors writes from Rust, which has it in its message
+    return int(match.group(1)) if match else 0

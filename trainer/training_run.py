@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from torch import Tensor
 
-from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, save_adapter
+from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, save_adapter
+from trainer.adapters.kohya import export_kohya
 from trainer.data.bucketed_cache import BucketedCache, build_bucketed_cache
 from trainer.data.buckets import bucket_warnings
 from trainer.data.cache import DataCache
 from trainer.data.class_photos import load_class_photos
-from trainer.data.photos import load_photos, repeated
+from trainer.data.photos import repeated
 from trainer.data.prior import build_prior_cache
 from trainer.data.views import Views
 from trainer.files import step_name
-from trainer.job.job import TrainingJob
+from trainer.job.job import StepReport, TrainingJob
 from trainer.models.loading import BaseModel, choose_device, load_base_model
-from trainer.progress import TrainingProgress
 from trainer.run_config import RunConfig
 
 STATE_FOLDER = "state"
 CACHE_FOLDER = "cache"
+TERMINAL_SECONDS = 0.5
+PIPE_SECONDS = 10.0
+"""Seconds between two reports of progress, on a terminal and in a file or pipe."""
 
 
 class RunInputError(ValueError):
@@ -33,7 +42,7 @@ class RunInputError(ValueError):
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
-    """The run is to end while class images are drawn; those that are there stay."""
+    """The run should end while class images are drawn; those that exist stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +122,7 @@ def _load(
     config: RunConfig, console: Console, should_stop: Callable[[], bool]
 ) -> tuple[BaseModel, BucketedCache, DataCache | None]:
     try:
-        photos = load_photos(
-            config.photos.folder,
-            config.photos.trigger,
-            maximum_pixels=config.photos.maximum_pixels,
-            caption_template=config.photos.caption_template,
-            repeats=config.photos.repeats,
-        )
+        photos = config.photos.load()
         buckets, training = config.photos.buckets, config.training
         for warning in bucket_warnings(repeated(photos), buckets, training.resolution, training.batch_size):
             console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
@@ -143,7 +146,7 @@ def _load(
             return base, cache, None
         with console.status("class images") as status:
 
-            def made(done: int, count: int) -> None:
+            def on_drawn(done: int, count: int) -> None:
                 status.update(f"class images: {done} of {count} drawn")
                 if should_stop():
                     raise _Stopped
@@ -154,7 +157,7 @@ def _load(
                 base,
                 resolution=config.training.resolution,
                 folder=folder,
-                made=made,
+                on_drawn=on_drawn,
             )
         return base, cache, prior
     except (ValueError, OSError) as error:
@@ -166,3 +169,68 @@ def _start(config: RunConfig, base: BaseModel, cache: BucketedCache, prior: Data
         return TrainingJob(base, cache, config.training, Views.needed_by([config.training]), prior)
     except ValueError as error:
         raise RunInputError(str(error)) from error
+
+
+class TrainingProgress:
+    """Shows step, loss, learning rate, steps a second and time left.
+
+    The loss is averaged over the steps since it was last shown, since one step's says little. Only when something is
+    shown does it wait for the device.
+
+    Args:
+        steps: of the whole run.
+        first_step: steps done before this process began, 0 unless it resumes.
+        console: where to write.
+        clock: seconds from any moment on.
+    """
+
+    def __init__(
+        self, steps: int, first_step: int, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._steps = steps
+        self._first_step = first_step
+        self._console = console
+        self._clock = clock
+        self._began = self._shown = clock()
+        self._losses: list[Tensor] = []
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if console.is_terminal:
+            self._bar = Progress(BarColumn(), TextColumn("{task.description}", markup=False), console=console)
+            self._task = self._bar.add_task("measuring", total=steps, completed=first_step)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def stepped(self, report: StepReport) -> None:
+        """A step was done."""
+        self._losses.append(report.loss_tensor)
+        wait = PIPE_SECONDS if self._bar is None else TERMINAL_SECONDS
+        if report.step < self._steps and self._clock() - self._shown < wait:
+            return
+        text = self._line(report)
+        self._shown = self._clock()
+        self._losses.clear()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=report.step, description=text)
+        else:
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Something to know, on a line of its own."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, report: StepReport) -> str:
+        loss = sum(float(loss) for loss in self._losses) / len(self._losses)
+        rates = ", ".join(f"{part} {rate:.2e}" for part, rate in report.learning_rates.items())
+        speed = (report.step - self._first_step) / max(self._clock() - self._began, 1e-9)
+        left = timedelta(seconds=round((self._steps - report.step) / speed))
+        return f"step {report.step}/{self._steps}  loss {loss:.4f}  rate {rates}  {speed:.2f} steps/s  {left} left"

@@ -24,9 +24,11 @@ from benchmarks.scale.growth import GROWN, Sample, Window, windows
 from search.config.search_config import load_config
 from search.config.sections import SamplerConfig
 from search.photos.split import read_split
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures
+from search.report.report_page import write_report
 from search.search import run_search
 from search.storage.result import SearchResult
+from search.storage.run_folder import read_config
 
 DEMO = Path(__file__).parents[2] / "demo" / "search.yaml"
 
@@ -107,13 +109,17 @@ PHASES = ("start", "search", "final")
 
 def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) -> list[dict[str, float]]:
     """What result and report of the first trials weigh and take to write; the last are those of the whole search."""
-    rows = []
+    config, rows = read_config(result.folder), []
     for mark in marks:
         part = SearchResult(
             folder=result.folder, outcome=result.outcome.model_copy(update={"trials": result.outcome.trials[:mark]})
         )
         row: dict[str, float] = {"trials": mark}
-        for name, write in (("result", part.write), ("report", lambda part=part: write_report(part, photos))):
+
+        def report(part: SearchResult = part) -> Path:
+            return write_report(part, config, photos, draw_figures(part, config))
+
+        for name, write in (("result", part.write), ("report", report)):
             began = time.process_time()
             path = write()
             row[f"{name}_cpu_seconds"] = time.process_time() - began
@@ -121,7 +127,6 @@ def _files(result: SearchResult, photos: Sequence[Any], marks: Sequence[int]) ->
         rows.append(row)
     rows[-1] |= {
         "journal_bytes": (result.folder / "journal.log").stat().st_size,
-        "ledger_bytes": (result.folder / "mlflow.jsonl").stat().st_size,
         "database_bytes": (result.folder.parents[1] / "mlflow.db").stat().st_size,
     }
     return rows
@@ -180,8 +185,8 @@ def _show(samples: Sequence[Sample], grown: Sequence[Window], files: Sequence[di
     )
     last = files[-1]
     typer.echo(
-        f"journal {last['journal_bytes'] / last['trials']:.0f} bytes a trial, MLflow's ledger "
-        f"{last['ledger_bytes'] / last['trials']:.0f}, its database {last['database_bytes'] / last['trials']:.0f}"
+        f"journal {last['journal_bytes'] / last['trials']:.0f} bytes a trial, MLflow's database "
+        f"{last['database_bytes'] / last['trials']:.0f}"
     )
 
 

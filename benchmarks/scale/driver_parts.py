@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.execution.tune_controller import TuneController
@@ -17,19 +18,17 @@ from benchmarks.scale.growth import Sample
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
 from benchmarks.scale.simulated_seat import serve_simulated
 from search.final.export import export_champion
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result
-from search.report.plots import write_plots
 from search.report.progress import Progress
+from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.result import SearchResult
 from search.study.callback import TrialCallback
 from search.study.samplers.learning_curves import CurveSampler
 from search.study.samplers.study_sampler import StudySampler
 from search.study.scheduler import AshaScheduler
-from search.tracking.mlflow_writer import Bookkeeper
-from search.tracking.outbox import Ledger
-from search.tracking.system_metrics import MachineMetrics
+from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.tracker import Tracker
 from search.workers.client import WorkersClient
 from search.workers.dispatcher import Dispatcher
@@ -45,9 +44,9 @@ WATCHED: tuple[tuple[Any, tuple[str, ...], str], ...] = (
     (AshaScheduler, ("on_trial_result",), "scheduler"),
     (TrialCallback, ("on_trial_start", "on_trial_result", "on_trial_complete"), "callback and records"),
     (WorkersClient, ("status",), "dispatcher calls"),
-    (Ledger, ("append",), "MLflow ledger"),
-    (Bookkeeper, ("tell",), "MLflow itself, in its thread"),
-    (MachineMetrics, ("look",), "machine metrics, in their thread"),
+    (Tracker, ("changed",), "MLflow, what it is to show"),
+    (MlflowWriter, ("write",), "MLflow itself, in its thread"),
+    (SystemMetricsMonitor, ("collect_metrics",), "machine metrics, in their thread"),
     (Progress, ("checkpoint", "ended"), "progress"),
     (WorkersClient, ("steps",), "progress, in its thread"),
     (TuneController, ("checkpoint",), "Tune's snapshots"),
@@ -65,6 +64,7 @@ CONCLUDING: tuple[tuple[Any, str, str], ...] = (
 CONCLUDING_FUNCTIONS: tuple[tuple[Callable[..., Any], str], ...] = (
     (build_result, "gathering the result"),
     (write_images, "images.parquet"),
+    (draw_figures, "figures"),
     (write_report, "report.html"),
     (write_plots, "plots"),
     (write_trials, "table of the trials"),

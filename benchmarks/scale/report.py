@@ -18,7 +18,8 @@ from selenium.webdriver.chrome.service import Service
 
 from benchmarks.outcome import conclude, cores, print_table, spread
 from benchmarks.scale.synthetic_run import write_synthetic_run
-from search.report.__main__ import write_report
+from search.report.figures import draw_figures
+from search.report.report_page import write_report
 
 TRIALS = (20, 200)
 
@@ -48,7 +49,8 @@ def main(
     with _browser() as browser:
         for trials in sizes:
             with tempfile.TemporaryDirectory(prefix="report-") as folder:
-                page = write_report(*write_synthetic_run(Path(folder), trials=trials, side=SIDE))
+                result, config, photos = write_synthetic_run(Path(folder), trials=trials, side=SIDE)
+                page = write_report(result, config, photos, draw_figures(result, config))
                 opened = [_open(browser, page) for _ in range(times)]
                 painted = [one["painted"] for one in opened if one["painted"] is not None]
                 measured[trials] = {

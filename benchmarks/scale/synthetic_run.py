@@ -162,7 +162,7 @@ def draw_picture(side: int, random: np.random.Generator) -> Image.Image:
 
 def write_synthetic_run(
     home: Path, *, trials: int, side: int = 64, prompts: Sequence[str] = (), rates: Sequence[float] = ()
-) -> tuple[SearchResult, Sequence[CaptionedPhoto]]:
+) -> tuple[SearchResult, SearchConfig, Sequence[CaptionedPhoto]]:
     """Write a run folder below `home`, all but its report.
 
     Args:
@@ -173,7 +173,7 @@ def write_synthetic_run(
         rates: Learning rates of the first trials; the others' are drawn.
 
     Returns:
-        The result, and the reference photos.
+        The result, the configuration, and the reference photos.
     """
     config, photos = _configuration(home, trials, side, prompts)
     folder = config.runs / config.name
@@ -215,7 +215,7 @@ def write_synthetic_run(
         mlflow={"tracking_uri": "", "experiment_id": "", "run_id": ""},
     )
     result.write()
-    return result, photos
+    return result, config, photos
 
 
 def _trial(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> TrialRecord:

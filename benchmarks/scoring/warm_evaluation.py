@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from benchmarks.scoring.scored import Scored
 from evaluation.clip_score import ClipScorer
-from evaluation.evaluate import Evaluator, know_person
-from evaluation.faces import FaceModel, Reference
+from evaluation.evaluate import Evaluator
+from evaluation.faces import FaceModel
+from evaluation.person import measure_person
 from evaluation.scores import Anchors
 from search.workers.setup import RunnerSetup
 from trainer.adapters.adapter import attach_adapter
@@ -53,7 +54,7 @@ class WarmEvaluation:
             {photo.path.name: open_photo(photo.path, setup.generation.resolution, photo.crop) for photo in photos}
             for photos in (setup.split.reference, setup.split.training)
         )
-        self._person = know_person(face_model, reference=reference, training=training)
+        self._person = measure_person(face_model, reference=reference, training=training)
         self._seconds: dict[str, float] = {}
         for owner, function, phase in (
             (importlib.import_module("evaluation.evaluate"), "generate_images", "generation"),
@@ -68,7 +69,7 @@ class WarmEvaluation:
         """The ends of likeness and fidelity; the first thing a worker does, so that it is warm afterwards."""
         return self._evaluator.measure_anchors(self._pipeline, self._person).anchors
 
-    def reference(self) -> Reference:
+    def reference(self) -> NDArray[np.float32]:
         """Embeddings of the reference photos, [photos, dim]."""
         return self._person.reference
 

@@ -21,9 +21,10 @@ from demo.kit.dataset import as_source, vary
 from demo.kit.people import EXPRESSIONS, SPARE, SUBJECT
 from evaluation.clip_score import ClipScorer
 from evaluation.config import FaceConfig, GenerationConfig, PromptSet
-from evaluation.evaluate import Evaluator, know_person
+from evaluation.evaluate import Evaluator
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
 from evaluation.grid import image_grid
+from evaluation.person import measure_person
 from trainer.models.loading import load_base_model
 
 TRIGGER = "sks"
@@ -111,7 +112,7 @@ def measure_kit(kit: Path) -> tuple[dict[str, float], Image.Image]:
     prompts = PromptSet(prompts=read_prompts(kit / "prompts" / "validation.txt"), seeds=SEEDS)
     evaluator = Evaluator(prompts, TRIGGER, GENERATION, model, ClipScorer(str(kit / "clip"), "cpu"))
     named = {str(number): photo for number, photo in enumerate(photos)}
-    baseline = evaluator.measure_anchors(base.pipeline(), know_person(model, reference=named, training=named))
+    baseline = evaluator.measure_anchors(base.pipeline(), measure_person(model, reference=named, training=named))
     scores = baseline.scores
     clip = CLIPModel.from_pretrained(kit / "clip", use_safetensors=True)
     clip.eval()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A draw: what a sampler draws from a space, and the training settings that it means.
+"""A draw: the values that a sampler draws from a space, and the training settings that they mean.
 
 They differ where dimensions depend on each other: a ratio is drawn as a factor and means a product, and a dimension
 whose condition (`when`) does not hold is not drawn at all.

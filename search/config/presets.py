@@ -1,7 +1,7 @@
 """Presets: settings of a search under one name, for whatever a configuration file leaves open.
 
-Each is a file in `presets/`. What the user has set himself stays; so does a training setting that he has fixed, which
-the preset's space then does not vary. A space of his own replaces the preset's as a whole.
+Each is a file in `preset_files/`. What the user has set stays; so does a training setting that the user has fixed,
+which the preset's space then does not vary. A space of the user's own replaces the preset's as a whole.
 """
 
 from __future__ import annotations
@@ -47,12 +47,18 @@ def added_by_preset(document: Mapping[str, Any]) -> dict[str, Any]:
     return _left_open(preset, document)
 
 
-def flat(settings: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Single values by their dotted keys, as `--set` names them; a dimension of the space is one."""
+def flat(settings: Mapping[str, Any], place: str = "", *, whole_dimensions: bool = True) -> dict[str, Any]:
+    """Single values by their dotted keys, as `--set` names them.
+
+    Args:
+        settings: sections within sections.
+        place: what every key begins with, up to a dot.
+        whole_dimensions: whether a dimension of the space is one value.
+    """
     values: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping) and place != f"{WHOLE}.":
-            values |= flat(value, f"{place}{key}.")
+        if isinstance(value, Mapping) and not (whole_dimensions and place == f"{WHOLE}."):
+            values |= flat(value, f"{place}{key}.", whole_dimensions=whole_dimensions)
         else:
             values[f"{place}{key}"] = value
     return values

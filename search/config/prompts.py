@@ -1,4 +1,4 @@
-"""What candidates are asked to draw: prompts and seeds of validation and final, of the person and of others."""
+"""The prompts and seeds that every candidate is shown: of validation and final, of the person and of others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Literal, TypeAlias
 from evaluation.config import TRIGGER_FIELD, PromptSet
 from evaluation.hw10 import SEED
 from search.config.search_config import ConfigurationError, SearchConfig
+
+PromptSetName: TypeAlias = Literal["validation", "final"]
+"""`validation` steers the search; `final` only confirms its outcome."""
 
 
 def prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
@@ -78,7 +81,3 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     if repeated := sorted({prompt for prompt in prompts if prompts.count(prompt) > 1}):
         raise ConfigurationError(f"{path} holds a prompt twice: {repeated[0]!r}")
     return prompts
-
-
-PromptSetName: TypeAlias = Literal["validation", "final"]
-"""`validation` steers the search; `final` only confirms its outcome."""

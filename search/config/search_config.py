@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search.config.draws import corners, draw_of, order, settings_of
 from search.config.presets import PresetName, with_preset
+from search.config.run_layout import RunLayout
 from search.config.sections import (
     BudgetConfig,
     EvaluationConfig,
@@ -26,14 +27,12 @@ from search.config.sections import (
     SeatsConfig,
     StoppingConfig,
     TrackingConfig,
-    _Section,
-    resolve_earlier,
 )
 from search.config.space import Dimension, Ratio, Value, largest, planned_steps
 from trainer.config import TrainingConfig
-from trainer.data.prior_config import check_prior, resolve_prior
+from trainer.data.prior_config import check_prior
 from trainer.settings_file import ConfigurationError as ConfigurationError
-from trainer.settings_file import explain, nearest, parse_yaml, read_settings, resolve_folder, resolve_model
+from trainer.settings_file import Name, Section, explain, nearest, parse_yaml, read_settings, resolve_model
 
 HOMEWORK: Mapping[str, Value] = {
     "learning_rate": 1e-4,
@@ -44,7 +43,6 @@ HOMEWORK: Mapping[str, Value] = {
 }
 """The configuration of the homework that this project grew out of (GenAI 2024, HW10): the one to beat."""
 
-
 FIXED: Mapping[str, str] = {
     "resolution": "the photos are encoded once, at one resolution, for all trials",
     "seed": "every trial has a seed of its own already",
@@ -54,7 +52,7 @@ FIXED: Mapping[str, str] = {
 """Training settings that a space may not name, and why."""
 
 DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
-
+"""Names of the kinds of dimensions, which pydantic puts into the place of a problem."""
 
 SEARCHABLE = ("lora", "rslora", "dora")
 """Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
@@ -63,10 +61,10 @@ RETRAINING_SEED_STRIDE = 1_000_000
 """Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """Everything that a search needs to know."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
+    name: Name
     """Name of the run folder, of the MLflow parent run and of the registered model."""
     model: str
     """Base model: a folder in diffusers layout, a single .safetensors file or a hub name."""
@@ -220,10 +218,10 @@ class SearchConfig(_Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
-    """Read, check and resolve a configuration file.
+    """Reads, checks and resolves a configuration file.
 
     Args:
-        path: The YAML file.
+        path: the YAML file.
         overrides: `key=value` pairs that replace or add single values, the key with dots (`evaluation.every=50`),
             the value as YAML.
 
@@ -288,12 +286,6 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
-    photos = config.photos.model_copy(
-        update={
-            "folder": resolve_folder(config.photos.folder, folder),
-            "prior": resolve_prior(config.photos.prior, folder),
-        }
-    )
     evaluation = config.evaluation.model_copy(
         update={
             "prompts": file(config.evaluation.prompts),
@@ -308,10 +300,28 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
     return config.model_copy(
         update={
             "model": resolve_model(config.model, folder, needed="model_index.json"),
-            "photos": photos,
+            "photos": config.photos.resolved(folder),
             "evaluation": evaluation,
             "final": final,
             "runs": config.runs.expanduser().resolve(),
-            "warm_start": resolve_earlier(config.warm_start, folder),
+            "warm_start": _resolve_warm_start(config.warm_start, folder),
         }
+    )
+
+
+def _resolve_warm_start(value: Path | None, folder: Path) -> Path | None:
+    """The journal of an earlier run that a configuration in `folder` names by its run folder or itself.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if value is None:
+        return None
+    # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
+    for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
+        for journal in (RunLayout(resolved).journal, resolved):
+            if journal.is_file():
+                return journal
+    raise ConfigurationError(
+        f"warm_start: {value} is neither a run folder that holds {RunLayout(resolved).journal.name} nor such a file"
     )

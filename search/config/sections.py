@@ -5,50 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
-from search.config.run_layout import RunLayout
-from trainer.data.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
-from trainer.data.prior_config import PriorConfig
-from trainer.run_config import OptionalBuckets
-from trainer.settings_file import ConfigurationError as ConfigurationError
+from trainer.data.photos_config import PhotoFolderConfig
+from trainer.settings_file import Section
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SamplerName = Literal["learning_curves", "tpe", "gp", "qmc", "random", "nsga2"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PhotosConfig(_Section):
+class PhotosConfig(PhotoFolderConfig):
     """The person's photos."""
 
-    folder: Path
-    """Photos (JPEG, PNG or WebP, by content), each with a caption in a text file of the same name."""
-    trigger: str = Field(default="sks", pattern=r"^[^\x00-\x20\x7f\"\\`{}<>|][^\x00-\x1f\x7f\"\\`{}<>|]{0,99}$")
-    """The word that stands for the person. It replaces `{trigger}` in captions and prompts."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
     seed: int = 0
     """Seed of the split into training and reference photos."""
-    caption_template: str | None = Field(default=None, pattern=r"\S")
-    """Caption of a photo that has no text file, such as `a photo of {trigger}`. Default: it is refused."""
-    repeats: dict[str, Annotated[int, Field(ge=1, le=1000)]] = {}
-    """How often photos come in an epoch, by patterns of their file names, such as `close-up*: 3`; the first that fits
-    counts, photos that none fits come once."""
     face_crop: float | None = Field(default=None, ge=1, le=100)
     """Side of the square that is cut out around the face, in longer sides of the face's box: about 2 is a head, 4 a
     bust. Default: the middle square of the photo, as for photos in which no face is found."""
     nearest: int | None = Field(default=None, ge=3)
     """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
-    maximum_pixels: int = Field(default=MAXIMUM_PIXELS, ge=4096, le=HIGHEST_MAXIMUM_PIXELS)
-    """Most pixels (width x height) of a photo; larger ones are refused before they are decoded."""
-    buckets: OptionalBuckets = None
-    """Cut each photo that is trained on to the size nearest to its shape, of about `training.resolution` squared
-    pixels: true, or the `step` and `maximum_ratio` of their sides. Faces are compared on the middle square as ever.
-    Default: cut to the middle square."""
-
-    prior: PriorConfig | None = None
-    """Class images for prior preservation, which `training.prior_loss_weight` or the space weighs. Default: none."""
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> PhotosConfig:
@@ -60,7 +38,7 @@ class PhotosConfig(_Section):
         return self
 
 
-class OthersConfig(_Section):
+class OthersConfig(Section):
     """Images of other people, without the trigger: whether they turn into the person."""
 
     prompts: Path | None = None
@@ -71,12 +49,12 @@ class OthersConfig(_Section):
     first seed, the final one with each of its seeds."""
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How a checkpoint is scored."""
 
     protocol: Literal["likeness", "hw10"] = "likeness"
     """`hw10` makes images in the homework's way (its seed, 30 steps, batches of 4) and reports its three numbers
-    besides; likeness, fidelity and objective steer the search as ever. See `evaluation.hw10`."""
+    besides; likeness, fidelity and objective steer the search all the same. See `evaluation.hw10`."""
     prompts: Path
     """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
     seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
@@ -105,7 +83,7 @@ class EvaluationConfig(_Section):
         return self
 
 
-class FinalConfig(_Section):
+class FinalConfig(Section):
     """The final: the best candidates once more, on prompts and seeds that did not steer the search.
 
     Each is also trained again with other training seeds, for a candidate may be the best of the search by the luck of
@@ -124,13 +102,13 @@ class FinalConfig(_Section):
     """Level of the bootstrap intervals, a probability."""
     strengths: tuple[Annotated[float, Field(gt=0, le=10)], ...] = (0.25, 0.5, 0.75, 1.25)
     """Strengths at which the champion's adapter is drawn besides, to show what more or less of it does; it decides
-    nothing. 0 and 1 are known from the final and come for nothing. `[]` turns it off."""
+    nothing. 0 and 1 are known from the final and cost nothing. `[]` turns it off."""
     strength_prompts: int = Field(default=4, ge=1)
     """How many of the final prompts, the first ones, each with the first seed, are drawn at each strength."""
 
 
-class StoppingConfig(_Section):
-    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials go on.
+class StoppingConfig(Section):
+    """ASHA (Li et al. 2020, arXiv:1810.05934): at each rung only the best 1/reduction_factor of the trials continue.
 
     With `evaluation.objective.mode: pareto` a trial is stopped at a rung that all but 1/reduction_factor of the others
     dominate there (`search.study.scheduler`).
@@ -144,28 +122,29 @@ class StoppingConfig(_Section):
     """At a rung one in so many trials goes on, and the next rung is so many times as far."""
 
 
-class ComingNodesConfig(_Section):
-    """Nodes that an autoscaler may start. Ray does not tell a search of them."""
+class ComingNodesConfig(Section):
+    """Nodes that an autoscaler may start; Ray does not know them before."""
 
     nodes: int = Field(ge=1)
-    """How many at most, beside those that are there when the search starts."""
+    """How many at most, beside those that run when the search starts."""
     cpus: float = Field(gt=0)
     """CPU cores that Ray offers on each."""
     gpus: float = Field(default=0, ge=0)
     """GPUs on each."""
 
 
-class SeatsConfig(_Section):
-    """Warm trainers: each holds the base model and trains one trial after the other."""
+class SeatsConfig(Section):
+    """The workers: each holds the base model and trains one trial after the other."""
 
     count: int | None = Field(default=None, ge=1)
-    """Workers. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no GPU."""
+    """How many workers. Default: as many as fit, that is one a GPU of the cluster, or one a CPU core where there is no
+    GPU."""
     workers: int = Field(default=1, ge=1)
-    """Training processes a worker (data parallel)."""
+    """Training processes of each worker, which share every batch (data parallel)."""
     gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
-    """GPUs each worker reserves where the cluster has any; a fraction lets several share one."""
+    """GPUs that each process of a worker reserves where the cluster has any; a fraction lets several share one."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads a worker computes with, and CPU cores it reserves on a cluster without GPUs."""
+    """CPU threads of each process of a worker, and CPU cores that it reserves on a cluster without GPUs."""
     tries: int = Field(default=3, ge=1)
     """How often a job may lose its worker before the trial has failed."""
     coming: ComingNodesConfig | None = None
@@ -173,7 +152,7 @@ class SeatsConfig(_Section):
     Default: none, workers that do not fit at once are refused."""
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where MLflow keeps the record."""
 
     uri: str | None = None
@@ -182,13 +161,8 @@ class TrackingConfig(_Section):
     """Name of the MLflow experiment that holds the runs; made if missing."""
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class BudgetConfig(BaseModel):
+class BudgetConfig(Section):
     """What a search may cost, its final included. Without limits it does all its trials."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_gpu_hours: Positive | None = None
     """Hours of reserved GPUs: two GPUs for half an hour are one. Without GPUs the workers' hours count."""
@@ -208,19 +182,14 @@ class BudgetConfig(BaseModel):
         return self
 
 
-SamplerName = Literal["learning_curves", "tpe", "gp", "qmc", "random", "nsga2"]
-
-
-class SamplerConfig(BaseModel):
+class SamplerConfig(Section):
     """The sampler; see `search.study.samplers.factory` for what each learns from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: SamplerName = "learning_curves"
-    """`learning_curves`: a Gaussian process over settings and progress, mindful of what a training takes. `tpe`: Parzen
-    estimators. `gp`: a Gaussian process. `nsga2`: generations. `qmc`: an even spread (Sobol), and `random`, which both
-    learn nothing. Of likeness and fidelity at once (`evaluation.objective.mode: pareto`) all but `learning_curves`
-    know; there `tpe` is the default."""
+    """`learning_curves`: a Gaussian process over settings and progress, which weighs what a training takes. `tpe`:
+    Parzen estimators. `gp`: a Gaussian process. `nsga2`: generations. `qmc`: an even spread (Sobol), and `random`,
+    which both learn nothing. Of likeness and fidelity at once (`evaluation.objective.mode: pareto`) all but
+    `learning_curves` know; there `tpe` is the default."""
     startup_trials: int | None = Field(default=None, ge=1)
     """Trials drawn at random before results steer the draws; with `nsga2` the size of a generation, at least 2.
     Without it 5, with `learning_curves` 4."""
@@ -237,21 +206,3 @@ class SamplerConfig(BaseModel):
         if self.name == "nsga2" and self.startup < 2:
             raise ValueError(f"startup_trials is {self.startup_trials}; a generation of nsga2 needs at least 2")
         return self
-
-
-def resolve_earlier(value: Path | None, folder: Path) -> Path | None:
-    """The journal of an earlier run that a configuration in `folder` names by its run folder or itself.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    if value is None:
-        return None
-    # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
-    for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
-        for journal in (RunLayout(resolved).journal, resolved):
-            if journal.is_file():
-                return journal
-    raise ConfigurationError(
-        f"warm_start: {value} is neither a run folder that holds {RunLayout(resolved).journal.name} nor such a file"
-    )

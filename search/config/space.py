@@ -9,7 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from trainer.settings_file import Section
 
 Value: TypeAlias = bool | float | int | str
 """One value of one setting."""
@@ -20,9 +22,7 @@ def _several(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-class _Range(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Range(Section):
     when: dict[str, Annotated[tuple[Value, ...], BeforeValidator(_several), Field(min_length=1)]] = Field(
         default={}, exclude_if=lambda when: not when
     )

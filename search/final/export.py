@@ -14,7 +14,8 @@ from evaluation.scores import PRINTED
 from search.config.run_layout import CONFIGURATION_FILE
 from search.config.search_config import SearchConfig
 from search.final.final import Final
-from trainer.adapters.adapter_files import WEIGHTS_FILE, export_kohya
+from trainer.adapters.adapter_files import WEIGHTS_FILE
+from trainer.adapters.kohya import export_kohya
 from trainer.files import write_file
 from trainer.models.loadable import loadable
 

@@ -1,4 +1,4 @@
-"""What becomes of each photo of a folder, and what it is worth: used, cropped or refused, how near, how sharp."""
+"""The check of a photo folder: each photo is used, cropped or refused, with its face distance and sharpness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from search.config.sections import PhotosConfig
 from trainer.data.faces import FaceFinder, FacePhoto, cut_to_face, find_faces, keep_nearest
-from trainer.data.photos import PHOTO_FILES, PhotoProblem, open_photo, resemblance_warnings, survey_photos
+from trainer.data.photos import PHOTO_FILES, PhotoProblem, open_photo, resemblance_warnings
 from trainer.data.picture import Box, Size
 from trainer.files import write_file
 
@@ -34,7 +34,7 @@ class PhotoRow:
     reasons: tuple[str, ...]
     """Why it is refused; empty otherwise."""
     warnings: tuple[str, ...]
-    """What is worth a look although it is used."""
+    """What is worth a look although the photo is used."""
     caption: str | None = None
     width: int | None = None
     """Of the upright photo in pixels; None if it does not decode, as all below."""
@@ -58,7 +58,7 @@ class PhotoReport:
     folder: Path
     photos: tuple[PhotoRow, ...]
     problems: tuple[str, ...]
-    """Of no photo in particular, such as a caption without a photo."""
+    """Problems of no photo in particular, such as a caption without a photo."""
     maximum_pixels: int
     """Limit above which nothing is decoded."""
 
@@ -90,24 +90,18 @@ class PhotoReport:
 
 
 def examine_photos(photos: PhotosConfig, finder: FaceFinder | None, *, resolution: int) -> PhotoReport:
-    """Looks at every photo of a folder as a search would, but goes on after the first that it would refuse.
+    """Examines every photo of a folder as a search would, but continues after the first that it would refuse.
 
     Args:
-        photos: The folder, and how its photos are chosen and cut.
-        finder: Finds faces; None leaves faces out, and then photos are neither chosen nor cut by them.
-        resolution: Side in pixels at which sharpness is measured: that of training; buckets have at most its area.
+        photos: the folder, and how its photos are selected and cut.
+        finder: finds faces; None leaves faces out, and photos are then neither selected nor cut by them.
+        resolution: side in pixels at which sharpness is measured: that of training; buckets have at most its area.
 
     Raises:
         ValueError: the finder failed, `photos.nearest` asks for more faces than there are, or a bucket's step for more
             than the resolution.
     """
-    found, problems = survey_photos(
-        photos.folder,
-        photos.trigger,
-        maximum_pixels=photos.maximum_pixels,
-        caption_template=photos.caption_template,
-        repeats=photos.repeats,
-    )
+    found, problems = photos.survey()
     faces = (
         tuple(FacePhoto(photo=photo, face=None, identity_distance=None) for photo in found)
         if finder is None
@@ -173,7 +167,7 @@ def _row(face: FacePhoto, photos: PhotosConfig, alike: str | None, *, kept: bool
 
 
 def _by_photo(folder: Path, problems: Sequence[PhotoProblem]) -> tuple[dict[str, list[str]], list[str]]:
-    """Reasons by the photo that they concern, be they of the photo or of its caption; and those that concern none."""
+    """Reasons by the photo that they concern, whether of the photo or of its caption; and those that concern none."""
     images = (
         {path.name: path.stem for path in folder.iterdir() if path.suffix.lower() in PHOTO_FILES}
         if folder.is_dir()

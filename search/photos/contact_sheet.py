@@ -1,4 +1,4 @@
-"""A contact sheet: every photo of a report as a tile, with what is used of it and what is said of it."""
+"""A contact sheet: every photo of a report as a tile, with the part that is used and what the check found."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def _tile(path: Path, row: PhotoRow, maximum_pixels: int) -> Image.Image:
     except (OSError, PictureError):
         return tile
     scale = TILE / max(picture.size)
-    shown = ImageOps.contain(picture, (TILE, TILE), Image.Resampling.LANCZOS)
-    corner = (TILE - shown.width) // 2, (TILE - shown.height) // 2
-    tile.paste(shown, corner)
+    picture = ImageOps.contain(picture, (TILE, TILE), Image.Resampling.LANCZOS)
+    corner = (TILE - picture.width) // 2, (TILE - picture.height) // 2
+    tile.paste(picture, corner)
     draw = ImageDraw.Draw(tile)
     for box, colour in ((row.crop, COLOURS["cropped"]), (row.face, FACE)):
         if box is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,8 @@ from evaluation.scores import PRINTED
 from trainer.exit_codes import BAD_INPUT
 
 if TYPE_CHECKING:
-    from search.report.comparison import ComparedRun, Comparison, Difference
+    from search.report.comparison import ComparedRun, Comparison, Discrepancy
+    from search.storage.result_schema import FinalMetrics
 
 
 def main(
@@ -55,8 +56,8 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             "lead": asdict(verdict.lead) if verdict.lead else None,
             "reason": verdict.reason,
         },
-        "protocol": [asdict(difference) for difference in comparison.protocol],
-        "settings": [asdict(difference) for difference in comparison.settings],
+        "protocol": [asdict(one) for one in comparison.protocol],
+        "settings": [asdict(one) for one in comparison.settings],
     }
 
 
@@ -68,33 +69,33 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for name in dict.fromkeys([*pairs[0], *pairs[1]]):
         runs.add_row(escape(name), *(escape(pair.get(name, "-")) for pair in pairs))
     console.print(runs)
-    for title, differences in (
+    for title, discrepancies in (
         ("What makes the scores incomparable", comparison.protocol),
         ("Settings that differ", comparison.settings),
     ):
-        if differences:
-            console.print(_table(title, differences, names))
-    console.print(_told(comparison, names), markup=False, highlight=False, soft_wrap=True)
+        if discrepancies:
+            console.print(_table(title, discrepancies, names))
+    console.print(_conclusion(comparison, names), markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(title: str, differences: tuple[Difference, ...], names: tuple[str, str]) -> Table:
+def _table(title: str, discrepancies: tuple[Discrepancy, ...], names: tuple[str, str]) -> Table:
     table = Table("", *map(escape, names), title=title, title_justify="left")
-    for one in differences:
+    for one in discrepancies:
         table.add_row(escape(one.what), escape(_text(one.first)), escape(_text(one.second)))
     return table
 
 
-def _told(comparison: Comparison, names: tuple[str, str]) -> str:
+def _conclusion(comparison: Comparison, names: tuple[str, str]) -> str:
     verdict = comparison.verdict
     if verdict.lead is None:
         return f"not compared: {verdict.reason}"
     lead = verdict.lead
-    told = {
+    better = {
         "first": f"{names[0]} is better",
         "second": f"{names[1]} is better",
         "tie": "a tie: the images cannot tell them apart",
     }[verdict.better]
-    return f"{told}; objective of {names[0]} less {names[1]}: {lead.mean:.3f} ({lead.lower:.3f} to {lead.upper:.3f})"
+    return f"{better}; objective of {names[0]} less {names[1]}: {lead.mean:.3f} ({lead.lower:.3f} to {lead.upper:.3f})"
 
 
 def _names(comparison: Comparison) -> tuple[str, str]:
@@ -104,41 +105,39 @@ def _names(comparison: Comparison) -> tuple[str, str]:
 
 
 def _figures(run: ComparedRun) -> Iterator[tuple[str, str]]:
-    yield "status", str(run.values["status"])
-    champion = run.champion
+    outcome, champion = run.outcome, run.outcome.champion
+    yield "status", outcome.status
     if champion is not None:
-        yield "champion", f"trial {champion['trial']}, step {champion['step']}"
-        for name, value in champion["params"].items():
+        yield "champion", f"trial {champion.trial}, step {champion.step}"
+        for name, value in champion.params.items():
             yield f"  {name}", _text(value)
         for name in PRINTED:
-            if name in champion["final"]:
-                yield name, _with_interval(champion["final"], name)
-        yield "against its first trial", str(champion["against_first_trial"]["verdict"])
+            if name in champion.final.metrics:
+                yield name, _with_interval(champion.final, name)
+        yield "against its first trial", champion.against_first_trial.verdict
     yield "trials", ", ".join(f"{count} {state}" for state, count in run.states.items()) or "none"
-    yield "minutes", f"{run.values['seconds']['total'] / 60:.1f}"
-    cost = dict(run.values["cost"])
-    budget = cost.pop("budget", None)
-    for name, value in cost.items():
+    yield "minutes", f"{outcome.seconds['total'] / 60:.1f}"
+    for name, value in outcome.cost.model_dump(exclude={"budget"}).items():
         yield name.replace("_", " "), _text(value)
-    if budget is not None:
-        yield budget["unit"], _text(budget["hours"])
+    if (budget := outcome.cost.budget) is not None:
+        yield budget.unit, _text(budget.hours)
 
 
-def _with_interval(final: Mapping[str, Any], name: str) -> str:
-    ends = final["intervals"].get(name)
-    return f"{final[name]:.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
+def _with_interval(final: FinalMetrics, name: str) -> str:
+    ends = final.intervals.get(name)
+    return f"{final.metrics[name]:.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
 
 
 def _run_values(run: ComparedRun) -> dict[str, Any]:
-    champion = run.champion
-    keys = ("trial", "step", "params", "final", "across_seeds", "against_first_trial")
+    outcome, champion = run.outcome, run.outcome.champion
+    keys = {"trial", "step", "params", "final", "across_seeds", "against_first_trial"}
     return {
         "folder": str(run.folder),
-        "status": run.values["status"],
-        "champion": {key: champion[key] for key in keys} if champion is not None else None,
+        "status": outcome.status,
+        "champion": champion.model_dump(mode="json", include=keys) if champion is not None else None,
         "trials": dict(run.states),
-        "seconds": run.values["seconds"],
-        "cost": run.values["cost"],
+        "seconds": outcome.seconds,
+        "cost": outcome.cost.model_dump(mode="json"),
     }
 
 

@@ -14,10 +14,12 @@ import pyarrow.parquet
 
 from evaluation.bootstrap import Interval, Values, paired_difference_interval
 from evaluation.scores import OBJECTIVE, Anchors
+from search.config.presets import flat
 from search.config.run_layout import RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.report.tables import BASE
 from search.storage.result import read_result
+from search.storage.result_schema import AnchorsResult, Outcome
 from search.storage.run_folder import RunFolderError, read_config
 from search.storage.trial_record import CheckpointResult
 
@@ -28,7 +30,7 @@ FIRST, SECOND, TIE, NOT_COMPARED = "first", "second", "tie", "not compared"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class Discrepancy:
     """Something that the two runs do not share."""
 
     what: str
@@ -37,7 +39,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class ComparisonVerdict:
     """Which champion is the better one."""
 
     better: str
@@ -54,8 +56,7 @@ class ComparedRun:
 
     folder: Path
     config: SearchConfig
-    values: Mapping[str, Any]
-    """Of the result file."""
+    outcome: Outcome
 
     @classmethod
     def read(cls, folder: Path) -> ComparedRun:
@@ -64,22 +65,16 @@ class ComparedRun:
         Raises:
             RunFolderError: it is no run folder, or it has no usable result.
         """
-        return cls(folder=folder, config=read_config(folder), values=read_result(folder).values)
-
-    @property
-    def champion(self) -> Mapping[str, Any] | None:
-        """None if the run has none."""
-        champion: Mapping[str, Any] | None = self.values["champion"]
-        return champion
+        return cls(folder=folder, config=read_config(folder), outcome=read_result(folder).outcome)
 
     @property
     def states(self) -> Mapping[str, int]:
         """How many trials ended how."""
-        return Counter(trial["state"] for trial in self.values["trials"])
+        return Counter(trial.state for trial in self.outcome.trials)
 
     def protocol(self) -> dict[str, Any]:
         """What a score of the final depends on besides the adapter; None for what is not known without a final."""
-        evaluation, final = self.config.evaluation, self.values["anchors"].get("final")
+        evaluation, final = self.config.evaluation, self.outcome.anchors.get("final")
         generation = asdict(evaluation.generation)
         if evaluation.protocol != "hw10":
             del generation["batch_size"]  # Images do not depend on how many are made together.
@@ -101,15 +96,14 @@ class ComparedRun:
         Raises:
             RunFolderError: its images' rows are gone or damaged.
         """
-        assert self.champion is not None
-        trial, step = self.champion["trial"], self.champion["step"]
-        layout = RunLayout(self.folder)
-        folders = [layout.finalist(trial, step)] + [
-            checkpoint_folder(layout.retraining(trial, again["seed"]), step)
-            for again in self.champion["retrained"]
-            if again["metrics"]
+        champion, layout = self.outcome.champion, RunLayout(self.folder)
+        assert champion is not None
+        folders = [layout.finalist(champion.trial, champion.step)] + [
+            checkpoint_folder(layout.retraining(champion.trial, again.seed), champion.step)
+            for again in champion.retrained
+            if again.metrics
         ]
-        anchors = Anchors.from_metrics(self.values["base"]["final"])
+        anchors = Anchors.from_metrics(self.outcome.base.final)
         try:
             return np.stack([self._objective(CheckpointResult.read(folder), anchors) for folder in folders])
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -129,14 +123,14 @@ class ComparedRun:
         prompts = dict(sorted((row["prompt_index"], row["prompt"]) for row in own))
         return list(prompts.values()), sorted({row["seed"] for row in own})
 
-    def _reference(self, anchors: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _reference(self, anchors: AnchorsResult) -> dict[str, Any] | None:
         """Their names, and their mean distance to each other, which tells other photos of the same names."""
         try:
-            pairings = json.loads((self.folder / anchors["pairings"]).read_text("utf-8"))
+            pairings = json.loads((self.folder / anchors.pairings).read_text("utf-8"))
             photos = pairings["generated"]["reference_photos"]
         except (OSError, ValueError, KeyError):
             photos = None
-        return {"photos": photos, "mean distance": round(anchors["real_distance"], 4)}
+        return {"photos": photos, "mean distance": round(anchors.real_distance, 4)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +139,11 @@ class Comparison:
 
     first: ComparedRun
     second: ComparedRun
-    protocol: tuple[Difference, ...]
+    protocol: tuple[Discrepancy, ...]
     """What makes their scores incomparable; empty if they may be compared."""
-    settings: tuple[Difference, ...]
+    settings: tuple[Discrepancy, ...]
     """Every other setting that differs, by its key with dots."""
-    verdict: Verdict
+    verdict: ComparisonVerdict
 
     @classmethod
     def of(cls, first: ComparedRun, second: ComparedRun) -> Comparison:
@@ -158,41 +152,37 @@ class Comparison:
         Raises:
             RunFolderError: the rows of a final are gone or damaged.
         """
-        protocol = tuple(_differences(first.protocol(), second.protocol()))
-        flat = [
-            {key: value for key, value in _flat(run.config.model_dump(mode="json")) if key.split(".")[0] not in NEUTRAL}
+        protocol = tuple(_discrepancies(first.protocol(), second.protocol()))
+        settings = [
+            {
+                key: value
+                for key, value in flat(run.config.model_dump(mode="json"), whole_dimensions=False).items()
+                if key.split(".")[0] not in NEUTRAL
+            }
             for run in (first, second)
         ]
         return cls(
             first=first,
             second=second,
             protocol=protocol,
-            settings=tuple(_differences(flat[0], flat[1])),
+            settings=tuple(_discrepancies(settings[0], settings[1])),
             verdict=_verdict(first, second, protocol),
         )
 
 
-def _verdict(first: ComparedRun, second: ComparedRun, protocol: tuple[Difference, ...]) -> Verdict:
+def _verdict(first: ComparedRun, second: ComparedRun, protocol: tuple[Discrepancy, ...]) -> ComparisonVerdict:
     for run in (first, second):
-        if run.champion is None:
-            return Verdict(better=NOT_COMPARED, reason=f"{run.folder.name} has no champion")
+        if run.outcome.champion is None:
+            return ComparisonVerdict(better=NOT_COMPARED, reason=f"{run.folder.name} has no champion")
     if protocol:
-        return Verdict(better=NOT_COMPARED, reason="other " + ", other ".join(one.what for one in protocol))
+        return ComparisonVerdict(better=NOT_COMPARED, reason="other " + ", other ".join(one.what for one in protocol))
     lead = paired_difference_interval(
         first.objective(), second.objective(), seed=first.config.seed, level=first.config.final.confidence
     )
-    return Verdict(better=FIRST if lead.lower > 0.0 else SECOND if lead.upper < 0.0 else TIE, lead=lead)
+    return ComparisonVerdict(better=FIRST if lead.lower > 0.0 else SECOND if lead.upper < 0.0 else TIE, lead=lead)
 
 
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
+def _discrepancies(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Discrepancy]:
     for name in dict.fromkeys([*first, *second]):
         if first.get(name) != second.get(name):
-            yield Difference(what=name, first=first.get(name), second=second.get(name))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+            yield Discrepancy(what=name, first=first.get(name), second=second.get(name))

@@ -1,264 +1,149 @@
-"""The figures of a search's report, each drawn from the result and the metrics of its checkpoints. Pure."""
+"""The figures of a search: which charts are drawn of it, once for its report and for `plots/` of its run folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
-from search.config.space import Choice, FloatRange, Space, Value
-from search.report.axis import Axis, ChoiceAxis
-from search.report.figure import Figure, Mark, ParallelPlot, Plot
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-Trial = Mapping[str, Any]
-"""An entry of `trials` in the result."""
+from evaluation.objective import objective_floor
+from evaluation.scores import FIDELITY, LIKENESS, OBJECTIVE, VALIDATION_LOSS
+from search.config.run_layout import RunLayout
+from search.config.search_config import SearchConfig
+from search.config.space import Space
+from search.report import charts
+from search.report.drawing import Drawing
+from search.storage.result import SearchResult
+from search.storage.result_schema import TrialResult
+from search.storage.trial_record import CheckpointResult
+from search.study.samplers.distributions import distributions
+from trainer.files import write_file
 
-Curve = Mapping[int, float]
-"""A metric by optimizer step."""
+CURVES = (OBJECTIVE, LIKENESS, FIDELITY, VALIDATION_LOSS)
+"""Metrics that have a learning curve; the figure has the metric's name."""
 
-Tone = Literal["plain", "good", "middling", "poor", "champion", "second"]
+FRONT, IMPORTANCE, PARALLEL = "likeness-fidelity", "importance", "parallel-coordinates"
+INTERVALS, STRENGTHS = "intervals", "strengths"
 
-ROW_HEIGHT = 34
-"""Of a row in `interval_figure` and `importance_figure`."""
+PLOTS = (FRONT, IMPORTANCE, PARALLEL, *CURVES)
+"""Names of the figures that are files as well."""
 
-NAMES_WIDTH = 190
-"""Room for the names of settings beside an axis."""
+WORDS: Mapping[str, tuple[str, str]] = {
+    FRONT: (
+        "Likeness against fidelity",
+        "A dot is a trial's best checkpoint, blue the champion's; the violet line joins the checkpoints that no other "
+        "beats in both at once.",
+    ),
+    IMPORTANCE: (
+        "Importance of settings",
+        "What separates the best tenth of the trials from the others (PED-ANOVA), stopped ones included; shares of 1.",
+    ),
+    PARALLEL: (
+        "What was searched and what came of it",
+        "A line is a trial: green the best third by objective, red the worst, blue the champion. A trial whose images "
+        "have no face lies on the edge.",
+    ),
+    INTERVALS: (
+        "Objective in the final",
+        "Each finalist over its own training and those with other seeds, over prompts and seeds; the highest mean "
+        "leads.",
+    ),
+    STRENGTHS: (
+        "By the adapter's strength",
+        "Blue likeness, violet fidelity, on these few prompts alone; so strength 0 need not be exactly 0 and 1.",
+    ),
+    **{
+        name: (name, "Every scored checkpoint of every trial; a cross where one was stopped or failed.")
+        for name in CURVES
+    },
+}
+"""Title and caption."""
+
+FEWEST_TRIALS = 10
+"""With fewer, the best tenth is not even one trial, and whatever it has would seem to matter."""
 
 
-def front_figure(trials: Sequence[Trial], front: Sequence[Mapping[str, Any]], champion: str | None) -> Figure | None:
-    """Likeness against fidelity of every trial's best checkpoint, and the front through the undominated ones.
+def draw_figures(result: SearchResult, config: SearchConfig) -> Mapping[str, Drawing]:
+    """The figures that there is something to draw of, by name.
 
     Args:
-        trials: All of them; those without a score are left out.
-        front: As in the result.
-        champion: Name of the champion's trial.
-
-    Returns:
-        None where nothing was scored.
+        result: The outcome, also without a champion; its run folder holds the learning curves.
+        config: Of its search.
     """
-    scored = [trial for trial in trials if LIKENESS in trial["metrics"]]
-    if not scored:
-        return None
-    points = [trial["metrics"] for trial in scored] + list(front)
-    plot = Plot(
-        horizontal=Axis.around(FIDELITY, (point[FIDELITY] for point in points)),
-        vertical=Axis.around(LIKENESS, (point[LIKENESS] for point in points)),
-    )
-
-    def at(metrics: Mapping[str, float]) -> tuple[float, float]:
-        return plot.at(metrics[FIDELITY], metrics[LIKENESS])
-
-    marks = [
-        Mark(
-            label=f"trial {trial['id']} at step {trial['best_step']}: {_measures(trial['metrics'])}",
-            dots=(at(trial["metrics"]),),
-            tone="champion" if trial["id"] == champion else "plain",
-            trial=trial["id"],
-        )
-        for trial in sorted(scored, key=lambda trial: trial["metrics"][FIDELITY])
-    ]
-    if front:
-        stations = "; ".join(f"trial {point['trial']} at step {point['step']}, {_measures(point)}" for point in front)
-        line = Mark(label=f"the front: {stations}", line=tuple(at(point) for point in front), tone="second")
-        marks.insert(0, line)
-    return Figure(title="Likeness against fidelity", marks=tuple(marks), rules=plot.rules())
+    outcome = result.outcome
+    trials = outcome.trials
+    champion = outcome.champion.trial if outcome.champion else None
+    floor = objective_floor(config.evaluation.objective)
+    curves = read_curves(result.folder, trials)
+    drawn = {
+        FRONT: charts.front_chart(trials, outcome.front, champion),
+        IMPORTANCE: charts.importance_chart(importance(trials, config.space)),
+        PARALLEL: charts.parallel_chart(trials, config.space, champion, floor=floor),
+        **{name: charts.curve_chart(name, trials, curves[name], champion, floor=floor) for name in CURVES},
+        INTERVALS: charts.interval_chart(outcome.finalists, champion),
+        STRENGTHS: charts.strength_chart(outcome.strengths.points if outcome.strengths else ()),
+    }
+    return {name: Drawing.of(*WORDS[name], chart) for name, chart in drawn.items() if chart is not None}
 
 
-def curve_figure(
-    name: str, trials: Sequence[Trial], curves: Mapping[str, Curve], champion: str | None, *, floor: float
-) -> Figure | None:
-    """A metric along the training of every trial; a cross where a trial was stopped or failed.
+def write_plots(figures: Mapping[str, Drawing], folder: Path) -> tuple[Path, ...]:
+    """Write `NAME.svg` into the folder `plots` of a run folder, and return the files."""
+    paths = []
+    for name in PLOTS:
+        if name in figures:
+            paths.append(folder / f"{name}.svg")
+            write_file(paths[-1], partial(Path.write_text, data=figures[name].as_file(), encoding="utf-8"))
+    return tuple(paths)
+
+
+def read_curves(folder: Path, trials: Sequence[TrialResult]) -> Mapping[str, Mapping[str, charts.Curve]]:
+    """Each of `CURVES` by trial, as metric by step. Where a report is gone, the result still has its objective.
 
     Args:
-        name: Of the metric.
-        trials: All of them.
-        curves: By trial; those without one are left out.
-        champion: Name of the champion's trial.
-        floor: Objective of a candidate that draws no face (`evaluation.objective.objective_floor`).
-
-    Returns:
-        None where there is no curve.
+        folder: The run folder.
+        trials: As in the result.
     """
-    drawn = [trial for trial in trials if curves.get(trial["id"])]
-    if not drawn:
-        return None
-    steps = [step for trial in drawn for step in curves[trial["id"]]]
-    values = [value for trial in drawn for value in curves[trial["id"]].values()]
-    plot = Plot(
-        horizontal=Axis.around("optimizer steps", steps),
-        vertical=Axis.around(name, _within_reach(values, floor)),
-    )
-    marks = []
-    for trial in drawn:
-        curve = sorted(curves[trial["id"]].items())
-        points = tuple(plot.at(step, value) for step, value in curve)
-        told = ", ".join(f"{_number(value)} at step {step}" for step, value in curve)
-        ended = trial["state"] == "finished"
-        marks.append(
-            Mark(
-                label=f"trial {trial['id']}, {trial['state']}: {name} {told}",
-                line=points if len(points) > 1 else (),
-                dots=points if ended and len(points) == 1 else (),
-                crosses=() if ended else points[-1:],
-                tone="champion" if trial["id"] == champion else "plain" if ended else "poor",
-                trial=trial["id"],
-            )
-        )
-    # What is drawn last lies on top.
-    marks.sort(key=lambda mark: mark.tone == "champion")
-    return Figure(title=name, marks=tuple(marks), rules=plot.rules())
+    layout = RunLayout(folder)
+    curves: dict[str, dict[str, dict[int, float]]] = {name: {} for name in CURVES}
+    for trial in trials:
+        for checkpoint in trial.checkpoints:
+            report = CheckpointResult.find(layout.checkpoint(trial.id, checkpoint.step))
+            metrics = report.metrics if report is not None else {OBJECTIVE: checkpoint.objective}
+            for name in CURVES:
+                if name in metrics:
+                    curves[name].setdefault(trial.id, {})[checkpoint.step] = metrics[name]
+    return curves
 
 
-def parallel_figure(trials: Sequence[Trial], space: Space, champion: str | None, *, floor: float) -> Figure | None:
-    """A line a trial through what was searched and what came of it; the tone tells the third it is in by objective.
+def importance(trials: Sequence[TrialResult], space: Space) -> Mapping[str, float]:
+    """How much each setting separates the best tenth of the trials from the others: Optuna's PED-ANOVA (Watanabe et al.
+    2023, arXiv:2304.10255); shares of 1, the greatest first.
+
+    A trial counts with the objective of its best checkpoint, stopped or not: a setting with which trials are stopped
+    matters. Ranks decide, so that the very low objective of a model without faces does not drown all else.
 
     Args:
-        trials: Those without a score are left out, as are those that lack one of the settings.
+        trials: As in the result; those without a score are left out.
         space: What varied.
-        champion: Name of the champion's trial.
-        floor: Objective of a candidate that draws no face.
 
     Returns:
-        None where nothing was scored.
+        Nothing if there are too few trials, or if they do not differ.
     """
-    names = [name for name in space if any(name in trial["params"] for trial in trials)]
-    drawn = [trial for trial in trials if OBJECTIVE in trial["metrics"] and set(names) <= set(trial["params"])]
-    if not drawn:
-        return None
-    axes: list[Axis | ChoiceAxis] = []
-    for name in names:
-        axes.append(_setting_axis(name, space, [trial["params"][name] for trial in drawn]))
-    measures = (LIKENESS, FIDELITY, OBJECTIVE)
-    for name in measures:
-        axes.append(Axis.around(name, _within_reach((trial["metrics"][name] for trial in drawn), floor)))
-    plot = ParallelPlot(axes=tuple(axes))
-    ranking = sorted(drawn, key=lambda trial: trial["metrics"][OBJECTIVE])
-    tones: tuple[Tone, ...] = ("poor", "middling", "good")
-    marks = []
-    for place, trial in enumerate(ranking):
-        settings = ", ".join(f"{name} {_number(trial['params'][name])}" for name in names)
-        values = [trial["params"][name] for name in names] + [trial["metrics"][name] for name in measures]
-        marks.append(
-            Mark(
-                label=f"trial {trial['id']}: {settings}; {_measures(trial['metrics'])}",
-                line=plot.line(values),
-                tone="champion" if trial["id"] == champion else tones[3 * place // len(ranking)],
-                trial=trial["id"],
-            )
+    ranges = distributions(space)
+    scored = [
+        optuna.trial.create_trial(
+            params={name: trial.params[name] for name in ranges if name in trial.params},
+            distributions={name: ranges[name] for name in ranges if name in trial.params},
+            value=trial.metrics[OBJECTIVE],
         )
-    marks.sort(key=lambda mark: mark.tone == "champion")
-    return Figure(title="What was searched and what came of it", marks=tuple(marks), rules=plot.rules())
-
-
-def importance_figure(shares: Mapping[str, float]) -> Figure | None:
-    """How much each setting mattered, a bar each.
-
-    Args:
-        shares: Of 1, by setting, the greatest first (`search.report.importance`).
-
-    Returns:
-        None where nothing is known.
-    """
-    if not shares:
-        return None
-    plot = Plot(
-        horizontal=Axis(title="share", lower=0.0, upper=1.0),
-        vertical=ChoiceAxis(title="", choices=tuple(reversed(list(shares)))),
-        left=NAMES_WIDTH,
-        height=80 + ROW_HEIGHT * len(shares),
-    )
-    marks = [
-        Mark(
-            label=f"{name}: {_number(share)}",
-            line=(plot.at(0.0, name), plot.at(share, name)),
-            dots=(plot.at(share, name),),
-            tone="second",
-        )
-        for name, share in shares.items()
+        for trial in trials
+        if OBJECTIVE in trial.metrics
     ]
-    return Figure(title="Which settings mattered", marks=tuple(marks), rules=plot.rules(), height=plot.height)
-
-
-def interval_figure(finalists: Sequence[Mapping[str, Any]], champion: str | None) -> Figure | None:
-    """The finalists' objective over their trainings, prompts and seeds, each with its interval.
-
-    Returns:
-        None without a final.
-    """
-    shown = [(one["trial"], one["across_seeds"][OBJECTIVE]) for one in finalists if OBJECTIVE in one["across_seeds"]]
-    if not shown:
-        return None
-    names = [f"trial {name}" for name, _ in shown]
-    plot = Plot(
-        horizontal=Axis.around(
-            OBJECTIVE, [interval[end] for _, interval in shown for end in ("lower", "mean", "upper")]
-        ),
-        vertical=ChoiceAxis(title="", choices=tuple(reversed(names))),
-        left=90,
-        height=80 + ROW_HEIGHT * len(names),
-    )
-    marks = []
-    for (name, interval), text in zip(shown, names, strict=True):
-        lower, mean, upper = (plot.at(interval[end], text) for end in ("lower", "mean", "upper"))
-        marks.append(
-            Mark(
-                label=f"{text}: objective {_number(interval['mean'])}, interval {_number(interval['lower'])} to "
-                f"{_number(interval['upper'])}",
-                line=(lower, upper),
-                dots=(mean,),
-                tone="champion" if name == champion else "plain",
-                trial=name,
-            )
-        )
-    return Figure(title="Objective in the final", marks=tuple(marks), rules=plot.rules(), height=plot.height)
-
-
-def strength_figure(strengths: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Likeness and fidelity of the champion by the strength with which its adapter is applied.
-
-    Returns:
-        None where no strengths were tried.
-    """
-    if not strengths:
-        return None
-    ordered = sorted(strengths, key=lambda one: float(one["strength"]))
-    plot = Plot(
-        horizontal=Axis.around("adapter strength", (one["strength"] for one in ordered)),
-        vertical=Axis.around(
-            f"{LIKENESS}, {FIDELITY}", [one["metrics"][name] for one in ordered for name in (LIKENESS, FIDELITY)]
-        ),
-    )
-    tones: Mapping[str, Tone] = {LIKENESS: "champion", FIDELITY: "second"}
-    marks = []
-    for name, tone in tones.items():
-        points = tuple(plot.at(one["strength"], one["metrics"][name]) for one in ordered)
-        told = ", ".join(f"{_number(one['metrics'][name])} at {one['strength']:g}" for one in ordered)
-        marks.append(Mark(label=f"{name}: {told}", line=points, dots=points, tone=tone))
-    return Figure(title="By the adapter's strength", marks=tuple(marks), rules=plot.rules())
-
-
-def _setting_axis(name: str, space: Space, values: Sequence[Value]) -> Axis | ChoiceAxis:
-    dimension = space[name]
-    if isinstance(dimension, Choice):
-        choices = [str(value) for value in dimension.values]
-        # What came from elsewhere than the space, such as an earlier run.
-        choices += sorted({str(value) for value in values} - set(choices))
-        return ChoiceAxis(title=name, choices=tuple(choices))
-    log = isinstance(dimension, FloatRange) and dimension.log
-    return Axis.around(name, [float(value) for value in values], log=log)
-
-
-def _within_reach(values: Iterable[float], floor: float) -> list[float]:
-    """The values without those of candidates that draw no face: their objective is so low that all others would be one
-    point. They lie on the edge."""
-    known = list(values)
-    return [value for value in known if value > floor] or known
-
-
-def _measures(metrics: Mapping[str, float]) -> str:
-    names = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
-    return ", ".join(f"{name} {_number(metrics[name])}" for name in names if name in metrics)
-
-
-def _number(value: Value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if len(scored) < FEWEST_TRIALS or len({trial.value for trial in scored}) == 1:
+        return {}
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(scored)
+    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

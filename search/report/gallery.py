@@ -6,10 +6,10 @@ import base64
 import io
 import textwrap
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pyarrow.parquet
 from PIL import Image, ImageOps
@@ -18,6 +18,7 @@ from evaluation.grid import grid_images, image_grid
 from evaluation.scores import OBJECTIVE, Anchors, image_fidelity, image_likeness
 from search.config.run_layout import GRID_FILE, RunLayout
 from search.report.tables import BASE
+from search.storage.result_schema import StrengthPoint, TrialResult
 from search.storage.trial_record import CheckpointResult
 
 FULL_COLUMNS = 48
@@ -32,8 +33,22 @@ MOST_CHECKPOINTS = 10
 PROMPT_LENGTH = 80
 """Longest prompt in the words on a picture; the list of prompts has them whole."""
 
-Row: TypeAlias = Mapping[str, Any]
-"""A row of `images.parquet`."""
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredPicture:
+    """A picture and what is said of it."""
+
+    prompt_index: int
+    prompt: str
+    seed: int
+    face_found: bool
+    likeness: float
+    fidelity: float
+
+    def __str__(self) -> str:
+        face = f"likeness {self.likeness:.2f}" if self.face_found else "no face"
+        return f"{face}, fidelity {self.fidelity:.2f}"
+
 
 Source: TypeAlias = tuple[str, str, int]
 """(prompt set, candidate, step)."""
@@ -79,11 +94,12 @@ class Gallery:
         self._album = album
         self.damaged: list[str] = []
         """What could not be read, in words."""
-        self._rows: dict[Source, list[Row]] = defaultdict(list)
+        self._rows: dict[Source, list[ScoredPicture]] = defaultdict(list)
         path = RunLayout(folder).image_table
         for row in pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else ():
             if row["shows"] == "person" and row["training_seed"] is None:
-                self._rows[row["prompt_set"], row["candidate"], row["step"]].append(row)
+                picture = ScoredPicture(**{field.name: row[field.name] for field in fields(ScoredPicture)})
+                self._rows[row["prompt_set"], row["candidate"], row["step"]].append(picture)
 
     def comparison(self, trial: str, step: int) -> Grid | None:
         """The untuned model and the champion on the final prompts, one picture a prompt."""
@@ -94,7 +110,7 @@ class Gallery:
         ]
         return self._grid("Untuned model and champion", self._chosen(base, every_seed=False), lines)
 
-    def strengths(self, points: Sequence[Mapping[str, Any]], anchors: Anchors) -> Grid | None:
+    def strengths(self, points: Sequence[StrengthPoint], anchors: Anchors) -> Grid | None:
         """The champion at several strengths, on the final prompts that were drawn for it.
 
         Args:
@@ -102,29 +118,30 @@ class Gallery:
             anchors: Of the final.
         """
         rows = self._rows["final", BASE, 0]
-        prompts = {row["prompt_index"]: row["prompt"] for row in rows}
+        prompts = {row.prompt_index: row.prompt for row in rows}
         lines: list[Line | None] = []
-        base: list[Row] = []
+        base: list[ScoredPicture] = []
         for point in points:
             try:
-                report = CheckpointResult.read(self._folder / point["folder"])
+                report = CheckpointResult.read(self._folder / point.folder)
             except (OSError, ValueError, KeyError) as error:
-                self.damaged.append(f"{point['folder']}/report.json cannot be read ({type(error).__name__})")
+                self.damaged.append(f"{point.folder}/report.json cannot be read ({type(error).__name__})")
                 continue
-            measured = report.rows
-            scored: list[Row] = [
-                {
-                    **vars(row),
-                    "prompt": prompts.get(row.prompt_index, ""),
-                    "likeness": image_likeness(row, anchors),
-                    "fidelity": image_fidelity(row, anchors),
-                }
-                for row in measured
+            scored = [
+                ScoredPicture(
+                    prompt_index=row.prompt_index,
+                    prompt=prompts.get(row.prompt_index, ""),
+                    seed=row.seed,
+                    face_found=row.face_found,
+                    likeness=image_likeness(row, anchors),
+                    fidelity=image_fidelity(row, anchors),
+                )
+                for row in report.rows
             ]
             base = base or scored
-            title = f"strength {point['strength']:g}"
-            if pictures := self._pictures(report.folder, lines=len(measured), columns=1):
-                lines.append(self._strip(title, pictures, scored, champion=point["strength"] == 1.0))
+            title = f"strength {point.strength:g}"
+            if pictures := self._pictures(report.folder, lines=len(scored), columns=1):
+                lines.append(self._strip(title, pictures, scored, champion=point.strength == 1.0))
         return self._grid("The champion by strength", base, lines)
 
     def checkpoints(self, trial: str, best: int) -> Grid | None:
@@ -143,16 +160,15 @@ class Gallery:
             left_out.append(f"all but the first {FULL_COLUMNS} of {pictures} pictures of a checkpoint")
         return self._grid(f"Trial {trial}, checkpoint by checkpoint", self._chosen(base), lines, left_out)
 
-    def trials(self, trials: Sequence[Mapping[str, Any]], champion: str | None) -> Grid | None:
+    def trials(self, trials: Sequence[TrialResult], champion: str | None) -> Grid | None:
         """The best checkpoint of every trial, one picture a prompt; the highest objective first."""
         base: Source = ("validation", BASE, 0)
         lines = [self._line(base, "untuned model", every_seed=False)]
-        scored = [trial for trial in trials if trial["best_step"] is not None]
-        for trial in sorted(scored, key=lambda one: -one["metrics"][OBJECTIVE]):
-            name, step = trial["id"], trial["best_step"]
-            title = f"trial {name}, step {step}: {trial['metrics'][OBJECTIVE]:.3f}"
-            source: Source = ("validation", name, step)
-            lines.append(self._line(source, title, every_seed=False, trial=name, champion=name == champion))
+        scored = [(trial, trial.best_step) for trial in trials if trial.best_step is not None]
+        for trial, step in sorted(scored, key=lambda one: -one[0].metrics[OBJECTIVE]):
+            title = f"trial {trial.id}, step {step}: {trial.metrics[OBJECTIVE]:.3f}"
+            source: Source = ("validation", trial.id, step)
+            lines.append(self._line(source, title, every_seed=False, trial=trial.id, champion=trial.id == champion))
         chosen, left_out = self._chosen(base, every_seed=False), []
         if len(self._rows[base]) > len(chosen):
             left_out.append(f"seeds but the first, and prompts beyond the first {SHORT_COLUMNS}")
@@ -161,12 +177,12 @@ class Gallery:
             left_out.append(f"{len(scored) - shown} trials, from the lowest objective up, to keep this file small")
         return self._grid("Every trial at its best checkpoint", chosen, lines, left_out)
 
-    def _chosen(self, source: Source, *, every_seed: bool = True) -> list[Row]:
+    def _chosen(self, source: Source, *, every_seed: bool = True) -> list[ScoredPicture]:
         """The pictures of a checkpoint that are shown."""
         rows = self._rows[source]
         if every_seed:
             return rows[:FULL_COLUMNS]
-        return [row for row in rows if row["seed"] == rows[0]["seed"]][:SHORT_COLUMNS]
+        return [row for row in rows if row.seed == rows[0].seed][:SHORT_COLUMNS]
 
     def _line(
         self, source: Source, title: str, *, every_seed: bool = True, trial: str = "", champion: bool = False
@@ -175,7 +191,7 @@ class Gallery:
         rows = self._rows[source]
         if not rows:
             return None
-        prompts = len({row["prompt_index"] for row in rows})
+        prompts = len({row.prompt_index for row in rows})
         pictures = self._pictures(self._place(source), lines=prompts, columns=len(rows) // prompts)
         if not pictures:
             return None
@@ -183,25 +199,31 @@ class Gallery:
         return self._strip(title, [pictures[rows.index(row)] for row in chosen], chosen, trial=trial, champion=champion)
 
     def _strip(
-        self, title: str, pictures: Sequence[Image.Image], rows: Sequence[Row], *, trial: str = "", champion: bool
+        self,
+        title: str,
+        pictures: Sequence[Image.Image],
+        rows: Sequence[ScoredPicture],
+        *,
+        trial: str = "",
+        champion: bool,
     ) -> Line | None:
         strip = self._album.add(pictures)
         if strip is None:
             return None
-        labels = tuple(f"{_scores(row)} ({title}; seed {row['seed']}; {_shortened(row['prompt'])})" for row in rows)
+        labels = tuple(f"{row} ({title}; seed {row.seed}; {_shortened(row.prompt)})" for row in rows)
         return Line(title=title, strip=strip, labels=labels, trial=trial, champion=champion)
 
     def _grid(
-        self, title: str, rows: Sequence[Row], lines: Sequence[Line | None], left_out: Sequence[str] = ()
+        self, title: str, rows: Sequence[ScoredPicture], lines: Sequence[Line | None], left_out: Sequence[str] = ()
     ) -> Grid | None:
         """None without a row."""
         shown = tuple(line for line in lines if line is not None)
         if not shown:
             return None
-        prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+        prompts = list(dict.fromkeys(row.prompt for row in rows))
         return Grid(
             title=title,
-            columns=tuple(f"prompt {prompts.index(row['prompt']) + 1},\nseed {row['seed']}" for row in rows),
+            columns=tuple(f"prompt {prompts.index(row.prompt) + 1},\nseed {row.seed}" for row in rows),
             prompts=tuple(prompts),
             lines=shown,
             left_out=tuple(left_out),
@@ -232,11 +254,6 @@ def _spread(steps: Sequence[int], best: int) -> list[int]:
     count = MOST_CHECKPOINTS - 1
     chosen = {steps[round(number * (len(steps) - 1) / (count - 1))] for number in range(count)}
     return sorted(chosen | {best})
-
-
-def _scores(row: Row) -> str:
-    face = f"likeness {row['likeness']:.2f}" if row["face_found"] else "no face"
-    return f"{face}, fidelity {row['fidelity']:.2f}"
 
 
 def _shortened(prompt: str) -> str:

@@ -8,13 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.scores import Anchors
-from search.config.run_layout import ANCHORS_FILE
+from search.config.run_layout import ANCHORS_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final, Finalist
 from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep
 from search.storage.result import SearchResult
-from search.storage.result_schema import Outcome
+from search.storage.result_schema import (
+    AgainstFirstTrial,
+    AmongFinalists,
+    AnchorsResult,
+    BaseResult,
+    BudgetResult,
+    ChampionResult,
+    Cost,
+    FinalistResult,
+    FinalMetrics,
+    FrontPoint,
+    MlflowResult,
+    Outcome,
+    RetrainingResult,
+    SecondJudgeResult,
+    StrengthsResult,
+    TrialResult,
+)
 from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.study.ranking import front_as_result
 
@@ -48,7 +65,7 @@ def build_result(
         sweep: The champion at several strengths; None if that was not asked for, or there is no champion.
         model_uri: Where MLflow has registered the champion; None if it could not.
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
-        seats: How many trained side by side.
+        workers: How many trained side by side.
         budget: What the budget monitor says of time, cost, forecast and limit; None if no trial began.
         mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
     """
@@ -56,74 +73,70 @@ def build_result(
     searched = [report for record in records for report in record.checkpoints]
     retrained = _retrainings(final)
     reports = [*searched, *retrained, *_scored(base, final), *(report for _, report in (sweep.drawn if sweep else ()))]
-    values: dict[str, Any] = {
-        "name": config.name,
-        "status": status,
-        "objective": config.evaluation.objective.__dict__ | {"protocol": config.evaluation.protocol},
-        "limits": asdict(config.evaluation.limits),
-        "base": {
-            "search": dict(base.metrics) if base else {},
-            "final": dict(final.base.metrics) if final else {},
-        },
-        "anchors": _anchors(base, final, folder),
-        "champion": _champion(final, folder, model_uri) if final else None,
-        "finalists": [_finalist(final, finalist) for finalist in final.finalists] if final else [],
-        "second_judge": opinion.as_result() if opinion else None,
-        "strengths": sweep.as_result(folder) if sweep else None,
-        "front": front_as_result(records, config.evaluation.objective),
-        "trials": [record.as_result(first.get(record.same_as)) for record in records],
-        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
-        "cost": {
-            "seats": workers,
-            "training_seconds": round(sum(report.training_seconds for report in reports), 3),
-            "scoring_seconds": round(sum(report.scoring_seconds for report in reports), 3),
-            "optimizer_steps": sum(record.checkpoints[-1].step for record in records if record.checkpoints)
+    outcome = Outcome(
+        name=config.name,
+        status=status,
+        objective=config.evaluation.objective.__dict__ | {"protocol": config.evaluation.protocol},
+        limits=asdict(config.evaluation.limits),
+        base=BaseResult(search=dict(base.metrics) if base else {}, final=dict(final.base.metrics) if final else {}),
+        anchors=_anchors(base, final, folder),
+        champion=_champion(final, folder, model_uri) if final else None,
+        finalists=tuple(_finalist(final, finalist) for finalist in final.finalists) if final else (),
+        second_judge=SecondJudgeResult.model_validate(opinion.as_result()) if opinion else None,
+        strengths=StrengthsResult.model_validate(sweep.as_result(folder)) if sweep else None,
+        front=tuple(
+            FrontPoint.model_validate(point) for point in front_as_result(records, config.evaluation.objective)
+        ),
+        trials=tuple(TrialResult.model_validate(record.as_result(first.get(record.same_as))) for record in records),
+        seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        cost=Cost(
+            seats=workers,
+            training_seconds=round(sum(report.training_seconds for report in reports), 3),
+            scoring_seconds=round(sum(report.scoring_seconds for report in reports), 3),
+            optimizer_steps=sum(record.checkpoints[-1].step for record in records if record.checkpoints)
             + sum(report.step for report in retrained),
-            "images": sum(len(report.rows) + len(report.other_rows) for report in reports),
-            "budget": budget,
-        },
-        "mlflow": mlflow,
-    }
-    return SearchResult(folder=folder, outcome=Outcome.model_validate(values))
+            images=sum(len(report.rows) + len(report.other_rows) for report in reports),
+            budget=BudgetResult.model_validate(budget) if budget else None,
+        ),
+        mlflow=MlflowResult.model_validate(mlflow),
+    )
+    return SearchResult(folder=folder, outcome=outcome)
 
 
-def _champion(final: Final, folder: Path, model_uri: str | None) -> dict[str, Any]:
+def _champion(final: Final, folder: Path, model_uri: str | None) -> ChampionResult:
     champion = final.champion
-    return {
-        "trial": champion.record.id,
-        "step": champion.candidate.step,
-        "params": dict(champion.record.params),
-        "search": dict(champion.candidate.metrics),
-        "final": _with_intervals(champion),
-        "retrained": _retrained(champion),
-        "across_seeds": {name: asdict(interval) for name, interval in champion.across_seeds.items()},
-        "among_finalists": {
-            "verdict": "tie" if final.decision.tied else "winner",
-            "leader": final.decision.standings[0].id,
-            "tied": list(final.decision.tied),
-        },
-        "choice": final.decision.reason,
-        "against_first_trial": {
-            "verdict": str(final.verdict),
-            "difference": asdict(final.difference) if final.difference else None,
-        },
-        "adapter": str((folder / "champion").relative_to(folder)),
-        "model_uri": model_uri,
-    }
+    return ChampionResult(
+        trial=champion.record.id,
+        step=champion.candidate.step,
+        params=dict(champion.record.params),
+        search=dict(champion.candidate.metrics),
+        final=_with_intervals(champion),
+        retrained=_retrained(champion),
+        across_seeds=dict(champion.across_seeds),
+        among_finalists=AmongFinalists(
+            verdict="tie" if final.decision.tied else "winner",
+            leader=final.decision.standings[0].id,
+            tied=tuple(final.decision.tied),
+        ),
+        choice=final.decision.reason,
+        against_first_trial=AgainstFirstTrial(verdict=str(final.verdict), difference=final.difference),
+        adapter=RunLayout(folder).champion.name,
+        model_uri=model_uri,
+    )
 
 
-def _finalist(final: Final, finalist: Finalist) -> dict[str, Any]:
-    behind = {standing.id: standing.behind for standing in final.decision.standings}.get(finalist.record.id)
-    return {
-        "trial": finalist.record.id,
-        "step": finalist.candidate.step,
-        "search": dict(finalist.candidate.metrics),
-        "final": _with_intervals(finalist),
-        "unfit": list(finalist.unfit),
-        "retrained": _retrained(finalist),
-        "across_seeds": {name: asdict(interval) for name, interval in finalist.across_seeds.items()},
-        "behind_leader": asdict(behind) if behind is not None else None,
-    }
+def _finalist(final: Final, finalist: Finalist) -> FinalistResult:
+    behind = {standing.id: standing.behind for standing in final.decision.standings}
+    return FinalistResult(
+        trial=finalist.record.id,
+        step=finalist.candidate.step,
+        search=dict(finalist.candidate.metrics),
+        final=_with_intervals(finalist),
+        unfit=tuple(finalist.unfit),
+        retrained=_retrained(finalist),
+        across_seeds=dict(finalist.across_seeds),
+        behind_leader=behind.get(finalist.record.id),
+    )
 
 
 def _retrainings(final: Final | None) -> list[CheckpointResult]:
@@ -137,26 +150,28 @@ def _scored(base: CheckpointResult | None, final: Final | None) -> list[Checkpoi
     return [*([base] if base else []), *finals]
 
 
-def _retrained(finalist: Finalist) -> list[dict[str, Any]]:
-    return [
-        {"seed": again.seed, "metrics": dict(again.report.metrics) if again.report else {}, "reason": again.reason}
+def _retrained(finalist: Finalist) -> tuple[RetrainingResult, ...]:
+    return tuple(
+        RetrainingResult(
+            seed=again.seed, metrics=dict(again.report.metrics) if again.report else {}, reason=again.reason
+        )
         for again in finalist.retrained
-    ]
+    )
 
 
-def _anchors(base: CheckpointResult | None, final: Final | None, folder: Path) -> dict[str, Any]:
+def _anchors(base: CheckpointResult | None, final: Final | None, folder: Path) -> dict[str, AnchorsResult]:
     """The anchors of likeness by prompt set, and the file that lists what was paired with what."""
     reports = {"validation": base, "final": final.base if final else None}
     return {
-        name: {
-            **{key: value for key, value in asdict(Anchors.from_metrics(report.metrics)).items() if value is not None},
-            "pairings": str((report.folder / ANCHORS_FILE).relative_to(folder)),
-        }
+        name: AnchorsResult(
+            **asdict(Anchors.from_metrics(report.metrics)),
+            pairings=str((report.folder / ANCHORS_FILE).relative_to(folder)),
+        )
         for name, report in reports.items()
         if report is not None
     }
 
 
-def _with_intervals(finalist: Finalist) -> dict[str, Any]:
-    intervals = {name: [interval.lower, interval.upper] for name, interval in finalist.intervals.items()}
-    return {**finalist.final.metrics, "intervals": intervals}
+def _with_intervals(finalist: Finalist) -> FinalMetrics:
+    intervals = {name: (interval.lower, interval.upper) for name, interval in finalist.intervals.items()}
+    return FinalMetrics(metrics=dict(finalist.final.metrics), intervals=intervals)

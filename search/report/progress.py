@@ -142,7 +142,7 @@ class Progress(TrialListener):
             table.add_column(column, justify="left" if column == "state" else "right")
         for record in self._records[-SHOWN_TRIALS:]:
             best = record.best
-            cells = [f"{best.metrics[name]:.3f}" for name in JUDGED_BY] if best else ["-"] * 4
+            cells = [f"{best.metrics[name]:.3f}" for name in JUDGED_BY] if best else ["-"] * len(JUDGED_BY)
             star = " *" if self._best is not None and self._best[0] is record else ""
             table.add_row(record.id + star, f"{self._done_steps(record)}/{record.steps}", *cells, str(record.state))
         return table

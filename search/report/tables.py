@@ -18,6 +18,7 @@ from search.config.run_layout import RunLayout
 from search.config.sections import BudgetConfig
 from search.final.final import Final
 from search.final.strengths import Sweep
+from search.storage.result_schema import BudgetResult, Spent, TrialResult
 from search.storage.trial_record import EFFORTS, CheckpointResult, TrialRecord
 from trainer.files import write_file
 
@@ -148,7 +149,7 @@ def _rows(
             }
 
 
-def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+def write_trials(trials: Sequence[TrialResult], folder: Path) -> Path:
     """Write the table: a row a trial, in the order of the trials; a cell is empty where there is nothing to say.
 
     Args:
@@ -158,8 +159,8 @@ def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     Returns:
         The file.
     """
-    params = list(dict.fromkeys(name for trial in trials for name in trial["params"]))
-    metrics = list(dict.fromkeys(name for trial in trials for name in trial["metrics"]))
+    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     path = RunLayout(folder).trial_table
 
     def write(temporary: Path) -> None:
@@ -169,14 +170,14 @@ def write_trials(trials: Sequence[Mapping[str, Any]], folder: Path) -> Path:
             for trial in trials:
                 table.writerow(
                     [
-                        trial["id"],
-                        trial["state"],
-                        *(trial["params"].get(name, "") for name in params),
-                        "" if trial["best_step"] is None else trial["best_step"],
-                        *(trial["metrics"].get(name, "") for name in metrics),
-                        trial["seconds"],
-                        *("" if trial[name] is None else trial[name] for name in EFFORTS),
-                        trial["reason"],
+                        trial.id,
+                        trial.state,
+                        *(trial.params.get(name, "") for name in params),
+                        "" if trial.best_step is None else trial.best_step,
+                        *(trial.metrics.get(name, "") for name in metrics),
+                        trial.seconds,
+                        *("" if (effort := getattr(trial, name)) is None else effort for name in EFFORTS),
+                        trial.reason,
                     ]
                 )
 
@@ -199,67 +200,66 @@ class AccountLine:
     used: str
     share: str
     """Of the limit that was used."""
-    foretold: str
+    predicted: str
     """By the first forecast, which a limit cuts as it cuts the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What a search might use, what it has used, and what was foretold."""
+    """What a search might use, what it has used, and what was predicted."""
 
     lines: tuple[AccountLine, ...]
     """Minutes, hours of GPUs or workers, cost."""
     notes: tuple[str, ...]
-    """Whether a limit ended the search, and how well it was foretold; a sentence each."""
+    """Whether a limit ended the search, and how good the forecast was; a sentence each."""
 
     @classmethod
-    def of(cls, budget: BudgetConfig, told: Mapping[str, Any] | None) -> Account:
+    def of(cls, budget: BudgetConfig, used: BudgetResult | None) -> Account:
         """The account of a search.
 
         Args:
             budget: What its configuration sets.
-            told: `cost.budget` of its result; None if no trial began.
+            used: What its result says; None if no trial began.
         """
-        return cls(lines=tuple(_lines(budget, told or {})), notes=tuple(_notes(budget, told)))
+        return cls(lines=tuple(_lines(budget, used)), notes=tuple(_notes(budget, used)))
 
 
-def _lines(budget: BudgetConfig, told: Mapping[str, Any]) -> Iterator[AccountLine]:
-    forecast = told.get("forecast") or {}
-    for what, limit, used, foretold, digits in (
-        ("minutes by the clock", budget.max_minutes, _minutes(told), _minutes(forecast), 1),
-        (told.get("unit", "GPU hours"), budget.max_gpu_hours, told.get("hours"), forecast.get("hours"), 2),
-        ("cost", budget.max_cost, told.get("price"), forecast.get("price"), 2),
+def _lines(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[AccountLine]:
+    forecast = used.forecast if used else None
+    for what, limit, spent, predicted, digits in (
+        ("minutes by the clock", budget.max_minutes, _minutes(used), _minutes(forecast), 1),
+        (used.unit if used else "GPU hours", budget.max_gpu_hours, used and used.hours, forecast and forecast.hours, 2),
+        ("cost", budget.max_cost, used and used.price, forecast and forecast.price, 2),
     ):
         yield AccountLine(
             what=what,
             limit=NO_LIMIT if limit is None else f"{limit:g}",
-            used=_number(used, digits),
-            share=UNKNOWN if limit is None or used is None else f"{used / limit:.0%}",
-            foretold=_number(foretold, digits),
+            used=_number(spent, digits),
+            share=UNKNOWN if limit is None or spent is None else f"{spent / limit:.0%}",
+            predicted=_number(predicted, digits),
         )
 
 
-def _notes(budget: BudgetConfig, told: Mapping[str, Any] | None) -> Iterator[str]:
-    if told is None:
+def _notes(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[str]:
+    if used is None:
         yield "Nothing was counted, for no trial began."
         return
     limited = {budget.max_minutes, budget.max_gpu_hours, budget.max_cost} != {None}
-    if told["cut_off"]:
-        yield f"The search was cut off: {told['cut_off']}."
+    if used.cut_off:
+        yield f"The search was cut off: {used.cut_off}."
     else:
         yield "The budget did not cut the search off." if limited else "The search had no limit."
-    forecast = told["forecast"]
-    if forecast is None:
-        yield "It ended before it could be foretold."
+    if used.forecast is None:
+        yield "It ended before there was a forecast."
         return
-    error = forecast["error"]
+    error = used.forecast.error
     # A tenth of a percent is all that is shown.
     verdict = f"{abs(error):.1%} too {'long' if error > 0 else 'short'}" if abs(error) >= 0.0005 else "exact"
-    yield f"The forecast after {forecast['after_trials']} trials was {verdict}."
+    yield f"The forecast after {used.forecast.after_trials} trials was {verdict}."
 
 
-def _minutes(part: Mapping[str, Any]) -> float | None:
-    return None if "seconds" not in part else part["seconds"] / 60
+def _minutes(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.seconds / 60
 
 
 def _number(value: float | None, digits: int) -> str:

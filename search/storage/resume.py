@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from search.config.presets import flat
 from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
 
@@ -88,7 +89,7 @@ def read_continuation(folder: Path, config: Path | None = None, overrides: Seque
 
 def differences(before: SearchConfig, now: SearchConfig) -> list[Difference]:
     """The settings that differ, in the order of the configuration."""
-    old, new = (_flat(yaml.safe_load(dump_config(config))) for config in (before, now))
+    old, new = (flat(yaml.safe_load(dump_config(config)), whole_dimensions=False) for config in (before, now))
     keys = dict.fromkeys((*old, *new))
     return [Difference(key=key, old=old.get(key), new=new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
@@ -110,13 +111,3 @@ def forget_final(folder: Path) -> None:
     layout = RunLayout(folder)
     for measured in (layout.final, layout.second_judge_of(layout.final)):
         shutil.rmtree(measured, ignore_errors=True)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

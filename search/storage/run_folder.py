@@ -40,16 +40,26 @@ class RunFolder:
         """A folder that did not exist: no run is ever overwritten.
 
         Raises:
-            ConfigurationError: the run's name is in use.
+            ConfigurationError: the run's name is in use, or the folder of runs cannot be written.
         """
-        config.runs.mkdir(parents=True, exist_ok=True)
         path = config.runs / config.name
+        try:
+            config.runs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"runs: the folder {config.runs} cannot be made ({error.strerror}); name another with --set runs=FOLDER"
+            ) from error
         try:
             path.mkdir()
         except FileExistsError:
             raise ConfigurationError(
                 f"the run {path} exists already; give another --name, or go on with it: --resume {path}"
             ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"runs: the folder {config.runs} cannot be written ({error.strerror}); name another with --set "
+                "runs=FOLDER"
+            ) from error
         return cls(path, _lock(path), is_new=True)
 
     @classmethod

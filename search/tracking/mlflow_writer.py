@@ -1,292 +1,241 @@
-"""The bookkeeper: tells MLflow the entries of a ledger, each once, and remembers how far it has come.
+"""Makes runs in MLflow show what their views say; what they show already is left alone.
 
-Runs are known by their tags, metrics by the time of their entry, images by their step, so that an entry that was told
-just before a kill and is told again leaves no second trace.
+MLflow is the memory: runs are found by their tags, checkpoints by the steps that MLflow has, other metrics by their
+latest values, and a run's last state is written last. So a view can be written as often as one likes, also after a kill
+in the middle, and leaves one trace.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-# A dead server must not hold a call for minutes (MLflow's defaults: 7 retries of 120 s).
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-# A search says nothing to anybody.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-import mlflow
-import requests
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
-from search.config.search_config import without_password
-from search.tracking.outbox import Entry
-from search.tracking.registry import register_champion
-from trainer.files import write_file
+from evaluation.scores import OBJECTIVE
+from search.tracking.connection import Connection
+from search.tracking.registry import Champion, register_champion
+from search.tracking.run_view import Point, RunView, State
 
-STATE_FILE = "mlflow-state.json"
 SEARCH_TAG = "likeness.search"
-"""Tag of the search's run and its children: a name that no other search has."""
-
-PROBE_SECONDS = 2.0
-"""How long a server may take to say that it is well."""
+"""Tag of the search's run and its children: the token of the search."""
 
 METRICS_AT_ONCE = 1000
 """MLflow's own limit of a batch."""
 
-
-class TrackingError(ValueError):
-    """The tracking URI cannot be used at all; said before anything is trained."""
+IMAGES = "samples"
+"""Under which MLflow shows the checkpoints' grids by step."""
 
 
 class InUseError(ValueError):
-    """Another process is telling MLflow of this run folder."""
+    """Another process is writing to MLflow for this run folder."""
 
 
-class Bookkeeper:
-    """Makes every call to MLflow; knows no search. Not safe to be used by several threads at once.
+@dataclass(kw_only=True)
+class _Shown:
+    """What a run in MLflow shows."""
+
+    id: str
+    status: str = "RUNNING"
+    end_time: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The latest values."""
+    steps: set[int] | None = None
+    """Those of checkpoints whose metrics MLflow has; None: it has to be asked."""
+    images: set[int] | None = None
+    """Those whose grids it has."""
+
+    @classmethod
+    def of(cls, run: Run) -> _Shown:
+        data = run.data
+        return cls(
+            id=str(run.info.run_id),
+            status=str(run.info.status),
+            end_time=run.info.end_time,
+            tags=dict(data.tags),
+            params=dict(data.params),
+            metrics=dict(data.metrics),
+        )
+
+    def is_in(self, state: State) -> bool:
+        """Whether it shows a state, its end at the same time included."""
+        return (
+            self.status == state.status
+            and (state.time is None or self.end_time == state.time)
+            and all(self.tags.get(name) == state.tags.get(name) for name in ("state", "reason", "remarks"))
+        )
+
+
+class MlflowWriter:
+    """The runs of one search. Not safe to be used by several threads at once.
 
     Args:
-        uri: Tracking URI; None for the sqlite database `mlflow.db` in `home`.
-        experiment: Name of the MLflow experiment; made if it is missing.
-        home: Folder of the default database and of its artifacts.
+        connection: To the MLflow that is to show them.
+        folder: The run folder.
+        token: Of the search's identity.
 
     Raises:
-        TrackingError: MLflow is there and refuses, or the URI makes no sense. A server that is away is none: see
-            `reachable`.
+        InUseError: another process is writing for this run folder.
     """
 
-    def __init__(self, uri: str | None, experiment: str, home: Path) -> None:
-        self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
-        self._experiment = experiment
-        self._home = home
-        self._client: MlflowClient | None = None
-        self.experiment_id = ""
-        """Empty until MLflow has been reached."""
-        self.told = 0
-        """Entries that MLflow has heard or refused for good."""
-        self.refused: dict[int, str] = {}
-        """What MLflow would not take, by the number of the entry, with its reason."""
-        self.runs: dict[str, str] = {}
-        """MLflow's run ids by trial; the search's own by the empty name."""
+    def __init__(self, connection: Connection, folder: Path, token: str) -> None:
+        self._connection = connection
+        self._token = token
+        self._runs: dict[str, _Shown] | None = None
+        self.run_id = ""
+        """Of the search's own run; empty until MLflow has it."""
         self.model_uri = ""
         """`models:/NAME/VERSION` once the champion is registered."""
-        self._folder = Path()
-        self._lock: int | None = None
-        self._doubtful = True
-        if self.reachable():
-            try:
-                self._connect()
-            except (MlflowException, OSError) as error:
-                raise TrackingError(f"tracking.uri {self.shown_uri!r} cannot be used: {error}") from error
-
-    @property
-    def shown_uri(self) -> str:
-        """The tracking URI without a password."""
-        return without_password(self.uri)
-
-    @property
-    def run_id(self) -> str:
-        """The search's own run; empty until MLflow has heard of it."""
-        return self.runs.get("", "")
-
-    def reachable(self) -> bool:
-        """Whether MLflow answers; a database file always does, a server is asked for its health."""
-        if not self.uri.startswith(("http://", "https://")):
-            return True
+        self._lock = os.open(folder / ".mlflow.lock", os.O_CREAT | os.O_RDWR)
         try:
-            return requests.get(f"{self.uri.rstrip('/')}/health", timeout=PROBE_SECONDS).status_code < 500
-        except requests.RequestException:
-            return False
-
-    def open(self, folder: Path) -> None:
-        """Take up a run folder, from where its last bookkeeper left it.
-
-        Raises:
-            InUseError: another process has it.
-        """
-        lock = os.open(folder / f".{STATE_FILE}.lock", os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(lock)
-            raise InUseError(f"{folder} is being told to MLflow by another process; wait until it ends") from error
-        self._lock, self._folder = lock, folder
-        try:
-            state = json.loads((folder / STATE_FILE).read_text("utf-8"))
-        except FileNotFoundError:
-            return
-        self.told, self.runs, self.model_uri = state["told"], state["runs"], state["model_uri"]
-        self.refused = {int(number): reason for number, reason in state["refused"].items()}
+            os.close(self._lock)
+            raise InUseError(
+                f"what {folder} holds is being written to MLflow by another process; wait until it ends"
+            ) from error
 
     def close(self) -> None:
-        """Let go of the run folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Let others write for this run folder."""
+        os.close(self._lock)
 
-    def tell(self, entry: Entry) -> None:
-        """Tell the entry after the first `told`.
+    def forget(self) -> None:
+        """Ask MLflow again what it shows: a call has failed, which may have done its work all the same."""
+        self._runs = None
+
+    def write(self, view: RunView) -> None:
+        """Make a run show what its view says.
 
         Raises:
-            Exception: whatever MLflow raises; the entry then counts as not told.
+            Exception: whatever MLflow raises. Call `forget`, then the same view can be written again.
         """
-        if self._client is None:
-            self._connect()
-        try:
-            self._tell(entry)
-        except Exception:
-            self._doubtful = True  # a server that hung may have done it before nobody listened any more
-            raise
-        self._doubtful = False
-        self._move_on()
+        runs = self._known()
+        if view.trial not in runs:
+            runs[view.trial] = self._create(view)
+        run = runs[view.trial]
+        if not view.trial:
+            self.run_id = run.id
+        self._begin(run, view)
+        if view.state is None or not run.is_in(view.state):
+            self._checkpoints(run, view)  # before the end, which a run shows that shows everything
+        self._summaries(run, view)
+        if view.state is not None and not run.is_in(view.state):
+            self._end(run, view.state, view.files)
 
-    def tell_again(self, number: int, entry: Entry) -> None:
-        """Tell an entry that was refused."""
-        self._doubtful = True
-        self._tell(entry)
-        del self.refused[number]
-        self._save()
-
-    def refuse(self, reason: str) -> None:
-        """Leave out the entry after the first `told`: MLflow will not take it."""
-        self.refused[self.told] = reason
-        self._move_on()
-
-    def _move_on(self) -> None:
-        self.told += 1
-        self._save()
-
-    def _save(self) -> None:
-        state = {"told": self.told, "runs": self.runs, "model_uri": self.model_uri, "refused": self.refused}
-        write_file(self._folder / STATE_FILE, lambda path: path.write_text(json.dumps(state), "utf-8"))
-
-    def _connect(self) -> None:
-        mlflow.set_tracking_uri(self.uri)
-        client = MlflowClient(self.uri)
-        known = client.get_experiment_by_name(self._experiment)
-        if known is None:
-            # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
-            local = (self._home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
-            self.experiment_id = str(client.create_experiment(self._experiment, artifact_location=local))
-        else:
-            self.experiment_id = str(known.experiment_id)
-        self._client = client
-
-    def _tell(self, entry: Entry) -> None:
-        tell: Callable[[Entry], None] = getattr(self, f"_tell_{entry.kind}")
-        tell(entry)
+    def register(self, champion: Champion) -> str:
+        """Register the champion, once; `models:/NAME/VERSION`."""
+        if "" not in self._known():
+            raise LookupError("MLflow has no run of the search")
+        if not self.model_uri:
+            self.model_uri = register_champion(self._mlflow, self._known()[""].id, champion)
+        return self.model_uri
 
     @property
     def _mlflow(self) -> MlflowClient:
-        assert self._client is not None, "connected before anything is told"
-        return self._client
+        return self._connection.client()
 
-    def _run(self, entry: Entry) -> str:
-        try:
-            return self.runs[entry.run]
-        except KeyError:
-            raise LookupError(f"MLflow has no run of {'trial ' + entry.run if entry.run else 'the search'}") from None
-
-    def _create(self, entry: Entry, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        """Create a run, unless it was just before a kill, and give it its parameters."""
-        if entry.run not in self.runs:
-            known = self._known_run(tags) if self._doubtful else None
-            self.runs[entry.run] = known or str(
-                self._mlflow.create_run(
-                    self.experiment_id, start_time=entry.time, run_name=name, tags={**tags, "state": "running"}
-                ).info.run_id
+    def _known(self) -> dict[str, _Shown]:
+        if self._runs is not None:
+            return self._runs
+        client, page, found = self._mlflow, None, list[Run]()
+        while True:
+            runs = client.search_runs(
+                [self._connection.experiment_id], f"tags.`{SEARCH_TAG}` = '{self._token}'", page_token=page
             )
-            self._save()
-        self._mlflow.log_batch(self.runs[entry.run], params=[Param(key, str(value)) for key, value in params.items()])
+            found += runs
+            if not (page := runs.token):
+                break
+        known: dict[str, _Shown] = {}
+        for run in sorted(found, key=lambda run: (-len(run.data.params), -len(run.data.metrics), run.info.run_id)):
+            trial = run.data.tags.get("trial", "")
+            if trial in known:
+                client.delete_run(run.info.run_id)  # a server that hung has created it after all
+            else:
+                known[trial] = _Shown.of(run)
+        self._runs = known
+        self.run_id = known[""].id if "" in known else ""
+        return known
 
-    def _known_run(self, tags: Mapping[str, str]) -> str | None:
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        for run in self._mlflow.search_runs([self.experiment_id], wanted):
-            if run.data.tags.get("trial") == tags.get("trial"):
-                return str(run.info.run_id)
-        return None
+    def _create(self, view: RunView) -> _Shown:
+        tags = {SEARCH_TAG: self._token, "state": "running"}
+        if view.trial:
+            if "" not in self._known():
+                raise LookupError("MLflow has no run of the search, so trials cannot be put below it")
+            tags |= {"trial": view.trial, MLFLOW_PARENT_RUN_ID: self._known()[""].id}
+        run = self._mlflow.create_run(
+            self._connection.experiment_id, start_time=view.started, run_name=view.name, tags=tags
+        )
+        return _Shown(id=str(run.info.run_id), tags=tags, steps=set(), images=set())
 
-    def _tell_search_started(self, entry: Entry) -> None:
-        values = entry.values
-        self._create(entry, values["name"], {SEARCH_TAG: values["token"]}, values["params"])
-        self._files(entry, values["files"])
-
-    def _tell_search_resumed(self, entry: Entry) -> None:
-        for run in ("", *entry.values["open_trials"]):
-            if run in self.runs:
-                self._mlflow.update_run(self.runs[run], status="RUNNING")
-                self._mlflow.set_tag(self.runs[run], "state", "running")
-
-    def _tell_search_ended(self, entry: Entry) -> None:
-        self._files(entry, entry.values["files"])
-        for trial in entry.values["open_trials"]:
-            if trial in self.runs:
-                self._end(self.runs[trial], entry)
-        self._end(self._run(entry), entry)
-
-    def _tell_metrics(self, entry: Entry) -> None:
-        self._metrics(entry, entry.values["metrics"], entry.values["step"])
-
-    def _tell_picture(self, entry: Entry) -> None:
-        self._mlflow.log_artifact(self._run(entry), str(self._folder / entry.values["file"]), entry.values["name"])
-
-    def _tell_trial_started(self, entry: Entry) -> None:
-        parent = {MLFLOW_PARENT_RUN_ID: self.run_id}
-        if not self.run_id:
-            raise LookupError("MLflow has no run of the search, so trials cannot be put below it")
-        tags = {SEARCH_TAG: entry.values["token"], "trial": entry.run, **parent}
-        self._create(entry, f"trial-{entry.run}", tags, entry.values["params"])
-
-    def _tell_checkpoint(self, entry: Entry) -> None:
-        step = entry.values["step"]
-        self._metrics(entry, entry.values["metrics"], step)
-        run_id = self._run(entry)
-        if self._doubtful and any(
-            Path(file.path).name.startswith(f"samples+step+{step}+")
-            for file in self._mlflow.list_artifacts(run_id, "images")
-        ):
+    def _begin(self, run: _Shown, view: RunView) -> None:
+        # A value that has changed since, as the number of trials may, stays as it was: MLflow's parameters do.
+        missing = {name: value for name, value in view.params.items() if name not in run.params}
+        if not missing:
             return
-        with Image.open(self._folder / entry.values["grid"]) as grid:
-            self._mlflow.log_image(run_id, grid, key="samples", step=step, timestamp=entry.time)
+        for file in view.inputs:
+            self._mlflow.log_artifact(run.id, str(file))
+        self._mlflow.log_batch(run.id, params=[Param(name, value) for name, value in missing.items()])
+        run.params |= missing
 
-    def _tell_trial_ended(self, entry: Entry) -> None:
-        values = entry.values
-        if values["adapter"] is not None:
-            self._mlflow.log_artifact(self._run(entry), str(self._folder / values["adapter"]), "adapter")
-        if values["metrics"]:
-            self._metrics(entry, values["metrics"], values["step"])
-        self._end(self._run(entry), entry)
+    def _checkpoints(self, run: _Shown, view: RunView) -> None:
+        if not view.checkpoints:
+            return
+        if run.steps is None:
+            history = self._mlflow.get_metric_history(run.id, OBJECTIVE) if OBJECTIVE in run.metrics else ()
+            run.steps = {metric.step for metric in history}
+        if run.images is None:
+            names = [Path(file.path).name for file in self._mlflow.list_artifacts(run.id, "images")]
+            steps = [re.match(rf"{IMAGES}\+step\+(\d+)\+", name) for name in names]
+            run.images = {int(step[1]) for step in steps if step is not None}
+        points = [point for point in view.checkpoints if point.step not in run.steps]
+        self._log(run, points)
+        run.steps |= {point.step for point in points}
+        pictures = [point for point in view.checkpoints if point.step not in run.images]
+        for point in pictures:
+            assert point.file is not None, "every checkpoint has its grid"
+            with Image.open(point.file) as grid:
+                self._mlflow.log_image(run.id, grid, key=IMAGES, step=point.step, timestamp=point.time)
+            run.images.add(point.step)
 
-    def _tell_champion(self, entry: Entry) -> None:
-        self.model_uri = ""
-        self.model_uri = register_champion(self._mlflow, self._run(entry), self._folder, entry.values)
-        self._save()
+    def _summaries(self, run: _Shown, view: RunView) -> None:
+        missing = [
+            point
+            for point in view.summaries
+            if any(run.metrics.get(name) != value for name, value in point.metrics.items())
+        ]
+        for point in missing:
+            if point.file is not None:
+                self._mlflow.log_artifact(run.id, str(point.file), point.place)
+            self._log(run, [point])
 
-    def _files(self, entry: Entry, files: Sequence[str]) -> None:
-        for file in files:
-            self._mlflow.log_artifact(self._run(entry), str(self._folder / file))
-
-    def _metrics(self, entry: Entry, metrics: Mapping[str, float], step: int) -> None:
-        rows = [Metric(name, value, entry.time, step) for name, value in metrics.items()]
+    def _log(self, run: _Shown, points: Sequence[Point]) -> None:
+        rows = [
+            Metric(name, value, point.time, point.step) for point in points for name, value in point.metrics.items()
+        ]
         for start in range(0, len(rows), METRICS_AT_ONCE):
-            self._mlflow.log_batch(self._run(entry), metrics=rows[start : start + METRICS_AT_ONCE])
+            self._mlflow.log_batch(run.id, metrics=rows[start : start + METRICS_AT_ONCE])
+        for point in points:
+            run.metrics |= point.metrics
 
-    def _end(self, run_id: str, entry: Entry) -> None:
-        tags = entry.values["tags"]
-        self._mlflow.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items() if value])
-        self._mlflow.set_terminated(run_id, entry.values["status"], end_time=entry.time)
-
-
-def new_token() -> str:
-    """A name that no other search has."""
-    return uuid.uuid4().hex
+    def _end(self, run: _Shown, state: State, files: Sequence[tuple[Path, str]]) -> None:
+        for file, place in files if state.status != "RUNNING" else ():
+            self._mlflow.log_artifact(run.id, str(file), place or None)
+        for name in {"reason", "remarks"} & run.tags.keys() - state.tags.keys():
+            self._mlflow.delete_tag(run.id, name)
+            del run.tags[name]
+        self._mlflow.log_batch(run.id, tags=[RunTag(name, value) for name, value in state.tags.items()])
+        if state.status == "RUNNING":
+            self._mlflow.update_run(run.id, status="RUNNING")
+        else:
+            self._mlflow.set_terminated(run.id, state.status, end_time=state.time)
+        run.tags |= state.tags
+        run.status, run.end_time = state.status, state.time

@@ -153,7 +153,10 @@ class Pool:
             serving, controllers = self.client.call(Dispatcher.serving), self.client.call(Dispatcher.controllers)
             for thread in alive:
                 if thread.name not in serving and thread.name in controllers:
-                    ray.kill(controllers[thread.name])
+                    controller: Any = controllers[
+                        thread.name
+                    ]  # the dispatcher, which knows no Ray, keeps it as an object
+                    ray.kill(controller)
             alive[0].join(LEAVE_SECONDS)
         self.closed = not alive
 

@@ -13,11 +13,12 @@ import torch.distributed
 from PIL import Image, ImageOps
 
 from evaluation.clip_score import ClipScorer
-from evaluation.evaluate import Evaluation, Evaluator, Measurement, know_person
+from evaluation.evaluate import Evaluation, Evaluator, Measurement
 from evaluation.faces import FaceModel
 from evaluation.generate import CudaMemory, ImageBatch
 from evaluation.grid import image_grid
 from evaluation.objective import appraise
+from evaluation.person import measure_person
 from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
 from search.config.run_layout import ANCHORS_FILE, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
@@ -89,7 +90,7 @@ class JobRunner:
             )
             for name, prompt_set in setup.prompt_sets.items()
         }
-        self._person = know_person(
+        self._person = measure_person(
             face_model, reference=self._photos(setup.split.reference), training=self._photos(setup.split.training)
         )
         # The homework compares with the photos as they are, not cropped to the model's square.
@@ -208,7 +209,7 @@ class JobRunner:
         watch, batch = Stopwatch(), self._image_batch()
         evaluator = self._evaluators[job.prompt_set]
         if job.prompts is not None:
-            evaluator = evaluator.of_first(job.prompts)
+            evaluator = evaluator.excerpt(job.prompts)
         adapter = load_adapter(self._base, job.adapter)
         try:
             adapter.scale(job.strength)

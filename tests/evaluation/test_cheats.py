@@ -20,9 +20,10 @@ from demo.kit.dataset import as_source, vary
 from demo.kit.people import SUBJECT
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
-from evaluation.evaluate import Evaluation, Evaluator, know_person
-from evaluation.faces import FaceModel, Person
+from evaluation.evaluate import Evaluation, Evaluator
+from evaluation.faces import FaceModel
 from evaluation.objective import Appraisal, appraise
+from evaluation.person import Person, measure_person
 from evaluation.scores import score_rows, spread_over_prompts
 from trainer.data.photos import load_photos, open_photo, split_photos
 
@@ -82,7 +83,7 @@ def stage(face_model: FaceModel, clip_scorer: ClipScorer) -> Stage:
     while len(drawn) < PROMPTS:
         pixels, shown = vary(sources[len(drawn) % len(sources)], random)
         drawn[caption(replace(shown, hair=""), determiner="{trigger}")] = Image.fromarray(pixels)
-    person = know_person(face_model, reference=reference, training=training)
+    person = measure_person(face_model, reference=reference, training=training)
     evaluator = Evaluator(
         PromptSet(prompts=tuple(drawn), seeds=(1,)),
         "sks",

@@ -12,10 +12,11 @@ from PIL import Image
 from evaluation import evaluate
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet
-from evaluation.evaluate import Evaluator, Measurement, know_person
-from evaluation.faces import FaceModel, Person, distances, mean_pairwise_distance
+from evaluation.evaluate import Evaluator, Measurement
+from evaluation.faces import FaceModel, distances, mean_pairwise_distance
 from evaluation.generate import ImageBatch
 from evaluation.hw10 import hw10_scores
+from evaluation.person import Person, measure_person
 from evaluation.scores import Anchors
 from evaluation.similarity import copy_distance, picture_distances, thumbnails
 
@@ -41,7 +42,7 @@ def named(photos: Sequence[Image.Image], prefix: str) -> dict[str, Image.Image]:
 @pytest.fixture(scope="module")
 def person(face_model: FaceModel, photos_of_man: list[Image.Image]) -> Person:
     """Two photos to compare with, two to train on."""
-    return know_person(
+    return measure_person(
         face_model, reference=named(photos_of_man[:2], "seen"), training=named(photos_of_man[2:], "trained")
     )
 
@@ -68,11 +69,11 @@ def test_every_reference_photo_without_a_face_is_named(face_model: FaceModel, ph
     blank = Image.new("RGB", (64, 64), "gray")
     photos = {"a.jpg": photos_of_man[0], "b.jpg": blank, "c.jpg": photos_of_man[1], "d.jpg": blank}
     with pytest.raises(ValueError, match=r"no face was found in the reference photos b\.jpg, d\.jpg;"):
-        know_person(face_model, reference=photos, training=photos)
+        measure_person(face_model, reference=photos, training=photos)
     with pytest.raises(ValueError, match="1 reference photos; likeness needs at least 2"):
-        know_person(face_model, reference={"a.jpg": photos_of_man[0]}, training=photos)
+        measure_person(face_model, reference={"a.jpg": photos_of_man[0]}, training=photos)
     with pytest.raises(ValueError, match="no training photos"):
-        know_person(face_model, reference=photos, training={})
+        measure_person(face_model, reference=photos, training={})
 
 
 def test_mean_pairwise_distance_counts_each_pair_once() -> None:

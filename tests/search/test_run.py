@@ -127,7 +127,7 @@ def test_a_search_whose_disk_is_full_says_so_and_how_to_go_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "runs" / "anna"
-    reason = f"{folder} could not be written: No space left on device; make room there, or mend it"
+    reason = f"{folder} could not be written: No space left on device; make room there, or repair it"
 
     def full(*arguments: object, **keywords: object) -> None:
         raise SearchInterrupted(folder, reason)

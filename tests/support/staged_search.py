@@ -92,21 +92,21 @@ def little_memory(home: Path) -> None:
     from evaluation.generate import ImageBatch
     from trainer.job.job import TrainingJob
 
-    loss, drawn = TrainingJob._loss, ImageBatch._drawn
+    predict, drawn = TrainingJob._predict, ImageBatch._drawn
 
     def check(fits: bool) -> None:
         if not fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    def limited_loss(job: Any, cache: Any, photos: Any, *rest: Any, weighted: bool) -> Any:
-        check(not weighted or len(photos) * job.config.rank <= 16)
-        return loss(job, cache, photos, *rest, weighted=weighted)
+    def limited_predict(job: Any, cache: Any, rows: Any, *rest: Any) -> Any:
+        check(not torch.is_grad_enabled() or len(rows) * job.config.rank <= 16)
+        return predict(job, cache, rows, *rest)
 
     def limited_drawn(batch: Any, start: int, stop: int, draw: Any) -> Any:
         check(stop - start <= 2)
         return drawn(batch, start, stop, draw)
 
-    setattr(TrainingJob, "_loss", limited_loss)  # noqa: B010
+    setattr(TrainingJob, "_predict", limited_predict)  # noqa: B010
     setattr(ImageBatch, "_drawn", limited_drawn)  # noqa: B010
 
 

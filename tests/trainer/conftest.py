@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainer.adapters.adapter import check_no_adapter
 from trainer.config import TrainingConfig
+from trainer.data.batches import BucketShape, StepDraw, draw_passes
 from trainer.data.cache import DataCache, build_cache
 from trainer.data.photos import load_photos
 from trainer.models.loading import BaseModel, load_base_model, set_threads
@@ -42,6 +43,15 @@ def write_photo(
     if caption is not None:
         (folder / f"{stem}.txt").write_text(caption, encoding="utf-8")
     return path
+
+
+def draw_pass(
+    seed: int, step: int, *, photos: int, count: int, latent_shape: tuple[int, int, int], timesteps: int
+) -> StepDraw:
+    """The draw of optimizer step `step` (from 0) as one forward pass of `count` photos of one size."""
+    shape = BucketShape(photos=photos, latent_shape=latent_shape)
+    (draw,) = draw_passes(seed, step, buckets=[shape], batch_size=count, passes=1, timesteps=timesteps)
+    return draw
 
 
 @pytest.fixture(scope="session")

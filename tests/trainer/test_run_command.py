@@ -25,9 +25,8 @@ from trainer import run
 from trainer.adapters.adapter_files import read_adapter_file
 from trainer.job.job import StepReport, TrainingJob
 from trainer.models.loading import load_base_model, set_threads
-from trainer.progress import TrainingProgress
 from trainer.run_config import load_run_config
-from trainer.training_run import newest_state, run_training
+from trainer.training_run import TrainingProgress, newest_state, run_training
 
 WITHOUT_TORCH = """
 import runpy, sys
@@ -223,14 +222,14 @@ def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:
 
 
 def test_a_run_that_runs_out_of_memory_says_what_it_did(write: WriteDocument, monkeypatch: pytest.MonkeyPatch) -> None:
-    most, loss = 1, TrainingJob._loss
+    most, predict = 1, TrainingJob._predict
 
-    def limited(job: TrainingJob, cache: Any, photos: Any, *rest: Any, weighted: bool) -> Any:
-        if len(photos) > most:
+    def limited(job: TrainingJob, cache: Any, rows: Any, *rest: Any) -> Any:
+        if len(rows) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return loss(job, cache, photos, *rest, weighted=weighted)
+        return predict(job, cache, rows, *rest)
 
-    monkeypatch.setattr(TrainingJob, "_loss", limited)
+    monkeypatch.setattr(TrainingJob, "_predict", limited)
     training = {"resolution": 64, "batch_size": 2, "rank": 2, "alpha": 4, "steps": 2, "learning_rate": 1e-3}
     smaller = invoke(write("smaller", training=training))
     assert smaller.code == 0
@@ -289,6 +288,11 @@ def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocumen
             "men is not a folder",
         ),
         ({"name": "pytorch_lora_weights"}, "name: this is the name of the file for diffusers; choose another"),
+        ({"name": "a" * 101}, "name: String should match pattern"),
+        (
+            {"photos": {"folder": str(DEMO_BASE.parent / "photos"), "trigger": "{trigger}"}},
+            "photos.trigger: String should match pattern",
+        ),
         ({"save_every": 0}, "save_every: Input should be greater than or equal to 1 (found 0)"),
     ],
 )

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from tests.support.full_disk import files_of_at_most
 from trainer.files import write_file, written_folder
-from trainer.storage import StorageError, storage_told
+from trainer.storage import StorageError, storage_errors
 
 ROOM = 4096
 
@@ -20,7 +20,7 @@ def test_a_file_that_finds_no_room_leaves_the_former_and_nothing_else(tmp_path: 
     write_file(path, lambda temporary: temporary.write_text("before"))
     with files_of_at_most(ROOM), pytest.raises(StorageError) as told:
         write_file(path, lambda temporary: temporary.write_bytes(bytes(2 * ROOM)))
-    assert str(told.value) == f"{path} could not be written: File too large; make room there, or mend it"
+    assert str(told.value) == f"{path} could not be written: File too large; make room there, or repair it"
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("report.json", "before")]
 
 
@@ -49,15 +49,15 @@ def test_a_folder_in_a_place_that_cannot_be_had_is_an_error_of_its_own(tmp_path:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
 def test_whatever_the_storage_fails_with_is_told(number: int, tmp_path: Path) -> None:
-    told = r"adapter could not be written: .*; make room there, or mend it"
-    with pytest.raises(StorageError, match=told), storage_told(tmp_path / "adapter"):
+    told = r"adapter could not be written: .*; make room there, or repair it"
+    with pytest.raises(StorageError, match=told), storage_errors(tmp_path / "adapter"):
         raise OSError(number, "from the kernel")
-    with pytest.raises(StorageError), storage_told(tmp_path / "adapter"):
+    with pytest.raises(StorageError), storage_errors(tmp_path / "adapter"):
         raise SafetensorError(f"Error while serializing: I/O error: from the kernel (os error {number})")
 
 
 @pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "no"), SafetensorError("InvalidHeader"), OSError("?")])
 def test_other_errors_pass_as_they_are(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(type(error)) as raised, storage_told(tmp_path):
+    with pytest.raises(type(error)) as raised, storage_errors(tmp_path):
         raise error
     assert raised.value is error

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainer.adapters.method import adapted_layers, check_patterns, peft_config
 from trainer.config import TrainingConfig
 from trainer.models.base_model import BaseModel, Part
-from trainer.models.linear_layers import quicken_linear_layers
+from trainer.models.linear_layers import speed_up_linear_layers
 from trainer.models.targets import TEXT_ENCODER_TARGETS
 
 ADAPTER_NAME = "default"
@@ -82,20 +82,23 @@ class Adapter:
                     module.eval()  # in training it would draw a number a call, for a dropout that is not used
 
     def scale(self, strength: float) -> None:
-        """Applies the update `strength` times: 0 is the base model, 1 what was trained. Each call starts from 1."""
+        """Applies the update `strength` times: 0 is the base model, 1 what was trained. Each call starts from 1.
+
+        Of DoRA it scales B only, and the learnt magnitudes stay: at 0 it is not quite the base model.
+        """
         for part in self.parts:
             for module in self.base.module(part).modules():
                 if isinstance(module, LoraLayer | LycorisLayer):
                     module.set_scale(ADAPTER_NAME, strength)
 
     def detach(self) -> None:
-        """Takes all adapter layers out: the base computes exactly what it did before. Further calls do nothing."""
+        """Removes all adapter layers: the base computes exactly what it did before. Further calls do nothing."""
         for part in self.parts:
             _remove_adapter_layers(self.base.module(part))
 
 
 def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
-    """Puts a fresh adapter into `base`: trainable float32 weights drawn from config.seed, without an effect yet.
+    """Attaches a fresh adapter to `base`: trainable float32 weights drawn from config.seed, without an effect yet.
 
     Reads method, ranks, alphas, dropout, targets, seed and whether the text encoders are trained.
 
@@ -123,7 +126,7 @@ def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
         for weight in adapter.parameters(part):
             weight.data = weight.data.float()
             weight.requires_grad_(True)
-        quicken_linear_layers(base.module(part))
+        speed_up_linear_layers(base.module(part))
     adapter.train(False)
     return adapter
 

@@ -1,20 +1,83 @@
-"""One adapted layer under the names and with the alpha that kohya's and LyCORIS' readers expect."""
+"""The export of a saved adapter to ComfyUI and A1111, with the names and alpha of kohya's and LyCORIS' files."""
 
 import json
 import math
+import re
+from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from safetensors.torch import save_file
 from torch import Tensor
 
+from trainer.adapters.adapter_files import (
+    BASE_TEXT,
+    FAMILY_KEY,
+    FIRST_FAMILY,
+    MAGNITUDE,
+    TRIGGER_TEXT,
+    WEIGHTS_FILE,
+    part_config,
+    peft_name,
+    read_adapter_file,
+)
 from trainer.adapters.method import matches
+from trainer.files import write_file
+from trainer.models.families import FAMILIES
 
-MAGNITUDE = "lora_magnitude_vector"
+KOHYA_TEXTS = {TRIGGER_TEXT: "modelspec.trigger_phrase", BASE_TEXT: "ss_base_model_sha256"}
+LAYER_AND_MATRIX = re.compile(r"(.+?)\.((?:lora|lokr|hada)_.+)")
+
+
+def export_kohya(folder: Path, target: Path) -> Path:
+    """Writes a saved adapter to the file `target` as ComfyUI and, where it has the family, A1111 read it.
+
+    For UNets these are kohya's or LyCORIS' keys: `lora_unet_<layer>.lora_down.weight` is A, `.lora_up.weight` is B and
+    `.alpha` the numerator of the scale; the text encoder's layers begin with `lora_te_text_model_`, those of SDXL's two
+    with `lora_te1_` and `lora_te2_`. DoRA, LoKr and LoHa have LyCORIS' names. The header tells the network's dimension,
+    alpha and arguments, the base model's family, and the trigger word and the base model's hash if that of the saved
+    adapter does. kohya's layers of Stable Diffusion 3 and Flux are other, fused ones; of these families ComfyUI reads
+    diffusers' names, `transformer.<layer>.lora_A.weight`; the scale is part of B, so that diffusers, which takes alpha
+    from elsewhere, reads the same file alike. In float32.
+
+    Raises:
+        ValueError: there is no readable adapter file with its PEFT config.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    tensors, header = read_adapter_file(path)
+    if LORA_ADAPTER_METADATA_KEY not in header:
+        raise ValueError(f"{path} does not say its alpha; save the adapter with save_adapter")
+    config: dict[str, Any] = json.loads(header[LORA_ADAPTER_METADATA_KEY])
+    family = FAMILIES[header.get(FAMILY_KEY, FIRST_FAMILY)]
+    prefixes = {str(part): prefix for part, prefix in family.kohya_prefixes.items()}
+    layers: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
+    for name, weight in tensors.items():
+        part, rest = name.split(".", 1)
+        layer, matrix = LAYER_AND_MATRIX.fullmatch(rest).groups()  # type: ignore[union-attr] # save_adapter's names
+        layers[part, layer][peft_name(matrix)] = weight
+    exported: dict[str, Tensor] = {}
+    for (part, layer), matrices in layers.items():
+        peft_config = part_config(config, part)
+        if prefixes:
+            written = layer_tensors(matrices, layer, peft_config)
+            key = f"{prefixes[part]}_{layer.replace('.', '_')}"
+        else:
+            written, key = plain_tensors(matrices, layer, peft_config), f"{part}.{layer}"
+        exported |= {f"{key}.{name}": value.contiguous() for name, value in written.items()}
+    texts = {
+        **(network_texts(part_config(config, family.parts[0])) if prefixes else {}),
+        "ss_base_model_version": family.kohya_version,
+        **{theirs: header[ours] for ours, theirs in KOHYA_TEXTS.items() if ours in header},
+    }
+    write_file(Path(target), lambda temporary: save_file(exported, temporary, metadata=texts))
+    return Path(target)
 
 
 def layer_tensors(tensors: Mapping[str, Tensor], layer: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of `layer` in the other readers' words, with an `alpha`.
+    """The tensors of `layer` under the other readers' names, with an `alpha`.
 
     Those readers scale by alpha / rank, the rank being what the tensors show. diffusers' also takes one alpha for the
     whole of a part: where a layer's differs (by a pattern, or for rsLoRA by its rank), the rest is multiplied into B.

@@ -1,4 +1,7 @@
-"""Which photos, timesteps and noise each optimizer step sees: functions of (seed, step), resumable without state."""
+"""Which photos, timesteps and noise each optimizer step sees.
+
+All of it is a function of (seed, step), so a training resumes without any state of a random generator.
+"""
 
 import hashlib
 import math
@@ -16,8 +19,8 @@ from trainer.data.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bucket:
-    """Photos of one size, as a draw sees them."""
+class BucketShape:
+    """What a draw needs to know of the photos of one size."""
 
     photos: int
     """At least 1; each counts once however many forms of it there are."""
@@ -27,37 +30,31 @@ class Bucket:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepDraw:
-    """Everything random about one forward pass of a step, on the CPU. Legend: count = its photos, over all workers."""
+    """Everything random about one forward pass of a step, on the CPU. Legend: count = its photos, over all ranks."""
 
     bucket: int
-    """Of which bucket of the data all its photos are, from 0."""
+    """Number of the bucket that all its photos belong to, from 0."""
     indices: Tensor
-    """Int64[count], photos of the bucket, or rows of its data cache once it is known in which form each is shown."""
+    """Int64[count], photos of the bucket; after `with_forms` rows of its data cache."""
     timesteps: Tensor
-    """Int64[count], uniform over the noise schedule."""
+    """Int64[count], uniform over the length of the noise schedule (`trainer.job.loss.NoiseSchedule.density`)."""
     latent_noise: Tensor
     """Float32[count, channels, height, width], standard normal: the sample of the VAE's posterior."""
     noise: Tensor
-    """Float32[count, channels, height, width], standard normal: what the UNet is to remove."""
+    """Float32[count, channels, height, width], standard normal: what the denoiser is to remove."""
 
     def __len__(self) -> int:
         return len(self.indices)
-
-    def split(self, size: int) -> "list[StepDraw]":
-        """In order, `size` photos each, the last with what is left; nothing is copied."""
-        names = ("indices", "timesteps", "latent_noise", "noise")
-        parts = zip(*(torch.split(getattr(self, name), size) for name in names), strict=True)
-        return [StepDraw(bucket=self.bucket, **dict(zip(names, part, strict=True))) for part in parts]
 
 
 def batch_indices(seed: int, number: int, sizes: Sequence[int], batch_size: int) -> tuple[int, Tensor]:
     """The `number`-th batch (from 0): its bucket and Int64[batch_size] photos of it, each in 0 ... sizes[bucket] - 1.
 
     The photos of all buckets together come in one endless sequence of shuffled epochs, whose order depends on (seed,
-    epoch) only. Each waits until `batch_size` of its bucket have come; then these are the next batch. So every photo
-    comes once an epoch and every batch is full: what does not fill one waits for the next epoch's photos, none is left
-    out and none comes more often for it. A bucket of fewer photos than a batch fills one every few epochs, with some
-    of them twice in it. Where there is one bucket, its batches cut the sequence into pieces.
+    epoch) only. Each waits until `batch_size` photos of its bucket have come; these are then the next batch. So every
+    photo comes once an epoch and every batch is full: photos that do not fill a batch wait for those of the next epoch,
+    none is left out and none comes more often for it. A bucket of fewer photos than a batch fills one every few epochs,
+    with some of them twice in it. Where there is one bucket, its batches cut the sequence into pieces.
 
     Args:
         seed: of the job.
@@ -90,7 +87,7 @@ def batch_indices(seed: int, number: int, sizes: Sequence[int], batch_size: int)
 
 
 def draw_passes(
-    seed: int, step: int, *, buckets: Sequence[Bucket], batch_size: int, passes: int, timesteps: int
+    seed: int, step: int, *, buckets: Sequence[BucketShape], batch_size: int, passes: int, timesteps: int
 ) -> tuple[StepDraw, ...]:
     """The draws of the forward passes of optimizer step `step` (from 0), each of photos of one bucket.
 
@@ -119,29 +116,11 @@ def draw_passes(
     )
 
 
-def draw_step(
-    seed: int, step: int, *, photos: int, count: int, latent_shape: tuple[int, int, int], timesteps: int
-) -> StepDraw:
-    """The draw of optimizer step `step` (from 0) on photos of one size, all forward passes side by side.
-
-    Args:
-        seed: of the job.
-        step: from 0.
-        photos: number of photos in the data cache.
-        count: photos of this step.
-        latent_shape: channels, height, width of a latent.
-        timesteps: length of the noise schedule.
-    """
-    bucket = Bucket(photos=photos, latent_shape=latent_shape)
-    (draw,) = draw_passes(seed, step, buckets=[bucket], batch_size=count, passes=1, timesteps=timesteps)
-    return draw
-
-
-def shown(
-    draws: Sequence[StepDraw], *, buckets: Sequence[Bucket], views: Views, config: TrainingConfig, step: int
+def with_forms(
+    draws: Sequence[StepDraw], *, buckets: Sequence[BucketShape], views: Views, config: TrainingConfig, step: int
 ) -> tuple[StepDraw, ...]:
-    """The draws of a step with rows of the buckets' data caches in the place of photos (see `shown_rows`)."""
-    rows = shown_rows(
+    """The draws of a step with rows of the buckets' data caches in the place of photos (see `rows_of_forms`)."""
+    rows = rows_of_forms(
         torch.cat([draw.indices for draw in draws]),
         photos=torch.cat([torch.full_like(draw.indices, buckets[draw.bucket].photos) for draw in draws]),
         views=views,
@@ -152,8 +131,8 @@ def shown(
     return tuple(replace(draw, indices=of_pass) for draw, of_pass in zip(draws, by_pass, strict=True))
 
 
-def shown_rows(indices: Tensor, *, photos: int | Tensor, views: Views, config: TrainingConfig, step: int) -> Tensor:
-    """Rows of the data cache in which step `step` shows the photos `indices`: Int64[count], as `indices` is.
+def rows_of_forms(indices: Tensor, *, photos: int | Tensor, views: Views, config: TrainingConfig, step: int) -> Tensor:
+    """Rows of the data cache that hold the photos `indices` in the forms that step `step` draws: Int64[count].
 
     A function of (config.seed, step), from a stream of its own: photos, timesteps and noise are what they are without.
 
@@ -161,7 +140,7 @@ def shown_rows(indices: Tensor, *, photos: int | Tensor, views: Views, config: T
         indices: Int64[count].
         photos: in the data cache, or Int64[count]: in that of each index.
         views: the forms that the data cache holds.
-        config: how often which is shown.
+        config: how often each form comes.
         step: from 0.
     """
     generator = torch.Generator().manual_seed(stream_seed(config.seed, "views", step))
@@ -171,6 +150,30 @@ def shown_rows(indices: Tensor, *, photos: int | Tensor, views: Views, config: T
     form = (flip < config.horizontal_flip) * views.captions + caption
     rows: Tensor = form * photos + indices
     return rows
+
+
+def offset_noise(draws: Sequence[StepDraw], amount: float, *, seed: int, step: int) -> tuple[StepDraw, ...]:
+    """`draws` with noise + amount * delta, so that a model learns pictures brighter and darker than usual.
+
+    delta is standard normal and the same all over a channel of a photo's noise (Guttenberg 2023,
+    https://www.crosslabs.org/blog/diffusion-with-offset-noise). A function of (seed, step), from a stream of its own:
+    everything else about the draw stays as it is.
+
+    Args:
+        draws: of the forward passes of the step.
+        amount: at least 0; 0 changes nothing, 0.05 to 0.1 are usual.
+        seed: of the job.
+        step: from 0.
+    """
+    if amount == 0:
+        return tuple(draws)
+    generator = torch.Generator().manual_seed(stream_seed(seed, "noise offset", step))
+    counts = [len(draw.noise) for draw in draws]
+    delta = torch.randn((sum(counts), draws[0].noise.shape[1], 1, 1), generator=generator)
+    return tuple(
+        replace(draw, noise=draw.noise + amount * of_pass)
+        for draw, of_pass in zip(draws, torch.split(delta, counts), strict=True)
+    )
 
 
 def stream_seed(seed: int, stream: str, index: int) -> int:

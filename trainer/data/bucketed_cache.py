@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.data.batches import Bucket
+from trainer.data.batches import BucketShape
 from trainer.data.buckets import AspectBuckets, sort_into_buckets
 from trainer.data.cache import DataCache, build_cache, check_lengths
 from trainer.data.photos import CaptionedPhoto
@@ -35,14 +35,16 @@ class BucketedCache:
         """The same tensors on `device`."""
         return BucketedCache(buckets=tuple(bucket.to(device) for bucket in self.buckets))
 
-    def outlines(self, views: Views) -> tuple[Bucket, ...]:
+    def bucket_shapes(self, views: Views) -> tuple[BucketShape, ...]:
         """What the draw of a step needs to know of each bucket.
 
         Args:
             views: the forms of each photo that the buckets hold; a photo counts once however many these are.
         """
         forms = len(views.forms())
-        return tuple(Bucket(photos=len(bucket) // forms, latent_shape=bucket.latent_shape) for bucket in self.buckets)
+        return tuple(
+            BucketShape(photos=len(bucket) // forms, latent_shape=bucket.latent_shape) for bucket in self.buckets
+        )
 
     @property
     def sha256(self) -> str:

@@ -41,7 +41,7 @@ class DataCache:
     """Float32[photos, height, width]: the share of each latent's area that the face's box covers, in [0, 1]."""
     conditioning: Conditioning
     """What the base model's family is steered by, one row a photo: token ids, the untuned text encoders' output in
-    float32, and what it is told of the framing."""
+    float32, and its description of the framing."""
 
     def __len__(self) -> int:
         return len(self.latent_mean)
@@ -213,8 +213,8 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int |
 
 
 def check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
-    """Refuses captions that are too long: what is cut off would be trained without being said, and a warning in a
-    seat's log is not on the user's terminal.
+    """Refuses captions that are too long: their ends would be cut off unseen, for a warning in a worker's log does not
+    reach the user's terminal.
 
     Raises:
         ValueError: names the photos with such captions.

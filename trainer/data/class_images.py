@@ -36,7 +36,7 @@ def draw_class_images(
     *,
     resolution: int,
     folder: Path,
-    made: Callable[[int, int], None] = lambda done, count: None,
+    on_drawn: Callable[[int, int], None] = lambda done, count: None,
 ) -> tuple[CaptionedPhoto, ...]:
     """The class images of the seeds 0 ... prior.count - 1, read where they are there and whole, else drawn.
 
@@ -48,7 +48,7 @@ def draw_class_images(
         base: carries no adapter.
         resolution: side of the images in pixels, a multiple of 8.
         folder: made if missing; several processes may share it.
-        made: told how many of how many are there, after each batch; what it raises ends the drawing.
+        on_drawn: called after each batch with how many of how many there are; what it raises ends the drawing.
 
     Returns:
         In the order of the seeds, all with the prompt as their caption.
@@ -80,7 +80,7 @@ def draw_class_images(
                         if claimed and (absent := missing(seeds)):
                             _write(_draw(pipeline, prior, seeds, resolution), absent, images)
                     missing(seeds)
-                    made(len(photos), prior.count)
+                    on_drawn(len(photos), prior.count)
     return tuple(photos[seed] for batch in batches for seed in batch)
 
 

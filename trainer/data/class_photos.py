@@ -28,22 +28,24 @@ def load_class_photos(
     """
     if prior is None or prior.folder is None:
         return ()
-    # With the trigger filled in, captions that name the person are told from others in one way.
+    # The trigger is filled in first, so that one check finds every caption that names the person.
     found, problems = survey_photos(
         prior.folder, trigger, maximum_pixels=maximum_pixels, caption_template=prior.caption
     )
-    told = [
+    refused = [
         replace(problem, remedy=problem.remedy.replace("photos.caption_template", "photos.prior.prompt"))
         for problem in problems
     ]
     own = {photo.sha256: photo.path.name for photo in person}
     for photo in found:
+        reason = ""
         if photo.sha256 in own:
             reason = f"is the person's own photo {own[photo.sha256]}"
-            told.append(PhotoProblem(file=photo.path.name, reason=reason, remedy="class images show others: remove it"))
         elif names_person(photo.caption, trigger):
             reason = f"has the trigger {trigger!r} in its caption"
-            told.append(PhotoProblem(file=photo.path.name, reason=reason, remedy="class images show others: remove it"))
-    if told:
-        raise PhotoFolderError(prior.folder, told)
+        if reason:
+            remedy = "class images show others: remove it"
+            refused.append(PhotoProblem(file=photo.path.name, reason=reason, remedy=remedy))
+    if refused:
+        raise PhotoFolderError(prior.folder, refused)
     return found

@@ -16,7 +16,7 @@ TRIGGER = "{trigger}"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp")
 OTHER_IMAGE_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl")
 PHOTO_FILES = PHOTO_SUFFIXES + OTHER_IMAGE_SUFFIXES
-"""Suffixes of files that are taken for photos and then told by their content."""
+"""Suffixes of files that are taken for photos; their content then decides."""
 CAPTION_SUFFIX = ".txt"
 
 
@@ -115,8 +115,8 @@ def survey_photos(
 ) -> tuple[tuple[CaptionedPhoto, ...], tuple[PhotoProblem, ...]]:
     """Reads the photos of `folder`, each paired by stem with its caption STEM.txt (UTF-8), sorted by stem.
 
-    Photos are JPEG, PNG or WebP files, told by their content and decoded in full. Hidden files, sub-folders and files
-    that are neither images nor .txt are none of our business. Photos that are alike are no problem (see
+    Photos are JPEG, PNG or WebP files, recognised by their content and decoded in full. Hidden files, sub-folders and
+    files that are neither images nor .txt are ignored. Photos that are alike are no problem (see
     `resemblance_warnings`): a series of shots is what people have, and the split keeps it together.
 
     Args:

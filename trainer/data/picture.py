@@ -36,7 +36,7 @@ class PictureError(ValueError):
 
 
 def decode_picture(content: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:
-    """The picture in a JPEG, PNG or WebP file, told by its content, decoded in full.
+    """The picture in a JPEG, PNG or WebP file, recognised by its content, decoded in full.
 
     EXIF orientation is applied. Colours are converted to sRGB by the file's ICC profile (without one CMYK goes through
     Pillow's plain inversion); of 16 bits a channel the upper 8 are kept; transparency becomes white. Of a JPEG that

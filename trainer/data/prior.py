@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.config import TrainingConfig
-from trainer.data.batches import Bucket, StepDraw, draw_passes, stream_seed
+from trainer.data.batches import BucketShape, StepDraw, draw_passes, offset_noise, stream_seed
 from trainer.data.cache import DataCache, build_cache
 from trainer.data.class_images import draw_class_images
-from trainer.data.noise_offset import offset_noise
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.prior_config import PriorConfig
 from trainer.models.base_model import BaseModel
@@ -25,7 +24,7 @@ def build_prior_cache(
     *,
     resolution: int,
     folder: Path,
-    made: Callable[[int, int], None] = lambda done, count: None,
+    on_drawn: Callable[[int, int], None] = lambda done, count: None,
 ) -> DataCache:
     """The class images, drawn if need be, encoded as they are: neither mirrored nor with other captions.
 
@@ -35,14 +34,14 @@ def build_prior_cache(
         base: carries no adapter.
         resolution: side of the square crop, and of images that are drawn, in pixels.
         folder: of the data cache; drawn images lie in it.
-        made: see `trainer.data.class_images.draw_class_images`.
+        on_drawn: see `trainer.data.class_images.draw_class_images`.
 
     Raises:
         ValueError: a caption is longer than the text encoder reads.
     """
     images = supplied
     if prior.folder is None:
-        images = draw_class_images(prior, base, resolution=resolution, folder=folder, made=made)
+        images = draw_class_images(prior, base, resolution=resolution, folder=folder, on_drawn=on_drawn)
     return build_cache(images, base, resolution=resolution, folder=folder)
 
 
@@ -61,7 +60,7 @@ def draw_class_step(config: TrainingConfig, step: int, prior: DataCache, *, time
     draws = draw_passes(
         seed,
         step,
-        buckets=[Bucket(photos=len(prior), latent_shape=prior.latent_shape)],
+        buckets=[BucketShape(photos=len(prior), latent_shape=prior.latent_shape)],
         batch_size=config.batch_size,
         passes=config.gradient_accumulation_steps,
         timesteps=timesteps,

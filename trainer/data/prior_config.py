@@ -1,7 +1,7 @@
-"""What class images there are for prior preservation, checked when it is said. Imports no torch.
+"""The class images for prior preservation, checked when they are configured. Imports no torch.
 
 (DreamBooth, Ruiz et al. 2022, arXiv:2208.12242.) Class images show others of the person's kind, such as any man; the
-model goes on learning them beside the person's photos, so that not every man turns into the person.
+model keeps learning them beside the person's photos, so that not every man turns into the person.
 """
 
 import math
@@ -82,7 +82,7 @@ class PriorConfig:
 
 
 def check_prior(prior: PriorConfig | None, trigger: str, trainings: Iterable[TrainingConfig]) -> None:
-    """Whether class images are there where they are weighed, and are weighed where they are there.
+    """Checks that class images are given where they are weighed, and weighed where they are given.
 
     Args:
         prior: the class images, if any.
@@ -119,7 +119,7 @@ def resolve_prior(prior: PriorConfig | None, folder: Path) -> PriorConfig | None
 
 
 def no_class_images(weight: float) -> str:
-    """What to tell where class images are weighed and there are none."""
+    """The message where class images are weighed and there are none."""
     return (
         f"prior_loss_weight is {weight!r}, but there are no class images; give photos.prior a prompt such as "
         "'a photo of a man' (and a folder, if you have such images), or set the weight to 0"

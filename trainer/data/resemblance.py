@@ -23,7 +23,7 @@ def fingerprint(picture: Image.Image) -> int:
 
     The picture is shrunk to 17 x 16 grey pixels; a bit says that a pixel is darker than its right neighbour. Scaling,
     compression, brightness and contrast hardly change it; cropping and mirroring do. A picture without contrast has no
-    gradients to be told by: it is told by the exact colours of the small picture.
+    gradients to compare by: the exact colours of the small picture decide.
     """
     pixels = np.asarray(picture.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.LANCZOS))
     if int(pixels.max()) - int(pixels.min()) < LEAST_CONTRAST:

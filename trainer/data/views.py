@@ -9,8 +9,8 @@ from trainer.config import TrainingConfig
 TAG_ORDERS = 4
 """Orders of a caption's tags, the written one included, when they are shuffled.
 
-Text embeddings are computed once, so there are a few fixed orders rather than a fresh one each step: enough that no tag
-keeps its place, at four times the memory.
+Text embeddings are computed once, so there are a few fixed orders rather than a fresh one each step, at four times the
+memory.
 """
 
 

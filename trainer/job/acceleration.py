@@ -44,7 +44,7 @@ def make_accelerator(device: torch.device, precision: Precision, gradient_accumu
 
     Accelerate keeps precision, device and accumulation in process-wide state and refuses to change them, so that state
     is cleared first. It also must not act on a launcher's variables (it would set thread counts, devices and a process
-    group, which belong to the launcher): the job averages its own gradients over the workers.
+    group, which belong to the launcher): the job averages its own gradients over its processes.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

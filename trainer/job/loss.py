@@ -57,13 +57,13 @@ class NoiseSchedule:
 
     @cached_property
     def times(self) -> Tensor:
-        """[timesteps], what the denoiser is told: the timestep, Int64, or of a flow sigma_t in timesteps, Float32."""
+        """[timesteps], the denoiser's input of time: the timestep, Int64; for a flow sigma_t in timesteps, Float32."""
         count = len(self.noise)
         return self.noise * count if self.prediction_type == "flow" else torch.arange(count, device=self.noise.device)
 
     @cached_property
     def density(self) -> Tensor:
-        """Int64[timesteps], which timestep is trained on where the draw, uniform over all timesteps, is t.
+        """Int64[timesteps], the timestep that is trained on where the uniform draw over all timesteps is t.
 
         t itself for a diffusion. For a flow its quantile of the logit-normal density, in which the middle of the path
         comes more often (Esser et al. 2024, https://arxiv.org/abs/2403.03206, section 3.1: location 0, scale 1).
@@ -80,7 +80,7 @@ class NoiseSchedule:
         return _per_image(self.signal, timesteps) * latents + _per_image(self.noise, timesteps) * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser should answer.
+        """What the denoiser should predict.
 
         Epsilon, the velocity v = signal_t * epsilon - noise_t * x_0, or of a flow epsilon - x_0 (Liu et al. 2022,
         https://arxiv.org/abs/2209.03003), which it follows from noise to the picture in the reverse direction.

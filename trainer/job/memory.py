@@ -1,4 +1,4 @@
-"""Running out of memory: how it is noticed, what is given back, and what is said of it."""
+"""Running out of memory: how it is noticed, what is freed, and what the user is told."""
 
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,7 @@ REASON_LENGTH = 160
 
 
 class OutOfMemory(RuntimeError):  # noqa: N818 - a state of the job, as much as an error
-    """Not even one photo at a time fits into memory; the job cannot go on. All workers of a job raise it together."""
+    """Not even one photo at a time fits into memory; the job cannot continue. All ranks of a job raise it together."""
 
     def __init__(self, step: int, reason: str, config: TrainingConfig) -> None:
         checkpointing = [] if config.gradient_checkpointing else ["set training.gradient_checkpointing to true"]
@@ -27,16 +27,16 @@ class OutOfMemory(RuntimeError):  # noqa: N818 - a state of the job, as much as 
         self.step = step
 
 
-class Shortage:
-    """A block that may run out of memory: it takes that error and notes it; every other error goes through.
+class OutOfMemoryGuard:
+    """A block that may run out of memory: that error is caught and noted, every other error goes through.
 
-    The error is let go at once, for its traceback holds all that the block had allocated. True in a condition if memory
-    ran out.
+    The error is let go at once, for its traceback holds all that the block had allocated. The guard is true in a
+    condition if memory ran out.
     """
 
     def __init__(self) -> None:
         self.reason = ""
-        """First line of the allocator's message; empty if there was enough."""
+        """First line of the allocator's message; empty if there was enough memory."""
 
     def __bool__(self) -> bool:
         return bool(self.reason)
@@ -54,13 +54,15 @@ class Shortage:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator, of the device or of the CPU, had not enough: PyTorch's own error, or by accelerate's list
-    of messages."""
+    """Whether an allocator of the device or the CPU had not enough memory.
+
+    By PyTorch's own error, or by accelerate's list of messages.
+    """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))
 
 
 def free_memory() -> None:
-    """Gives back what nothing holds any more, the allocator's own reserve included; waits for the device."""
+    """Frees what nothing holds any more, the allocator's own reserve included; waits for the device."""
     clear_device_cache(garbage_collection=True)
 
 
@@ -70,11 +72,11 @@ def half(size: int) -> int:
 
 
 class MicroBatch:
-    """How many photos go through the model at a time, on this worker; it only ever shrinks.
+    """How many photos go through the model at a time, on this rank; it only ever shrinks.
 
     Args:
-        size: to begin with, at least 1.
-        config: of the job, for the remedies that are named.
+        size: at the start, at least 1.
+        config: of the job, for the remedies in messages.
     """
 
     def __init__(self, size: int, config: TrainingConfig) -> None:
@@ -113,7 +115,7 @@ class PeakMemory:
         self._bytes = 0
 
     def begin(self) -> None:
-        """Training begins, or goes on after something else."""
+        """Training begins, or continues after something else."""
         if self._device is not None:
             torch.cuda.reset_peak_memory_stats(self._device)
 

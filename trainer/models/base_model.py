@@ -56,9 +56,9 @@ class BaseModel(ABC):
     """Adapted layers of the denoiser."""
     methods: ClassVar[tuple[AdapterMethod, ...]] = get_args(AdapterMethod)
     """Kinds of adapters of which there is a file for other programs."""
-    files: ClassVar[tuple[str, ...]]
-    """Sub-folders of the pipeline that say what the model computes."""
-    unused: ClassVar[Mapping[str, Any]]
+    folders: ClassVar[tuple[str, ...]]
+    """Sub-folders of the pipeline that determine what the model computes."""
+    pipeline_arguments: ClassVar[Mapping[str, Any]]
     """Arguments of the pipeline that leave out what neither training nor scoring needs."""
     kohya_prefixes: ClassVar[Mapping[Part, str]]
     """What kohya's keys begin with, by part; {} if the family's readers know diffusers' names."""
@@ -88,7 +88,7 @@ class BaseModel(ABC):
 
     @abstractmethod
     def describe_framing(self, framings: Sequence[Framing]) -> Conditioning:
-        """What the model is told of sizes and crops, on the CPU; {} if it is told nothing."""
+        """What the model reads of sizes and crops, on the CPU; {} if it reads nothing."""
 
     @abstractmethod
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -96,7 +96,7 @@ class BaseModel(ABC):
 
         Args:
             noisy: any float format; the model computes in its own.
-            timesteps: as `trainer.job.loss.NoiseSchedule.times` tells them.
+            timesteps: as `trainer.job.loss.NoiseSchedule.times` has them.
             conditioning: rows of `encode` and `describe_framing` together; further names are ignored.
         """
 
@@ -129,9 +129,9 @@ class BaseModel(ABC):
 
     @cached_property
     def sha256(self) -> str:
-        """Over the names and contents of the weight, config and tokenizer files; the same on every device."""
+        """Over names and contents of the .safetensors, .json and .txt files in `folders`; the same on every device."""
         digest = hashlib.sha256()
-        for part in self.files:
+        for part in self.folders:
             for path in sorted((self.folder / part).iterdir()):
                 if path.suffix in (".safetensors", ".json", ".txt"):
                     with path.open("rb") as file:

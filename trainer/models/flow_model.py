@@ -22,7 +22,7 @@ class FlowModel(BaseModel):
     parts: ClassVar[tuple[Part, ...]] = ("transformer",)
     targets: ClassVar[Mapping[Targets, tuple[str, ...]]] = TRANSFORMER_TARGETS
     methods: ClassVar[tuple[AdapterMethod, ...]] = ("lora", "rslora")
-    unused: ClassVar[Mapping[str, Any]] = {"image_encoder": None, "feature_extractor": None}
+    pipeline_arguments: ClassVar[Mapping[str, Any]] = {"image_encoder": None, "feature_extractor": None}
     kohya_prefixes: ClassVar[Mapping[Part, str]] = {}
     caption_length: ClassVar[int]
     """Tokens of a caption that T5 reads, as many as the pipeline gives it."""

@@ -17,10 +17,10 @@ from transformers import T5EncoderModel
 from trainer.models.base_model import Conditioning, Framing, padded_tokens
 from trainer.models.flow_model import FlowModel
 
-TOLD_TIMESTEPS = 1000
-"""By which the transformer multiplies the time that it is told."""
+TIMESTEP_SCALE = 1000
+"""The transformer multiplies the time that it reads by this."""
 TRAINING_GUIDANCE = 1.0
-"""What the guidance-distilled model is told in training: to imitate photos, no more."""
+"""Input of the guidance-distilled model in training: to imitate photos, no more."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +34,7 @@ class Flux(FlowModel):
 
     title: ClassVar[str] = "Flux"
     pipeline_class: ClassVar[Any] = FluxPipeline
-    files: ClassVar[tuple[str, ...]] = (
+    folders: ClassVar[tuple[str, ...]] = (
         "scheduler",
         "text_encoder",
         "text_encoder_2",
@@ -80,7 +80,7 @@ class Flux(FlowModel):
         guidance = torch.full((len(noisy),), TRAINING_GUIDANCE, device=noisy.device)
         (answer,) = self.transformer(
             hidden_states=patches.flatten(2).transpose(1, 2),
-            timestep=timesteps / TOLD_TIMESTEPS,
+            timestep=timesteps / TIMESTEP_SCALE,
             guidance=guidance if self.transformer.config["guidance_embeds"] else None,
             encoder_hidden_states=embeddings,
             pooled_projections=conditioning["pooled_embeddings"].to(self.dtype),
@@ -99,5 +99,5 @@ class Flux(FlowModel):
             tokenizer_2=self.tokenizer_2,
             transformer=self.transformer,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
-            **self.unused,
+            **self.pipeline_arguments,
         )

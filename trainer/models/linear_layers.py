@@ -1,4 +1,4 @@
-"""Linear layers of frozen models on a CPU, with and without LoRA, by faster operators than PyTorch and PEFT choose.
+"""CPU tuning: linear layers of frozen models, with and without LoRA, by faster operators than PyTorch and PEFT choose.
 
 PyTorch gives matrix products in float32 to MKL, which leaves half of an AMD processor's vector width unused; oneDNN
 does not, but its operator has no gradients, so they are written out here. PEFT adds a LoRA's update by operators of
@@ -51,7 +51,7 @@ class FrozenLoraLinear(PeftLoraLinear):
         return answer
 
 
-def quicken_linear_layers(module: nn.Module) -> None:
+def speed_up_linear_layers(module: nn.Module) -> None:
     """Makes frozen layers of `module` those above, in place, where they are what these compute; the rest is left alone.
 
     Both kinds fall back to what they were for other devices and number formats and under autocast.

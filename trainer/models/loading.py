@@ -9,9 +9,8 @@ from torch import nn
 
 from trainer.models.base_model import BaseModel as BaseModel
 from trainer.models.families import FAMILIES, family_of
-from trainer.models.hub import fetch
-from trainer.models.linear_layers import quicken_linear_layers
-from trainer.models.pickled import check_has_safetensors, check_not_pickled
+from trainer.models.linear_layers import speed_up_linear_layers
+from trainer.models.model_files import check_has_safetensors, check_not_pickled, fetch
 from trainer.models.quiet import quiet_loading
 from trainer.models.single_file import diffusers_folder
 
@@ -29,23 +28,23 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
     family = family_of(folder, name_or_path)
-    for part in family.files:
+    for part in family.folders:
         check_has_safetensors(folder / part)
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
             pipeline = family.pipeline_class.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.unused
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.pipeline_arguments
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{name_or_path} does not load as a {family.title} pipeline with safetensors weights ({error}); "
             "name a folder or hub model in the diffusers layout"
         ) from error
-    return take_apart(pipeline, name=str(name_or_path), folder=folder, device=device, dtype=dtype)
+    return base_model_of(pipeline, name=str(name_or_path), folder=folder, device=device, dtype=dtype)
 
 
-def take_apart(pipeline: Any, *, name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> BaseModel:
+def base_model_of(pipeline: Any, *, name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> BaseModel:
     """The base model over a pipeline's parts: frozen, in evaluation mode, on `device`.
 
     Convolution weights lie channels last, in which convolutions need no reordering: on a CPU images are made 1.07 times
@@ -59,7 +58,7 @@ def take_apart(pipeline: Any, *, name: str, folder: Path, device: torch.device, 
         if isinstance(module, nn.Module):
             module.requires_grad_(False).eval().to(device)
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-            quicken_linear_layers(module)
+            speed_up_linear_layers(module)
     return family(name=name, folder=folder, device=device, dtype=dtype, **parts)
 
 
@@ -89,7 +88,7 @@ def _resolve_folder(name_or_path: str) -> Path:
     check_not_pickled(path)
     if path.suffix == ".safetensors":
         return diffusers_folder(path)
-    parts = {part for family in FAMILIES.values() for part in family.files}
+    parts = {part for family in FAMILIES.values() for part in family.folders}
     patterns = ["*.json", *(f"{part}/*.{suffix}" for part in sorted(parts) for suffix in DOWNLOADED)]
     try:
         return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])

@@ -27,9 +27,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from trainer.files import written_folder
+from trainer.models.base_model import BaseModel
 from trainer.models.families import family_of
 from trainer.models.flow_model import FlowModel
-from trainer.models.hub import fetch, is_offline
+from trainer.models.model_files import fetch, is_offline
 from trainer.models.quiet import quiet_loading
 
 DENOISER = "model.diffusion_model."
@@ -66,7 +67,7 @@ def diffusers_folder(path: Path) -> Path:
     content = {file.relative_to(source).as_posix(): _sha256(file) for file in files}
     key = hashlib.sha256(json.dumps([diffusers.__version__, _sha256(path), content]).encode()).hexdigest()[:32]
     folder = _cache() / key
-    with _alone(folder):
+    with _locked(folder):
         if folder.exists():
             return folder
         with TemporaryDirectory() as temporary:
@@ -75,7 +76,7 @@ def diffusers_folder(path: Path) -> Path:
                 copy = Path(temporary) / file.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-            pipeline = _load(path, family.pipeline_class, temporary, dtype=_widest(tensors), unused=family.unused)
+            pipeline = _load(path, family, temporary, dtype=_widest(tensors))
         _check_complete(path, pipeline)
         if VELOCITY in tensors:
             pipeline.scheduler = type(pipeline.scheduler).from_config(
@@ -133,20 +134,20 @@ def _configuration(path: Path, tensors: Mapping[str, Tensor]) -> Path:
         ) from error
 
 
-def _load(path: Path, pipeline_class: Any, config: str, *, dtype: torch.dtype, unused: Mapping[str, Any]) -> Any:
+def _load(path: Path, family: type[BaseModel], config: str, *, dtype: torch.dtype) -> Any:
     try:
         # It warns of modules to keep in float32, naming none, and of weights left over, as of EMA, which are many.
         with quiet_loading(errors_only=True):
-            return pipeline_class.from_single_file(
-                str(path), config=config, local_files_only=True, dtype=dtype, **unused
+            return family.pipeline_class.from_single_file(
+                str(path), config=config, local_files_only=True, dtype=dtype, **family.pipeline_arguments
             )
     except NotImplementedError as error:  # a weight without contents is moved
         raise ValueError(_lacking(path, "UNet or VAE")) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SingleFileComponentError) as error:
         reason = str(error).split("\n", 1)[0]
         raise ValueError(
-            f"base model {path} does not load as a {pipeline_class.__name__} ({reason}); its configuration must be "
-            "that of a model of the same shape, and the file must hold UNet, VAE and text encoders"
+            f"base model {path} does not load as a {family.pipeline_class.__name__} ({reason}); its configuration "
+            "must be that of a model of the same shape, and the file must hold UNet, VAE and text encoders"
         ) from error
 
 
@@ -174,7 +175,7 @@ def _cache() -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Within it no other process makes `folder`; what a killed one left of it is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:

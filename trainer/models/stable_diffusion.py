@@ -24,8 +24,8 @@ class StableDiffusion(BaseModel):
     pipeline_class: ClassVar[Any] = StableDiffusionPipeline
     parts: ClassVar[tuple[Part, ...]] = ("unet", "text_encoder")
     targets: ClassVar[Mapping[Targets, tuple[str, ...]]] = UNET_TARGETS
-    files: ClassVar[tuple[str, ...]] = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-    unused: ClassVar[Mapping[str, Any]] = {
+    folders: ClassVar[tuple[str, ...]] = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+    pipeline_arguments: ClassVar[Mapping[str, Any]] = {
         "safety_checker": None,
         "feature_extractor": None,
         "image_encoder": None,
@@ -58,5 +58,5 @@ class StableDiffusion(BaseModel):
             tokenizer=self.tokenizer,
             unet=self.unet,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
-            **self.unused,
+            **self.pipeline_arguments,
         )

@@ -30,7 +30,7 @@ class StableDiffusion3(FlowModel):
 
     title: ClassVar[str] = "Stable Diffusion 3"
     pipeline_class: ClassVar[Any] = StableDiffusion3Pipeline
-    files: ClassVar[tuple[str, ...]] = (
+    folders: ClassVar[tuple[str, ...]] = (
         "scheduler",
         "text_encoder",
         "text_encoder_2",
@@ -96,5 +96,5 @@ class StableDiffusion3(FlowModel):
             tokenizer_3=self.tokenizer_3,
             transformer=self.transformer,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
-            **self.unused,
+            **self.pipeline_arguments,
         )

@@ -32,7 +32,7 @@ class StableDiffusionXL(BaseModel):
     pipeline_class: ClassVar[Any] = StableDiffusionXLPipeline
     parts: ClassVar[tuple[Part, ...]] = ("unet", "text_encoder", "text_encoder_2")
     targets: ClassVar[Mapping[Targets, tuple[str, ...]]] = UNET_TARGETS
-    files: ClassVar[tuple[str, ...]] = (
+    folders: ClassVar[tuple[str, ...]] = (
         "scheduler",
         "text_encoder",
         "text_encoder_2",
@@ -41,7 +41,11 @@ class StableDiffusionXL(BaseModel):
         "unet",
         "vae",
     )
-    unused: ClassVar[Mapping[str, Any]] = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
+    pipeline_arguments: ClassVar[Mapping[str, Any]] = {
+        "feature_extractor": None,
+        "image_encoder": None,
+        "add_watermarker": False,
+    }
     kohya_prefixes: ClassVar[Mapping[Part, str]] = {
         "unet": "lora_unet",
         "text_encoder": "lora_te1",
@@ -94,5 +98,5 @@ class StableDiffusionXL(BaseModel):
             unet=self.unet,
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
             force_zeros_for_empty_prompt=self.force_zeros_for_empty_prompt,
-            **self.unused,
+            **self.pipeline_arguments,
         )

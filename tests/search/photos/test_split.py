@@ -8,7 +8,7 @@ from PIL import Image
 
 from evaluation.config import FaceConfig
 from search.config.sections import PhotosConfig
-from search.photos.split import read_photos, read_split
+from search.photos.split import read_split
 from trainer.data.photos import PhotoFolderError
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
@@ -36,16 +36,16 @@ def test_without_a_template_missing_captions_are_refused(folder: Path) -> None:
     with pytest.raises(
         PhotoFolderError, match=r"(?s)4 problems.*has no caption; write .* or set photos.caption_template"
     ):
-        read_photos(PhotosConfig(folder=folder))
+        PhotosConfig(folder=folder).load()
 
 
 def test_the_pixel_limit_is_the_configurations(folder: Path) -> None:
     with pytest.raises(PhotoFolderError, match=r"0.png: has too many pixels \(80x70 = 5,600; the limit is 5,000\)"):
-        read_photos(PhotosConfig(folder=folder, caption_template="a photo", maximum_pixels=5000))
+        PhotosConfig(folder=folder, caption_template="a photo", maximum_pixels=5000).load()
 
 
 def test_repeats_reach_the_photos(folder: Path) -> None:
-    photos = read_photos(PhotosConfig(folder=folder, caption_template="a photo", repeats={"[01].png": 4}))
+    photos = PhotosConfig(folder=folder, caption_template="a photo", repeats={"[01].png": 4}).load()
     assert [photo.repeats for photo in photos] == [4, 4, 1, 1]
 
 

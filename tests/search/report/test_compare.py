@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,9 @@ from evaluation.bootstrap import paired_difference_interval
 from evaluation.objective import image_objective
 from evaluation.scores import Anchors, ImageRow
 from search.report.compare import main, print_comparison
-from search.report.comparison import ComparedRun, Comparison, Difference
+from search.report.comparison import ComparedRun, Comparison, Discrepancy
 
 Change = Callable[[Path], None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.files._fsync", lambda path: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +51,11 @@ def settle(folder: Path, change: Callable[[dict[str, Any]], None], file: str = "
 def objective(folder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     """[trainings, prompts, seeds] of the champion, from the rows on disk."""
     run = ComparedRun.read(folder)
-    champion = run.values["champion"]
-    trial, step = champion["trial"], champion["step"]
+    champion = run.outcome.champion
+    assert champion is not None
+    trial, step = champion.trial, champion.step
     paths = [folder / "final" / f"{trial}-step-{step}", *folder.glob(f"final/{trial}-seed-*/step-{step}")]
-    anchors = Anchors.from_metrics(run.values["base"]["final"])
+    anchors = Anchors.from_metrics(run.outcome.base.final)
     tables = []
     for path in paths:
         rows = [ImageRow(**row) for row in json.loads((path / "report.json").read_text("utf-8"))["rows"]]
@@ -70,7 +64,7 @@ def objective(folder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.stack(tables)
 
 
-def test_the_better_champion_is_told_on_the_same_prompts_and_seeds(runs: tuple[Path, Path]) -> None:
+def test_the_better_champion_is_named_on_the_same_prompts_and_seeds(runs: tuple[Path, Path]) -> None:
     good, poor = runs
     comparison = compare(good, poor)
     assert comparison.protocol == ()
@@ -140,13 +134,13 @@ def test_what_makes_scores_incomparable_is_named(
     assert comparison.verdict.reason == "other " + ", other ".join(what)
 
 
-def test_how_many_images_are_made_together_is_no_matter(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_how_many_images_are_made_together_does_not_matter(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
     settle(other, lambda content: content["evaluation"]["generation"].update(batch_size=1))
     comparison = compare(runs[0], other)
     assert comparison.protocol == ()
-    assert Difference(what="evaluation.generation.batch_size", first=4, second=1) in comparison.settings
+    assert Discrepancy(what="evaluation.generation.batch_size", first=4, second=1) in comparison.settings
 
 
 def test_a_run_without_a_champion_is_not_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -190,16 +184,21 @@ def test_the_tables_show_both_runs(runs: tuple[Path, Path]) -> None:
 
 
 def test_of_a_budget_the_hours_are_shown(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    shutil.copytree(runs[1], told)
+    counted = tmp_path / "counted"
+    shutil.copytree(runs[1], counted)
     budget = {
-        **{"hours": 0.125, "unit": "worker hours", "seconds": 225.0, "price": None},
-        **{"limit": None, "cut_off": "", "forecast": None},
+        "hours": 0.125,
+        "unit": "worker hours",
+        "seconds": 225.0,
+        "forecast": None,
+        "price": None,
+        "limit": None,
+        "cut_off": "",
     }
-    settle(told, lambda content: content["cost"].update(budget=budget), "result.json")
+    settle(counted, lambda content: content["cost"].update(budget=budget), "result.json")
     console = Console(width=200, force_terminal=False)
     with console.capture() as captured:
-        print_comparison(compare(runs[0], told), console)
+        print_comparison(compare(runs[0], counted), console)
     lines = [line for line in captured.get().splitlines() if "worker hours" in line]
     assert [cell.strip() for line in lines for cell in line.split("│")[1:-1]] == ["worker hours", "-", "0.125"]
     assert "budget" not in captured.get()

@@ -1,151 +1,150 @@
-"""Figures of the report: axes, marks and what they tell, by hand."""
+"""The figures of a search: which there are, their files, and which settings mattered, against Optuna."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import optuna
 import pytest
+from mlflow import MlflowClient
 
+from benchmarks.scale.synthetic_run import write_synthetic_run
+from search.config.search_config import SearchConfig
 from search.config.space import Choice, FloatRange, Space
-from search.report.axis import Axis, ChoiceAxis, Tick
-from search.report.figure import Figure, Mark, ParallelPlot, Plot
+from search.report.drawing import Drawing
 from search.report.figures import (
-    curve_figure,
-    front_figure,
-    importance_figure,
-    interval_figure,
-    parallel_figure,
-    strength_figure,
+    CURVES,
+    FRONT,
+    IMPORTANCE,
+    INTERVALS,
+    PARALLEL,
+    STRENGTHS,
+    draw_figures,
+    importance,
+    write_plots,
 )
+from search.storage.result import SearchResult
+from search.storage.result_schema import TrialResult
+from search.tracking.tracker import Tracker
+from tests.support.report_page import changed
+
+TRIALS = 10
+SPACE: Space = {"learning_rate": FloatRange(low=1e-4, high=1e-2, log=True), "rank": Choice(values=(4, 8))}
 
 
-def trial(
-    name: str, likeness: float, fidelity: float, *, objective: float, state: str = "finished"
-) -> dict[str, object]:
-    metrics = {"objective": objective, "likeness": likeness, "fidelity": fidelity, "faceless_rate": 0.0}
-    return {
-        "id": name,
-        "state": state,
-        "best_step": 100,
-        "metrics": metrics,
-        "params": {"learning_rate": 10.0 ** -(int(name) + 2), "targets": "all" if name == "000" else "some"},
-    }
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, SearchConfig]:
+    rates = [1e-3 * 1.2**number for number in range(TRIALS)]
+    return write_synthetic_run(tmp_path_factory.mktemp("run"), trials=TRIALS, rates=rates)[:2]
 
 
-TRIALS = [trial("000", 0.2, 1.0, objective=0.4), trial("001", 0.6, 0.9, objective=0.5, state="stopped")]
+@pytest.fixture(scope="module")
+def figures(run: tuple[SearchResult, SearchConfig]) -> Mapping[str, Drawing]:
+    return draw_figures(*run)
 
 
-def test_an_axis_places_values_between_its_ends() -> None:
-    axis = Axis(title="a", lower=2.0, upper=4.0)
-    assert [axis.place(value) for value in (1.0, 2.0, 3.0, 4.0, 9.0)] == [0.0, 0.0, 0.5, 1.0, 1.0]
-    assert [tick.text for tick in axis.ticks] == ["2", "2.5", "3", "3.5", "4"]
-    decades = Axis(title="b", lower=1e-4, upper=1e-2, log=True)
-    assert decades.place(1e-3) == pytest.approx(0.5)
-    assert [tick.text for tick in decades.ticks] == ["0.0001", "0.001", "0.01"]
-    narrow = Axis(title="c", lower=2e-4, upper=9e-4, log=True)
-    assert [tick.text for tick in narrow.ticks] == ["0.0002", "0.0005"]
-    choices = ChoiceAxis(title="d", choices=("4", "8"))
-    assert choices.ticks == (Tick(text="4", place=0.25), Tick(text="8", place=0.75))
-    assert choices.place(8) == 0.75
+def labels(figure: Drawing) -> list[str]:
+    """What the marks of a figure say, in the order in which they are drawn."""
+    marks = ElementTree.fromstring(f"<svg>{figure.content}</svg>").iter()
+    return [mark.get("aria-label", "") for mark in marks if mark.get("class") == "mark"]
 
 
-def test_an_axis_around_values_is_never_empty() -> None:
-    air = Axis.around("a", [1.0, 2.0])
-    assert (air.lower, air.upper) == pytest.approx((0.96, 2.04))
-    single = Axis.around("a", [3.0])
-    assert (single.lower, single.upper) == (2.5, 3.5)
-    logarithmic = Axis.around("a", [1e-3], log=True)
-    assert (logarithmic.lower, logarithmic.upper) == pytest.approx((5e-4, 2e-3))
-    with pytest.raises(ValueError, match=r"runs from 1\.0 to 1\.0"):
-        Axis(title="a", lower=1.0, upper=1.0)
-    with pytest.raises(ValueError, match="rising range"):
-        Axis(title="a", lower=0.0, upper=1.0, log=True)
+def test_a_whole_search_has_every_figure(
+    run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing]
+) -> None:
+    assert list(figures) == [FRONT, IMPORTANCE, PARALLEL, *CURVES, INTERVALS, STRENGTHS]
+    finalists, space = len(run[0].outcome.finalists), len(run[1].space)
+    # The front's line and a dot a trial; a bar a setting; a line a trial; a line each for likeness and fidelity.
+    expected = [TRIALS + 1, space, *[TRIALS] * 5, finalists, 2]
+    assert [len(labels(figure)) for figure in figures.values()] == expected
 
 
-def test_places_on_a_plot() -> None:
-    plot = Plot(horizontal=Axis(title="x", lower=0.0, upper=1.0), vertical=Axis(title="y", lower=0.0, upper=1.0))
-    assert plot.at(0.0, 0.0) == (70.0, 308.0)
-    assert plot.at(1.0, 1.0) == (696.0, 24.0)
-    parallel = ParallelPlot(axes=(plot.horizontal, ChoiceAxis(title="z", choices=("a", "b"))))
-    assert parallel.line([0.5, "b"]) == ((70.0, 166.0), (650.0, 95.0))
+def test_the_front_names_every_scored_trial_with_its_likeness(
+    run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing]
+) -> None:
+    for trial in run[0].outcome.trials:
+        start = f"trial {trial.id} at step {trial.best_step}: "
+        (text,) = [text for text in labels(figures[FRONT]) if text.startswith(start)]
+        assert f", likeness {trial.metrics['likeness']:.3g}, fidelity {trial.metrics['fidelity']:.3g}, " in text
 
 
-def marks(figure: Figure | None) -> tuple[Mark, ...]:
-    assert figure is not None
-    return figure.marks
+def test_the_curves_follow_the_reports_of_the_run_folder(
+    run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing]
+) -> None:
+    trial = run[0].outcome.trials[0]
+    values = ", ".join(f"{one.objective:.3g} at step {one.step}" for one in trial.checkpoints)
+    assert f"trial 000, finished: objective {values}" in labels(figures["objective"])
 
 
-def test_the_front_leads_to_its_trials() -> None:
-    front = [{"trial": "000", "step": 100, "likeness": 0.2, "fidelity": 1.0, "faceless_rate": 0.0}]
-    line, right, left = marks(front_figure(TRIALS, front, "001"))
-    assert line.label == "the front: trial 000 at step 100, likeness 0.2, fidelity 1, faceless_rate 0"
-    assert line.trial == ""
-    assert (right.trial, right.tone) == ("001", "champion")
-    assert left.label == "trial 000 at step 100: objective 0.4, likeness 0.2, fidelity 1, faceless_rate 0"
-    assert right.dots[0][0] < left.dots[0][0], "fidelity grows to the right"
-    assert right.dots[0][1] < left.dots[0][1], "likeness grows upwards"
-    assert front_figure([], [], None) is None
-
-
-def test_curves_end_in_a_cross_where_a_trial_was_stopped() -> None:
-    curves = {"000": {100: 0.3, 200: 0.4}, "001": {100: 0.5}}
-    stopped, finished = sorted(
-        marks(curve_figure("likeness", TRIALS, curves, "000", floor=-9.0)), key=lambda m: -len(m.crosses)
-    )
-    assert (len(stopped.crosses), stopped.line, stopped.dots) == (1, (), ())
-    assert stopped.label == "trial 001, stopped: likeness 0.5 at step 100"
-    assert finished.label == "trial 000, finished: likeness 0.3 at step 100, 0.4 at step 200"
-    assert (len(finished.line), finished.crosses, finished.tone) == (2, (), "champion")
-    assert curve_figure("likeness", TRIALS, {}, None, floor=-9.0) is None
-
-
-def test_a_faceless_trial_does_not_press_the_others_into_one_point() -> None:
-    curves = {"000": {100: 0.3}, "001": {100: 0.5}, "002": {100: -62.2}}
-    trials = [*TRIALS, trial("002", 0.0, 1.0, objective=-62.2)]
-    drawn = marks(curve_figure("objective", trials, curves, None, floor=-62.2))
-    heights = {mark.trial: (*mark.dots, *mark.crosses)[0][1] for mark in drawn}
-    assert heights["002"] == 308.0, "on the lower edge"
-    assert heights["000"] - heights["001"] == pytest.approx(284.0 / 1.08, abs=0.2)
-
-
-def test_parallel_coordinates_go_through_settings_and_scores() -> None:
-    space: Space = {
-        "learning_rate": FloatRange(low=1e-4, high=1e-1, log=True),
-        "targets": Choice(values=("some", "all")),
-    }
-    figure = parallel_figure(TRIALS, space, "001", floor=-9.0)
-    other, champion = marks(figure)
-    assert champion.label.startswith("trial 001: learning_rate 0.001, targets some; objective 0.5")
-    assert [len(mark.line) for mark in (other, champion)] == [5, 5]
-    assert other.line[1][1] < champion.line[1][1], "`all` stands above `some`"
-    assert (other.tone, champion.tone) == ("poor", "champion")
-    without = [{**TRIALS[0], "params": {"learning_rate": 1e-3}}, TRIALS[1]]
-    assert [mark.trial for mark in marks(parallel_figure(without, space, None, floor=-9.0))] == ["001"]
-
-
-def test_intervals_and_strengths() -> None:
-    across = {"objective": {"lower": 0.4, "mean": 0.5, "upper": 0.6}}
-    (mark,) = marks(interval_figure([{"trial": "001", "across_seeds": across}], "001"))
-    assert mark.label == "trial 001: objective 0.5, interval 0.4 to 0.6"
-    assert mark.line[0][0] < mark.dots[0][0] < mark.line[1][0]
-    assert interval_figure([], None) is None
-    points = [
-        {"strength": strength, "metrics": {"likeness": strength / 2, "fidelity": 1 - strength / 10}}
-        for strength in (1.0, 0.0, 0.5)
+def test_plots_are_files_of_their_own(figures: Mapping[str, Drawing], tmp_path: Path) -> None:
+    paths = write_plots(figures, tmp_path / "plots")
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        f"plots/{name}.svg" for name in (FRONT, IMPORTANCE, PARALLEL, *CURVES)
     ]
-    likeness, fidelity = marks(strength_figure(points))
-    assert likeness.label == "likeness: 0 at 0, 0.25 at 0.5, 0.5 at 1"
-    assert fidelity.label == "fidelity: 1 at 0, 0.95 at 0.5, 0.9 at 1"
-    assert [point[0] for point in likeness.line] == sorted(point[0] for point in likeness.line)
-    assert strength_figure([]) is None
+    assert [path.read_text("utf-8") for path in paths] == [figures[path.stem].as_file() for path in paths]
 
 
-def test_a_bar_is_as_long_as_its_share() -> None:
-    figure = importance_figure({"learning_rate": 0.75, "rank": 0.25})
-    first, second = marks(figure)
-    assert (first.label, second.label) == ("learning_rate: 0.75", "rank: 0.25")
-    assert (first.line, first.dots) == (((190.0, 42.0), (569.5, 42.0)), ((569.5, 42.0),)), "three quarters of 506"
-    assert second.line == ((190.0, 78.0), (316.5, 78.0))
-    assert importance_figure({}) is None
+def test_where_nothing_was_scored_there_is_no_figure(run: tuple[SearchResult, SearchConfig], tmp_path: Path) -> None:
+    result, config = run
+    empty = changed(result, trials=[], champion=None, front=[], finalists=[], strengths=None)
+    figures = draw_figures(empty, config)
+    assert (figures, write_plots(figures, tmp_path)) == ({}, ())
 
 
-def test_a_long_word_beside_a_tick_is_cut_and_not_left_out() -> None:
-    choices = ("attention", "attention+feed_forward+convolutions")
-    texts = [rule.text for rule in ParallelPlot(axes=(ChoiceAxis(title="targets", choices=choices),)).rules()]
-    assert texts == ["targets", "attention", "attention+fee…"]
+def test_the_searchs_own_run_in_mlflow_holds_the_plots(
+    run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing], tmp_path: Path
+) -> None:
+    folder = run[0].folder
+    with Tracker(None, "people", tmp_path) as tracker:
+        tracker.start(folder, {}, [])
+        paths = write_plots(figures, folder / "plots")
+        for path in paths:
+            tracker.picture(path, "plots")
+        tracker.finish("champion", [], failed=False)
+    client = MlflowClient(tracker.shown_uri)
+    kept = [file.path for file in client.list_artifacts(tracker.run_id, "plots")]
+    assert sorted(kept) == sorted(f"plots/{path.name}" for path in paths)
+    for path in paths:
+        copy = Path(client.download_artifacts(tracker.run_id, f"plots/{path.name}", str(tmp_path)))
+        assert copy.read_bytes() == path.read_bytes()
+
+
+def trials(count: int, *, faceless: int = 0) -> list[TrialResult]:
+    """The objective depends on the learning rate alone."""
+    random = np.random.default_rng(0)
+    rates = 10 ** random.uniform(-4, -2, count)
+    return [
+        TrialResult.model_construct(
+            params={"learning_rate": float(rate), "rank": int(random.choice([4, 8]))},
+            metrics={"objective": -62.2 if number < faceless else -abs(float(np.log10(rate)) + 3)},
+        )
+        for number, rate in enumerate(rates)
+    ]
+
+
+def test_what_decides_comes_first() -> None:
+    shares = importance(trials(60), SPACE)
+    assert list(shares) == ["learning_rate", "rank"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["learning_rate"] > 0.8
+
+
+def test_it_is_optunas_figure_over_the_scored_trials() -> None:
+    study = optuna.create_study(direction="maximize")
+    ranges = {
+        "learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
+        "rank": optuna.distributions.CategoricalDistribution((4, 8)),
+    }
+    scored = trials(30, faceless=3)
+    for one in scored:
+        value = one.metrics["objective"]
+        study.add_trial(optuna.trial.create_trial(params=dict(one.params), distributions=ranges, value=value))
+    failed = TrialResult.model_construct(params={"learning_rate": 1e-3, "rank": 4}, metrics={})
+    assert importance([*scored, failed], SPACE) == optuna.importance.get_param_importances(study)
+
+
+def test_too_few_or_equal_trials_say_nothing() -> None:
+    assert importance(trials(9), SPACE) == {}
+    equal = [one.model_copy(update={"metrics": {"objective": 0.5}}) for one in trials(20)]
+    assert importance(equal, SPACE) == {}

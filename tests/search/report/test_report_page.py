@@ -7,7 +7,7 @@ docs/; without it they are taken of a synthetic run and thrown away.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
-from search.report.__main__ import write_report
-from search.storage.result import SearchResult, read_result
-from search.storage.result_schema import Outcome
+from search.storage.result import read_result
 from tests.support.command import CEILING
+from tests.support.report_page import changed, write_page
 from trainer.files import write_file
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -31,20 +30,11 @@ PHONE = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
 HOSTILE = "a photo of {trigger} man <script>document.title = 'planted'</script><img src=x onerror=\"document.title=1\">"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_waiting_for_the_disk() -> Iterator[None]:
-    """Thousands of small files of a synthetic run are not worth an fsync each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.files._fsync", lambda path: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of twelve trials, one of them faceless, with a hostile prompt."""
     home = tmp_path_factory.mktemp("small")
-    result, photos = write_synthetic_run(home, trials=12, prompts=[HOSTILE], rates=[1e-4, 9.9e-3, 1e-3])
-    return write_report(result, photos)
+    return write_page(*write_synthetic_run(home, trials=12, prompts=[HOSTILE], rates=[1e-4, 9.9e-3, 1e-3]))
 
 
 def show(browser: Chrome, page: Path) -> None:
@@ -73,8 +63,8 @@ def complaints(browser: Chrome) -> list[dict[str, Any]]:
 def test_two_hundred_trials_are_one_small_file(
     browser: Chrome, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    result, photos = write_synthetic_run(tmp_path, trials=200)
-    page = write_report(result, photos)
+    result, config, photos = write_synthetic_run(tmp_path, trials=200)
+    page = write_page(result, config, photos)
     assert page.stat().st_size < 15e6
     show(browser, page)
     timing = browser.execute_script("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
@@ -85,9 +75,9 @@ def test_two_hundred_trials_are_one_small_file(
     marks = browser.execute_script(
         "return [...document.querySelectorAll('svg')].map((one) => one.querySelectorAll('.mark').length)"
     )
-    finalists = len(result.values["finalists"])
-    # Strengths, intervals, dots and front, parallel coordinates, four curves.
-    assert marks == [2, finalists, 201, 200, 200, 200, 200, 200]
+    finalists = len(result.outcome.finalists)
+    # Strengths, intervals, dots and front, importance of three settings, parallel coordinates, four curves.
+    assert marks == [2, finalists, 201, 3, 200, 200, 200, 200, 200]
     grids = browser.find_elements(By.CSS_SELECTOR, ".grid")
     shown = [len(grid.find_elements(By.CSS_SELECTOR, "[data-row]")) for grid in grids]
     assert shown[:2] == [2, 6]
@@ -110,14 +100,15 @@ def test_a_picture_tells_its_scores(browser: Chrome, report: Path) -> None:
     show(browser, report)
     picture = browser.find_element(By.CSS_SELECTOR, "#pictures .champion [aria-label]")
     ActionChains(browser).scroll_to_element(picture).move_to_element(picture).perform()
-    champion = read_result(report.parent).values["champion"]
+    champion = read_result(report.parent).outcome.champion
+    assert champion is not None
     rows = json.loads(
-        (report.parent / "final" / f"{champion['trial']}-step-{champion['step']}" / "report.json").read_text("utf-8")
+        (report.parent / "final" / f"{champion.trial}-step-{champion.step}" / "report.json").read_text("utf-8")
     )["rows"]
     likeness, fidelity = (0.9 - rows[0]["face_distance"]) / 0.5, rows[0]["clip_score"] / 25.0
     text = told(browser)
     assert text.startswith("likeness ")
-    assert f"(champion, trial {champion['trial']}; seed 101; a photo of {{trigger}} man, last scene 0)" in text
+    assert f"(champion, trial {champion.trial}; seed 101; a photo of {{trigger}} man, last scene 0)" in text
     found = [float(word.rstrip(",")) for word in text.split() if word.rstrip(",").replace(".", "").isdigit()]
     assert found[0] == pytest.approx(likeness, abs=0.006)
     assert found[1] == pytest.approx(fidelity, abs=0.006)
@@ -126,10 +117,10 @@ def test_a_picture_tells_its_scores(browser: Chrome, report: Path) -> None:
 
 
 def test_with_the_keyboard_alone(browser: Chrome, report: Path) -> None:
-    """Tab stops once at every figure and grid that is open; arrow keys go on within it; Enter leads to the trial."""
+    """Tab stops once at every figure and grid that is open; arrow keys move within it; Enter leads to the trial."""
     show(browser, report)
     expected = browser.execute_script(
-        """return [...document.querySelectorAll("a[href], button, summary, [tabindex='0']")]
+        """return [...document.querySelectorAll("a[href]:not([tabindex]), button, summary, [tabindex='0']")]
              .filter((one) => one.checkVisibility()).length"""
     )
     assert expected > 40
@@ -143,6 +134,12 @@ def test_with_the_keyboard_alone(browser: Chrome, report: Path) -> None:
     figures = [element for element in reached if "mark" in (element.get_attribute("class") or "").split()]
     assert len(figures) == len(browser.find_elements(By.TAG_NAME, "svg"))
 
+    line = browser.find_element(By.CSS_SELECTOR, "#curves .mark[tabindex='0']")
+    reach = line.find_element(By.CLASS_NAME, "reach")
+    assert float(reach.value_of_css_property("stroke-opacity")) == 0.0
+    browser.execute_script("arguments[0].focus()", line)
+    assert float(reach.value_of_css_property("stroke-opacity")) == pytest.approx(0.45), "a wide band lies around it"
+
     dot = browser.find_element(By.CSS_SELECTOR, "#front [tabindex='0']")
     browser.execute_script("arguments[0].focus()", dot)
     assert told(browser) == label(dot)
@@ -155,7 +152,7 @@ def test_with_the_keyboard_alone(browser: Chrome, report: Path) -> None:
     assert browser.switch_to.active_element == dot
     press(browser, Keys.ARROW_RIGHT, Keys.ENTER)
     row = browser.switch_to.active_element
-    assert row.get_attribute("id") == second.get_attribute("data-trial")
+    assert f"#{row.get_attribute('id')}" == second.get_dom_attribute("href")
     assert row.tag_name == "tr"
 
     picture = browser.find_element(By.CSS_SELECTOR, "#pictures .grid [tabindex='0']")
@@ -164,6 +161,57 @@ def test_with_the_keyboard_alone(browser: Chrome, report: Path) -> None:
     assert "champion" in told(browser)
     press(browser, Keys.ARROW_RIGHT)
     assert "last scene 1" in told(browser)
+
+
+CONTRASTS = """
+const shade = (colour) => {
+  const [red, green, blue] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
+    const share = part / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+const ground = shade(getComputedStyle(document.body).backgroundColor);
+const contrast = (colour) => {
+  const [low, high] = [ground, shade(colour)].sort((one, other) => one - other);
+  return (high + 0.05) / (low + 0.05);
+};
+const least = (selector, property) => Math.min(...[...document.querySelectorAll(selector)].map(
+  (one) => contrast(getComputedStyle(one)[property])));
+const lines = least(".mark > .reach + path", "stroke"), areas = least(".mark > :only-child", "fill");
+return [ground, least("svg text", "fill"), lines, areas];
+"""
+"""Luminance of the ground; the least contrast with it of words, lines, and discs or bars (WCAG 2.2, 1.4.3, 1.4.11)."""
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_figures_are_readable_in_light_and_dark(browser: Chrome, report: Path, scheme: str, dark: bool) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        show(browser, report)
+        ground, words, lines, areas = browser.execute_script(CONTRASTS)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert (ground < 0.5) == dark
+    assert words >= 4.5
+    assert lines >= 3.0
+    assert areas >= 3.0
+
+
+def test_a_screen_reader_is_told_each_marks_role_and_values(browser: Chrome, report: Path) -> None:
+    show(browser, report)
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    names: dict[str, set[str]] = {}
+    for node in tree:
+        if not node["ignored"]:
+            names.setdefault(node["role"]["value"], set()).add(node.get("name", {}).get("value", ""))
+    for mark in browser.find_elements(By.CSS_SELECTOR, "svg .mark"):
+        role = "link" if mark.tag_name == "a" else "image"
+        assert label(mark) in names[role]
+    titles = [svg.get_attribute("aria-label") for svg in browser.find_elements(By.TAG_NAME, "svg")]
+    assert set(titles) <= names["group"]
+    assert any(name.startswith("X-axis titled 'fidelity'") for group in names.values() for name in group)
 
 
 def test_a_heading_sorts_its_column(browser: Chrome, report: Path) -> None:
@@ -197,12 +245,6 @@ def test_on_a_phone(browser: Chrome, report: Path) -> None:
     assert tip["right"] <= 360
 
 
-def without(result: SearchResult, **values: object) -> SearchResult:
-    changed = SearchResult(folder=result.folder, outcome=Outcome.model_validate({**result.values, **values}))
-    changed.write()
-    return changed
-
-
 @pytest.mark.parametrize(
     ("trials", "rates", "status"),
     [(1, [1e-3], "champion"), (2, [9.9e-3, 9.9e-3], "no usable candidate"), (0, [], "no usable candidate")],
@@ -210,18 +252,18 @@ def without(result: SearchResult, **values: object) -> SearchResult:
 def test_every_outcome_has_its_page(
     browser: Chrome, tmp_path: Path, trials: int, rates: list[float], status: str
 ) -> None:
-    result, photos = write_synthetic_run(tmp_path, trials=max(trials, 1), rates=rates or [1e-3])
+    result, config, photos = write_synthetic_run(tmp_path, trials=max(trials, 1), rates=rates or [1e-3])
     if not trials:
         shutil.rmtree(result.folder / "trials")
         (result.folder / "images.parquet").unlink()
         nothing: Mapping[str, Any] = {"trials": [], "champion": None, "finalists": [], "front": [], "strengths": None}
-        result = without(result, status="no usable candidate <b>", base={"search": {}, "final": {}}, **nothing)
+        result = changed(result, status="no usable candidate <b>", base={"search": {}, "final": {}}, **nothing)
         photos = ()
-    show(browser, write_report(result, photos))
+    show(browser, write_page(result, config, photos))
     text = browser.find_element(By.TAG_NAME, "main").text
     if status == "champion":
         assert "The champion is trial 000 at step" in text
-        assert "Too few trials to tell" in text
+        assert "There are too few trials to say" in text
     else:
         assert f"There is no champion: {status}" in text
     if not trials:
@@ -232,12 +274,12 @@ def test_every_outcome_has_its_page(
 
 
 def test_what_is_gone_from_the_folder_costs_only_itself(browser: Chrome, tmp_path: Path) -> None:
-    result, photos = write_synthetic_run(tmp_path, trials=2, rates=[1e-3, 8e-4])
+    result, config, photos = write_synthetic_run(tmp_path, trials=2, rates=[1e-3, 8e-4])
     shutil.rmtree(result.folder / "trials" / "001")
     photos[0].path.unlink()
-    show(browser, write_report(result, photos))
+    show(browser, write_page(result, config, photos))
     notices = {element.text for element in browser.find_elements(By.CSS_SELECTOR, ".notice")}
-    step = result.values["trials"][1]["best_step"]
+    step = result.outcome.trials[1].best_step
     assert f"trials/001/step-{step}/grid.png cannot be read (FileNotFoundError)." in notices
     assert any(notice.startswith("the real photos cannot be read (") for notice in notices)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#curves svg")) == 4

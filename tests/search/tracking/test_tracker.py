@@ -1,114 +1,110 @@
-"""MLflow is told everything once, whether it is there, away, hanging or back, and the search waits for none of it."""
+"""MLflow shows everything once, whether it is there, away, hanging or back, and the search waits for none of it."""
 
+import itertools
 import json
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from PIL import Image
 
-from search.report.tables import write_trials
-from search.storage.trial_record import CheckpointResult, JobState
-from search.tracking import system_metrics as machine
+from search.storage.trial_record import JobState
 from search.tracking import tracker as tracking
-from search.tracking.mlflow_writer import STATE_FILE, Bookkeeper, InUseError, TrackingError
-from search.tracking.outbox import read_entries
-from search.tracking.system_metrics import MachineMetrics
-from search.tracking.tracker import Tracker
+from search.tracking.connection import Connection
+from search.tracking.mlflow_writer import InUseError, MlflowWriter
+from search.tracking.run_view import Identity
+from tests.search.tracking.conftest import FakeSearch
 from tests.support.command import CEILING, until
 from tests.support.mlflow_server import Server
 
 ROOT = Path(__file__).parents[3]
-PARAMS = {"learning_rate": 1e-4, "rank": 8, "steps": 100}
+METRICS = {"objective", "search_value", "likeness", "fidelity", "faceless_rate"}
+
+WRITING = (
+    *("create_run", "log_batch", "log_image", "log_artifact", "set_terminated", "update_run", "delete_run"),
+    *("set_tag", "delete_tag"),
+)
+"""What MLflow's client is asked for to change anything."""
+
+MakeSearch = Callable[..., FakeSearch]
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make its tables, so it does it once."""
-    folder = tmp_path_factory.mktemp("database")
-    Bookkeeper(None, "Default", folder)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, empty_database: Path) -> Path:
-    """An empty run folder, and MLflow's database where a search would have it."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    folder = tmp_path / "runs" / "anna"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def report(folder: Path, trial: str, step: int, objective: float) -> CheckpointResult:
-    """A scored checkpoint with an image and an adapter."""
-    place = folder / "trials" / trial / f"step-{step}"
-    place.mkdir(parents=True)
-    Image.new("RGB", (8, 8), (step, 0, 0)).save(place / "grid.png")
-    (place / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
-    return CheckpointResult(step=step, metrics={"objective": objective}, rows=(), folder=place)
-
-
-def two_trials(tracker: Tracker, folder: Path) -> None:
-    """A short search, told from its start to its end: one trial finished, one failed."""
-    (folder / "search.yaml").write_text("name: anna\n")
-    (folder / "report.html").write_text("<p>report</p>")
-    tracker.start(folder, {"model": "base", "trials": 2}, [folder / "search.yaml"])
-    tracker.metrics({"likeness": 0.0}, prefix="base_")
-    tracker.trial_started("000", PARAMS)
-    tracker.trial_started("000", PARAMS)
-    tracker.trial_started("001", {**PARAMS, "rank": 16})
-    first, best = report(folder, "000", 50, 0.25), report(folder, "000", 100, 0.5)
-    tracker.trial_report("000", first)
-    tracker.trial_report("000", best)
-    tracker.trial_report("000", best)
-    tracker.trial_ended("000", JobState.FINISHED, "", best)
-    tracker.trial_ended("001", JobState.FAILED, "diverged", None)
-    tracker.trial_metrics("000", {"second_likeness": 0.75}, 100)
-    tracker.picture(best.folder / "grid.png", "champion")
-    tracker.finish("champion", [folder / "report.html"], failed=False)
-
-
-def check(client: MlflowClient, *, searches: int = 1) -> Run:
-    """MLflow holds `two_trials`, each thing once; the run of the search."""
-    experiment = client.get_experiment_by_name("people")
+def runs_of(client: MlflowClient, name: str = "people") -> tuple[Run, dict[str, Run]]:
+    """The run of the only search in an experiment, and those of its trials; there are no others."""
+    experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert len(parents) == searches
-    (parent,) = [run for run in parents if run.info.run_name == "anna"]
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.info.run_name == "anna"
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(runs) == 1 + len(children)
+    named = {run.data.tags["trial"]: run for run in children}
+    assert len(named) == len(children), "one run a trial"
+    return parent, named
+
+
+def artifacts(client: MlflowClient, run: Run, folder: str | None = None) -> set[str]:
+    return {file.path for file in client.list_artifacts(run.info.run_id, folder)}
+
+
+def grids(client: MlflowClient, run: Run) -> list[int]:
+    names = [Path(path).name for path in artifacts(client, run, "images") if path.endswith(".png")]
+    assert all(name.startswith("samples+step+") for name in names)
+    return sorted(int(name.split("+")[2]) for name in names)
+
+
+def points(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)]
+
+
+def check(client: MlflowClient, experiment: str = "people") -> Run:
+    """MLflow holds `two_trials`, each thing once; the run of the search."""
+    parent, children = runs_of(client, experiment)
     assert (parent.info.status, parent.data.tags["state"]) == ("FINISHED", "champion")
     assert parent.data.params == {"model": "base", "trials": "2"}
-    assert parent.data.metrics["base_likeness"] == 0
-    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
-        "champion",
-        "report.html",
-        "search.yaml",
+    told = {name: value for name, value in parent.data.metrics.items() if not name.startswith("system/")}
+    assert told == {
+        **{f"base_{name}": 0.0 for name in METRICS - {"fidelity"}},
+        "base_fidelity": 1.0,
+        "champion_objective": 0.4,
+        "second_judge_kendall": 0.5,
+        "second_judge_agrees": 1.0,
     }
-    children = {
-        run.data.tags["trial"]: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
-    }
-    assert len(runs) == searches + len(children)
+    assert all(points(client, parent, name) == [(0, value)] for name, value in told.items())
+    files = {"search.yaml", "result.json", "report.html", "trials.csv", "images.parquet", "README.md"}
+    assert artifacts(client, parent) == {*files, "base", "champion", "plots"}
+    assert artifacts(client, parent, "base") == {"base/grid.png"}
+    assert artifacts(client, parent, "champion") == {"champion/samples.png"}
+    assert artifacts(client, parent, "plots") == {"plots/front.svg"}
     assert set(children) == {"000", "001"}
     finished, failed = children["000"], children["001"]
+    assert (finished.info.run_name, failed.info.run_name) == ("trial-000", "trial-001")
     assert (finished.info.status, finished.data.tags["state"]) == ("FINISHED", "finished")
-    assert (failed.info.status, failed.data.tags["reason"]) == ("FAILED", "diverged")
-    assert finished.data.params == {"learning_rate": "0.0001", "rank": "8", "steps": "100"}
+    assert (failed.info.status, failed.data.tags["state"], failed.data.tags["reason"]) == (
+        *("FAILED", "failed"),
+        "diverged",
+    )
+    assert finished.data.params == {"learning_rate": "0.0001", "rank": "8", "alpha": "8", "steps": "100"}
     assert failed.data.params["rank"] == "16"
-    history = client.get_metric_history(finished.info.run_id, "objective")
-    assert [(point.step, point.value) for point in history] == [(50, 0.25), (100, 0.5)]
-    assert finished.data.metrics["best_objective"] == 0.5
-    assert finished.data.metrics["second_likeness"] == 0.75
-    grids = [file.path for file in client.list_artifacts(finished.info.run_id, "images") if file.path.endswith(".png")]
-    assert [grid.split("+")[2] for grid in sorted(grids)] == ["100", "50"]
+    assert set(finished.data.metrics) == METRICS | {f"best_{name}" for name in METRICS} | {
+        *("best_step", "second_likeness")
+    }
+    assert points(client, finished, "objective") == [(50, 0.25), (100, 0.5)]
+    assert points(client, finished, "best_objective") == [(100, 0.5)]
+    assert points(client, finished, "best_step") == [(100, 100.0)]
+    assert points(client, finished, "second_likeness") == [(100, 0.75)]
+    assert artifacts(client, finished) == {"adapter", "images"}
+    assert artifacts(client, finished, "adapter") == {"adapter/pytorch_lora_weights.safetensors"}
+    assert grids(client, finished) == [50, 100]
+    assert (failed.data.metrics, artifacts(client, failed)) == ({}, set())
     return parent
 
 
@@ -123,243 +119,401 @@ def sync(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_database_is_told_everything_once(folder: Path, tmp_path: Path) -> None:
-    with Tracker(None, "people", tmp_path) as tracker:
-        two_trials(tracker, folder)
-    parent = check(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))
-    assert (tracker.run_id, tracker.failure, tracker.untold) == (parent.info.run_id, "", 0)
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls of MLflow's client that write anything, by name."""
+    made: list[str] = []
+    for name in WRITING:
+        original = getattr(MlflowClient, name)
+
+        def counted(
+            client: MlflowClient, *arguments: Any, _name: str = name, _original: Any = original, **options: Any
+        ) -> Any:
+            made.append(_name)
+            return _original(client, *arguments, **options)
+
+        monkeypatch.setattr(MlflowClient, name, counted)
+    return made
 
 
-@pytest.mark.parametrize("entry", ["search_started", "trial_started", "checkpoint", "trial_ended", "search_ended"])
-def test_an_entry_told_twice_leaves_one_trace(folder: Path, tmp_path: Path, entry: str) -> None:
-    """As after a kill between MLflow's answer and the note that it was given: no id of the run is known either."""
-    with Tracker(None, "people", tmp_path) as tracker:
-        two_trials(tracker, folder)
-    number = next(n for n, written in enumerate(read_entries(folder)) if written.kind == entry)
-    state = json.loads((folder / STATE_FILE).read_text("utf-8"))
-    if entry.endswith("_started"):
-        del state["runs"]["" if entry == "search_started" else "000"]
-    (folder / STATE_FILE).write_text(json.dumps(state | {"told": number}))
-    bookkeeper = Bookkeeper(None, "people", tmp_path)
-    bookkeeper.open(folder)
-    bookkeeper.tell(read_entries(folder)[number])
-    bookkeeper.close()
-    assert bookkeeper.told == number + 1
-    check(MlflowClient(bookkeeper.uri))
+def test_a_database_shows_everything_once(make_search: MakeSearch) -> None:
+    search = make_search()
+    with search.tracker() as tracker:
+        search.two_trials(tracker)
+    parent = check(MlflowClient(tracker.shown_uri))
+    assert (tracker.run_id, tracker.failure, tracker.pending) == (parent.info.run_id, "", 0)
+    assert not any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate())
 
 
-def test_a_search_that_goes_on_keeps_its_runs(folder: Path, tmp_path: Path) -> None:
-    tracker = Tracker(None, "people", tmp_path)
-    tracker.start(folder, {"model": "base"}, [])
-    tracker.trial_started("000", PARAMS)
-    first = report(folder, "000", 50, 0.25)
-    tracker.trial_report("000", first)
+def test_what_mlflow_shows_already_is_not_written_again(make_search: MakeSearch, calls: list[str]) -> None:
+    search = make_search()
+    with search.tracker() as tracker:
+        search.two_trials(tracker)
+    calls.clear()
+    with search.tracker() as tracker:
+        tracker.start(search.folder)
+        tracker.finish(list(search.records.values()))
+    assert (tracker.pending, calls) == (0, [])
+    check(MlflowClient(tracker.shown_uri))
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+def test_a_kill_after_any_call_leaves_one_trace(make_search: MakeSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow does what it was asked, and the process dies before it hears so; the next one writes the rest."""
+    left = 0
+
+    def dying(name: str) -> Callable[..., Any]:
+        original = getattr(MlflowClient, name)
+
+        def call(client: MlflowClient, *arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            answer = original(client, *arguments, **options)
+            left -= 1
+            if left == 0:
+                raise Killed
+            return answer
+
+        return call
+
+    # What was killed has not waited for its thread, and its thread has said nothing.
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    for name in WRITING:
+        monkeypatch.setattr(MlflowClient, name, dying(name))
+    for last in itertools.count(1):
+        search = make_search(experiment=f"killed after {last}")
+        left = last
+        with search.tracker() as tracker:
+            search.two_trials(tracker)
+        survived = left > 0
+        left = 0
+        with search.tracker() as again:
+            again.start(search.folder)
+            again.finish(list(search.records.values()))
+        assert again.pending == 0
+        check(MlflowClient(again.shown_uri), search.config.tracking.experiment)
+        search.folder.rename(search.folder.with_name(f"killed-{last}"))
+        if survived:
+            break
+    assert last > 20, "every call was the last one once"
+
+
+def test_a_search_that_resumes_keeps_its_runs(make_search: MakeSearch) -> None:
+    search = make_search(first_steps=(100, 150))
+    tracker = search.tracker()
+    search.begin(tracker)
+    search.score(tracker, search.propose(tracker), 50, 0.25)
     tracker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     client = MlflowClient(tracker.shown_uri)
-    (child,) = client.search_runs([tracker.experiment_id], "tags.trial = '000'")
-    assert (child.info.status, child.data.tags["state"]) == ("KILLED", "interrupted")
-    assert client.get_run(tracker.run_id).info.status == "KILLED"
+    parent, children = runs_of(client)
+    assert [(run.info.status, run.data.tags["state"]) for run in (parent, children["000"])] == [
+        ("KILLED", "interrupted")
+    ] * 2
 
-    again = Tracker(None, "people", tmp_path)
+    again = search.tracker()
     with again:
-        again.start(folder, {"model": "base"}, [])
-        again.trial_started("000", PARAMS)
-        again.trial_report("000", first)
-        best = report(folder, "000", 100, 0.5)
-        again.trial_report("000", best)
-        again.trial_ended("000", JobState.FINISHED, "", best)
-        again.trial_started("001", PARAMS)
-        again.trial_ended("001", JobState.STOPPED, "beaten", None)
-        again.finish("champion", [], failed=False)
+        search.begin(again)
+        again.flush()
+        parent, children = runs_of(client)
+        assert [(run.info.status, run.data.tags["state"]) for run in (parent, children["000"])] == [
+            ("RUNNING", "running")
+        ] * 2
+        assert search.propose(again) == "000"
+        search.score(again, "000", 100, 0.5)
+        search.end(again, "000", JobState.FINISHED)
+        search.score(again, search.propose(again), 50, 0.125)
+        search.end(again, "001", JobState.STOPPED, "stopped after step 50: others were better at the same step")
+        search.finish(again)
     assert again.run_id == tracker.run_id
-    runs = client.search_runs([tracker.experiment_id])
-    assert {(run.data.tags.get("trial", ""), run.info.status, run.data.tags["state"]) for run in runs} == {
-        ("", "FINISHED", "champion"),
-        ("000", "FINISHED", "finished"),
-        ("001", "FINISHED", "stopped"),
+    parent, children = runs_of(client)
+    assert {name: (run.info.status, run.data.tags["state"]) for name, run in children.items()} == {
+        "000": ("FINISHED", "finished"),
+        "001": ("FINISHED", "stopped"),
     }
-    assert len(runs) == 3
-    history = client.get_metric_history(child.info.run_id, "objective")
-    assert [(point.step, point.value) for point in history] == [(50, 0.25), (100, 0.5)]
+    assert parent.info.status == "FINISHED"
+    assert points(client, children["000"], "objective") == [(50, 0.25), (100, 0.5)]
+    assert grids(client, children["000"]) == [50, 100]
 
 
-def test_what_mlflow_refuses_is_left_out_named_and_told_later(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_reason_that_no_longer_holds_is_taken_back(make_search: MakeSearch) -> None:
+    """A trial that a limit has cut off goes on in a later search, and then ends by itself."""
+    search = make_search()
+    with search.tracker() as tracker:
+        search.begin(tracker)
+        name = search.propose(tracker)
+        search.score(tracker, name, 50, 0.5)
+        record = search.records[name]
+        record.state, record.reason = JobState.STOPPED, "max_minutes is reached; last scored at step 50"
+        tracker.changed(record)
+        tracker.flush()
+        client = MlflowClient(tracker.shown_uri)
+        assert runs_of(client)[1][name].data.tags["reason"] == record.reason
+        record.state, record.reason = JobState.RUNNING, ""
+        search.score(tracker, name, 100, 0.25)
+        search.end(tracker, name, JobState.FINISHED)
+    child = runs_of(client)[1][name]
+    assert (child.info.status, child.data.tags["state"], "reason" in child.data.tags) == ("FINISHED", "finished", False)
+    assert points(client, child, "best_objective") == [(50, 0.5)]
+    assert points(client, child, "objective") == [(50, 0.5), (100, 0.25)]
+
+
+def test_what_mlflow_refuses_is_left_out_named_and_delivered_later(
+    make_search: MakeSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.0,))
-    with Tracker(None, "people", tmp_path) as tracker:
-        tracker.start(folder, {}, [])
-        lost = report(folder, "000", 50, 0.25)
-        (lost.folder / "grid.png").rename(tmp_path / "away.png")
-        tracker.trial_started("000", PARAMS)
-        tracker.trial_report("000", lost)
-        tracker.trial_ended("000", JobState.FINISHED, "", lost)
-        tracker.finish("no champion", [], failed=True)
-    assert tracker.untold == 1
+    search = make_search()
+    with search.tracker() as tracker:
+        search.begin(tracker)
+        name = search.propose(tracker)
+        tracker.flush()
+        grid = search.folder / "trials" / name / "step-50" / "grid.png"
+        original = search._checkpoint
+
+        def without_grid(*arguments: Any) -> Any:
+            report = original(*arguments)
+            grid.rename(tmp_path / "away.png")
+            return report
+
+        monkeypatch.setattr(search, "_checkpoint", without_grid)
+        search.score(tracker, name, 50, 0.25)
+        search.end(tracker, name, JobState.STOPPED, "beaten")
+        search.finish(tracker, status="no usable candidate")
+    assert tracker.pending == 1
     assert "grid.png" in tracker.failure
     client = MlflowClient(tracker.shown_uri)
-    assert client.get_run(tracker.run_id).data.tags["state"] == "no champion", "the rest was told"
+    parent, children = runs_of(client)
+    assert (parent.info.status, parent.data.tags["state"]) == ("FAILED", "no usable candidate"), "the rest is there"
+    assert children[name].info.status == "RUNNING"
 
-    behind = sync(folder)
-    assert (behind.returncode, "1 are left" in behind.stderr) == (1, True), behind.stderr
-    (tmp_path / "away.png").rename(lost.folder / "grid.png")
-    told = sync(folder)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "record 3 (checkpoint)" in told.stdout
-    (child,) = client.search_runs([tracker.experiment_id], "tags.trial = '000'")
-    assert len(client.get_metric_history(child.info.run_id, "objective")) == 1
-    assert sync(folder).stdout.startswith("told 0 records")
+    behind = sync(search.folder)
+    assert (behind.returncode, "has not taken all of 1 runs: " in behind.stderr) == (1, True), behind.stderr
+    assert "grid.png" in behind.stderr
+    (tmp_path / "away.png").rename(grid)
+    delivered = sync(search.folder)
+    assert (delivered.returncode, delivered.stderr) == (0, "")
+    assert "shows all 2 runs" in delivered.stdout
+    child = runs_of(client)[1][name]
+    assert (points(client, child, "objective"), grids(client, child)) == ([(50, 0.25)], [50])
+    assert (child.info.status, child.data.tags["reason"]) == ("FINISHED", "beaten")
 
 
-def test_a_run_whose_creation_was_not_heard_of_is_not_created_twice(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_was_created_without_an_answer_is_not_created_twice(
+    make_search: MakeSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a server that hangs: it does what it was asked after the client has given up."""
     monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.0,))
     create = MlflowClient.create_run
     unheard = ["anna", "trial-000"]
 
-    def slow(client: MlflowClient, experiment: str, *, start_time: int, run_name: str, tags: dict[str, str]) -> Run:
-        run = create(client, experiment, start_time=start_time, tags=tags, run_name=run_name)
-        if run_name in unheard:
-            unheard.remove(run_name)
+    def slow(client: MlflowClient, experiment: str, **options: Any) -> Run:
+        run = create(client, experiment, **options)
+        if options["run_name"] in unheard:
+            unheard.remove(options["run_name"])
             raise TimeoutError("no answer")
         return run
 
     monkeypatch.setattr(MlflowClient, "create_run", slow)
-    with Tracker(None, "people", tmp_path) as tracker:
-        two_trials(tracker, folder)
+    search = make_search()
+    with search.tracker() as tracker:
+        search.two_trials(tracker)
     assert unheard == []
     check(MlflowClient(tracker.shown_uri))
 
 
-def test_one_process_at_a_time_tells_of_a_run(folder: Path, tmp_path: Path) -> None:
-    with Tracker(None, "people", tmp_path) as tracker:
-        tracker.start(folder, {}, [])
+def test_a_run_that_a_server_creates_a_second_time_is_removed(
+    make_search: MakeSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that hung is done only after the next one was answered."""
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.0,))
+    create = MlflowClient.create_run
+    held: list[Callable[[], Run]] = []
+
+    def late(client: MlflowClient, experiment: str, **options: Any) -> Run:
+        if options["run_name"] == "trial-000" and not held:
+            held.append(lambda: create(client, experiment, **options))
+            raise TimeoutError("no answer")
+        run = create(client, experiment, **options)
+        if options["run_name"] == "trial-000":
+            held[0]()
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", late)
+    search = make_search()
+    with search.tracker() as tracker:
+        search.two_trials(tracker)
+    assert len(held) == 1
+    check(MlflowClient(tracker.shown_uri))
+
+
+def test_one_process_at_a_time_writes_for_a_run(make_search: MakeSearch, tmp_path: Path) -> None:
+    search = make_search()
+    with search.tracker() as tracker:
+        search.begin(tracker)
+        identity = Identity.read(search.folder)
+        assert identity is not None
         with pytest.raises(InUseError, match="by another process"):
-            Bookkeeper(None, "people", tmp_path).open(folder)
-        refused = sync(folder)
-        assert (refused.returncode, "by another process" in refused.stderr) == (2, True)
+            MlflowWriter(Connection(None, "people", tmp_path), search.folder, identity.token)
+        refused = sync(search.folder)
+        assert (refused.returncode, "by another process" in refused.stderr) == (2, True), refused.stderr
 
 
-def test_a_uri_that_makes_no_sense_is_refused_before_the_search(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="'nonsense://somewhere' cannot be used"):
-        Tracker("nonsense://somewhere", "people", tmp_path)
-    assert sync(tmp_path).returncode == 2
+def test_a_search_whose_process_was_killed_is_delivered_as_interrupted(make_search: MakeSearch, tmp_path: Path) -> None:
+    """Without a result: what became of its trials is in the journal."""
+    search = make_search("http://127.0.0.1:9")  # nobody answers there
+    tracker = search.tracker()
+    search.begin(tracker)
+    search.base(tracker)
+    first, second = search.propose(tracker), search.propose(tracker)
+    search.score(tracker, first, 50, 0.25)
+    search.end(tracker, first, JobState.STOPPED, "stopped after step 50: others were better at the same step")
+    search.score(tracker, second, 50, 0.5)
+    assert tracker.pending == 3
+    tracker._closing.set()  # its thread ends, as with its process
+    tracker._thread.join()
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    delivered = sync(search.folder, "--uri", uri)
+    assert (delivered.returncode, delivered.stderr) == (0, "")
+    client = MlflowClient(uri)
+    parent, children = runs_of(client)
+    states = {name: (run.info.status, run.data.tags["state"]) for name, run in {"": parent, **children}.items()}
+    assert states == {
+        "": ("KILLED", "interrupted"),
+        first: ("FINISHED", "stopped"),
+        second: ("KILLED", "interrupted"),
+    }
+    assert children[first].data.tags["reason"] == "stopped after step 50: others were better at the same step"
+    assert parent.data.metrics["base_fidelity"] == 1.0
+    began, ended = children[first].info.start_time, children[first].info.end_time
+    assert ended - began == 12_500, "as long as it took, though MLflow was given it later"
 
 
-def test_a_server_that_comes_hangs_and_dies_is_told_everything_in_the_end(
-    mlflow_server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_that_a_limit_cut_off_is_delivered_as_stopped(make_search: MakeSearch, tmp_path: Path) -> None:
+    search = make_search("http://127.0.0.1:9")
+    tracker = search.tracker()
+    search.begin(tracker)
+    name = search.propose(tracker)
+    search.score(tracker, name, 50, 0.25)
+    record = search.records[name]
+    record.state, record.reason = JobState.STOPPED, "max_minutes is reached; last scored at step 50"
+    search.finish(tracker, status="no usable candidate")
+    tracker._closing.set()
+    tracker._thread.join()
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert sync(search.folder, "--uri", uri).returncode == 0
+    tags = runs_of(MlflowClient(uri))[1][name].data.tags
+    assert (tags["state"], tags["reason"]) == ("stopped", "max_minutes is reached; last scored at step 50")
+
+
+def test_the_champion_is_registered_once_and_the_result_says_where(make_search: MakeSearch, tmp_path: Path) -> None:
+    search = make_search("http://127.0.0.1:9")
+    tracker = search.tracker()
+    search.two_trials(tracker)
+    assert tracker.champion(search.champion()) is None, "there is nobody to register it"
+    tracker._closing.set()
+    tracker._thread.join()
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for _ in range(2):
+        delivered = sync(search.folder, "--uri", uri)
+        assert (delivered.returncode, delivered.stderr) == (0, "")
+    client = MlflowClient(uri)
+    parent = check(client)
+    (version,) = client.search_model_versions("name = 'anna'")
+    assert (version.run_id, version.tags) == (parent.info.run_id, {"trial": "000", "step": "100"})
+    assert client.get_model_version_by_alias("anna", "champion").version == version.version
+    result = json.loads((search.folder / "result.json").read_text("utf-8"))
+    assert result["champion"]["model_uri"] == f"models:/anna/{version.version}"
+    assert (result["mlflow"]["run_id"], result["mlflow"]["experiment_id"]) == (
+        parent.info.run_id,
+        parent.info.experiment_id,
+    )
+    kept = client.download_artifacts(parent.info.run_id, "result.json", str(tmp_path))
+    assert json.loads(Path(kept).read_text("utf-8")) == result
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # MLflow of its own models
+def test_an_old_run_does_not_take_the_alias_from_a_newer_one(make_search: MakeSearch, tmp_path: Path) -> None:
+    search = make_search()
+    with search.tracker() as tracker:
+        search.two_trials(tracker)
+        first = tracker.champion(search.champion())
+    old = tmp_path / "old"
+    search.folder.rename(old)
+    with search.tracker() as tracker:
+        search.two_trials(tracker)
+        second = tracker.champion(search.champion())
+    assert (first, second) == ("models:/anna/1", "models:/anna/2")
+    with search.tracker() as tracker:
+        tracker.start(old)
+        assert tracker.champion(replace(search.champion(), adapter=old / "champion")) == first
+    client = MlflowClient(tracker.shown_uri)
+    assert client.get_model_version_by_alias("anna", "champion").version == 2
+
+
+def test_a_folder_without_a_search_has_nothing_to_deliver(make_search: MakeSearch) -> None:
+    search = make_search()
+    assert sync(search.folder).returncode == 2, "no run folder"
+    with search.tracker() as tracker:
+        search.begin(tracker)
+    (search.folder / "mlflow.json").unlink()
+    done = sync(search.folder)
+    assert (done.returncode, "has nothing to deliver" in done.stderr) == (2, True), done.stderr
+    (search.folder / "journal.log").unlink()
+    done = sync(search.folder)
+    assert (done.returncode, "journal.log is missing; put it back" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_server_that_comes_hangs_and_dies_shows_everything_in_the_end(
+    mlflow_server: Server, make_search: MakeSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = mlflow_server
     server.stop()
     monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.1,))
-    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
-    monkeypatch.setattr(machine, "INTERVAL", 3600.0)  # its figures would come between, and are counted as all others
-    longest = 0.0
-
-    def timed(function: Callable[[], object]) -> None:
-        nonlocal longest
-        began = time.monotonic()
-        function()
-        longest = max(longest, time.monotonic() - began)
-
+    search = make_search(server.uri)
     # Refused at the start.
-    tracker = Tracker(server.uri, "people", tmp_path)
+    tracker = search.tracker(patience=3.0)
     assert tracker.failure == f"MLflow at {server.uri} does not answer"
     with tracker:
-        timed(lambda: tracker.start(folder, {"model": "base", "trials": 2}, []))
-        timed(lambda: tracker.trial_started("000", PARAMS))
-        first, best = report(folder, "000", 50, 0.25), report(folder, "000", 100, 0.5)
-        timed(lambda: tracker.trial_report("000", first))
-        assert tracker.untold >= 3
+        search.begin(tracker)
+        name = search.propose(tracker)
+        search.score(tracker, name, 50, 0.25)
+        assert tracker.pending == 2
         # Back by itself.
         server.start()
-        until(lambda: tracker.untold == 0)
+        until(lambda: tracker.pending == 0)
         assert tracker.failure == ""
         # Hanging: it takes connections and answers none.
         server.signal(signal.SIGSTOP)
-        timed(lambda: tracker.trial_report("000", best))
-        timed(lambda: tracker.trial_metrics("000", {"second_likeness": 0.75}, 100))
-        time.sleep(0.5)
-        assert tracker.untold == 2
+        search.score(tracker, name, 100, 0.5)
+        assert tracker.pending == 1
         server.signal(signal.SIGCONT)
-        until(lambda: tracker.untold == 0)
+        until(lambda: tracker.pending == 0)
         # Dead midway.
         server.stop()
-        timed(lambda: tracker.trial_ended("000", JobState.FINISHED, "", best))
-        timed(lambda: tracker.finish("champion", [], failed=False))
-        assert tracker.champion("anna", folder / "trials", "base", {}) is None, "there is nobody to register it"
-    assert longest < 1.0, "no call may block a trial for more than a second"
-    assert tracker.untold == 3
-    behind = sync(folder)
+        search.end(tracker, name, JobState.FINISHED)
+        search.finish(tracker, status="no usable candidate")
+    assert tracker.pending == 2
+    assert tracker.failure == f"MLflow at {server.uri} does not answer"
+    behind = sync(search.folder)
     assert (behind.returncode, "does not answer" in behind.stderr) == (1, True), behind.stderr
 
     server.start()
-    # The last record asks for an adapter that never was; everything before it is told.
-    assert sync(folder).returncode == 1
+    assert sync(search.folder).returncode == 0
     client = MlflowClient(server.uri)
-    experiment = client.get_experiment_by_name("people")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted((run.data.tags.get("trial", ""), run.info.status) for run in runs) == [
-        ("", "FINISHED"),
-        ("000", "FINISHED"),
-    ]
-    (child,) = [run for run in runs if "trial" in run.data.tags]
-    assert [(point.step, point.value) for point in client.get_metric_history(child.info.run_id, "objective")] == [
-        (50, 0.25),
-        (100, 0.5),
-    ]
-    assert child.data.metrics["second_likeness"] == 0.75
-    grids = [file.path for file in client.list_artifacts(child.info.run_id, "images") if file.path.endswith(".png")]
-    assert len(grids) == 2
+    parent, children = runs_of(client)
+    assert {name: run.info.status for name, run in {"": parent, **children}.items()} == {"": "FAILED", name: "FINISHED"}
+    assert points(client, children[name], "objective") == [(50, 0.25), (100, 0.5)]
+    assert grids(client, children[name]) == [50, 100]
 
 
-def test_a_search_that_ends_while_the_server_hangs_does_not_wait_long(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 0.5)
+def test_a_search_that_ends_while_the_server_hangs_does_not_wait_long(make_search: MakeSearch) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        uri = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        with Tracker(uri, "people", tmp_path) as tracker:
-            two_trials(tracker, folder)
-        assert tracker.failure == f"MLflow at {uri} does not answer"
-        assert tracker.untold == len(read_entries(folder))
-
-
-def test_the_machine_is_looked_at_under_mlflows_names() -> None:
-    told: list[dict[str, float]] = []
-    machine = MachineMetrics(lambda metrics, step: told.append({**metrics, "step": step}))
-    try:
-        look = machine.look()
-    finally:
-        machine.close()
-    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(look)
-    assert 0 <= look["system/system_memory_usage_percentage"] <= 100
-    assert not any(thread.name == "machine" for thread in threading.enumerate())
-
-
-def test_the_table_of_trials(tmp_path: Path) -> None:
-    trials = [
-        {
-            **{"id": "000", "state": "finished", "params": {"rank": 8}, "best_step": 50},
-            **{"metrics": {"objective": 0.5}, "seconds": 1.5, "reason": ""},
-            **{"training_seconds": 0.75, "scoring_seconds": 0.5, "training_cpu_seconds": 0.625},
-            **{"scoring_cpu_seconds": 0.25},
-        },
-        {
-            **{"id": "001", "state": "failed", "params": {"rank": 4, "loss": "huber"}, "best_step": None},
-            **{"metrics": {}, "seconds": 0.5, "reason": 'it said "no", twice'},
-            **{"training_seconds": None, "scoring_seconds": None, "training_cpu_seconds": None},
-            **{"scoring_cpu_seconds": None},
-        },
-    ]
-    assert write_trials(trials, tmp_path).read_text("utf-8").splitlines() == [
-        "trial,state,rank,loss,best_step,objective,seconds,"
-        "training_seconds,scoring_seconds,training_cpu_seconds,scoring_cpu_seconds,reason",
-        "000,finished,8,,50,0.5,1.5,0.75,0.5,0.625,0.25,",
-        '001,failed,4,huber,,,0.5,,,,,"it said ""no"", twice"',
-    ]
+        search = make_search(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        with search.tracker(patience=0.5) as tracker:
+            search.two_trials(tracker)
+        assert tracker.failure == f"MLflow at {search.uri} does not answer"
+        assert tracker.pending == 3

@@ -177,7 +177,7 @@ def test_a_full_disk_fails_the_job_with_a_reason_and_leaves_all_that_was_whole(
         _Service(cast("WorkersClient", client), "token", job, leads=True).run(runner)
     state = job.folder / STATE_FOLDER / "step-8"
     assert client.finished == [
-        ("000", f"StorageError: {state} could not be written: File too large; make room there, or mend it")
+        ("000", f"StorageError: {state} could not be written: File too large; make room there, or repair it")
     ]
     assert [report.step for report in client.checkpoints] == [4]
     assert sorted(str(path.relative_to(job.folder)) for path in job.folder.rglob("*") if path.is_dir()) == [

@@ -111,7 +111,7 @@ def test_sampling_holds_no_more_than_training_at_the_demo_s_settings(
         for _ in range(2):
             job.step()
         trained = memory.peak()
-        assert all(weight.grad is None for weight in job._weights), "sampling needs no gradients"
+        assert all(weight.grad is None for weight in job._optimizer_step.weights), "sampling needs no gradients"
         batch = ImageBatch(generation.batch_size, memory)
         batch.stay_within(trained)
         with job.evaluation_mode():

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tests.trainer.conftest import MakeConfig
 from trainer.adapters.adapter import attach_adapter
-from trainer.adapters.adapter_files import WEIGHTS_FILE, export_kohya, load_adapter, read_adapter_file, save_adapter
+from trainer.adapters.adapter_files import WEIGHTS_FILE, load_adapter, read_adapter_file, save_adapter
+from trainer.adapters.kohya import export_kohya
 from trainer.config import Targets
 from trainer.models.loading import BaseModel
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tests.trainer.conftest import MakeConfig
 from trainer.adapters.adapter import attach_adapter
-from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, export_kohya, read_adapter_file, save_adapter
+from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, read_adapter_file, save_adapter
+from trainer.adapters.kohya import export_kohya
 from trainer.config import AdapterMethod
 from trainer.models.loading import BaseModel
 from trainer.models.stable_diffusion import StableDiffusion

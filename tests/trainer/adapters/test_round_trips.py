@@ -17,11 +17,11 @@ from trainer.adapters.adapter import attach_adapter
 from trainer.adapters.adapter_files import (
     BASE_TEXT,
     TRIGGER_TEXT,
-    export_kohya,
     load_adapter,
     read_adapter_file,
     save_adapter,
 )
+from trainer.adapters.kohya import export_kohya
 from trainer.config import AdapterMethod
 from trainer.job.loss import NoiseSchedule
 from trainer.models.base_model import Framing

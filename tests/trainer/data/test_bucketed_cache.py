@@ -65,7 +65,7 @@ def test_each_bucket_holds_its_photos_as_the_model_sees_them(
     cache = build(BOTH_SIDES)
     assert len(cache) == 14
     assert [bucket.latent_shape for bucket in cache.buckets] == [(4, height, width) for height, width in LATENTS]
-    assert [outline.photos for outline in cache.outlines(BOTH_SIDES)] == [2, 3, 2]
+    assert [shape.photos for shape in cache.bucket_shapes(BOTH_SIDES)] == [2, 3, 2]
     scale = base.vae.config["scaling_factor"]
     for bucket, stems, size in zip(cache.buckets, ("be", "cfg", "ad"), ((24, 40), (32, 32), (40, 24)), strict=True):
         for row, stem in enumerate(stems):
@@ -139,8 +139,8 @@ def test_a_step_on_two_shapes_has_the_loss_of_plain_forwards(
 ) -> None:
     """Seed 3 begins with tall and wide photos; the loss is the mean of two passes through diffusers' UNet."""
     config = make_config(seed=3, batch_size=2, gradient_accumulation_steps=2, snr_gamma=None)
-    outlines = mixed.outlines(Views())
-    draws = draw_passes(3, 0, buckets=outlines, batch_size=2, passes=2, timesteps=1000)
+    shapes = mixed.bucket_shapes(Views())
+    draws = draw_passes(3, 0, buckets=shapes, batch_size=2, passes=2, timesteps=1000)
     assert {draw.bucket for draw in draws} == {0, 2}
     schedule = NoiseSchedule.of(base.scheduler, base.device)
     losses = []

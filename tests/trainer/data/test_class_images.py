@@ -34,9 +34,9 @@ class KilledError(Exception):
 
 
 def draw(
-    base: BaseModel, folder: Path, prior: PriorConfig = PRIOR, made: Callable[[int, int], None] = lambda *_: None
+    base: BaseModel, folder: Path, prior: PriorConfig = PRIOR, on_drawn: Callable[[int, int], None] = lambda *_: None
 ) -> tuple[CaptionedPhoto, ...]:
-    return draw_class_images(prior, base, resolution=RESOLUTION, folder=folder, made=made)
+    return draw_class_images(prior, base, resolution=RESOLUTION, folder=folder, on_drawn=on_drawn)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -109,7 +109,7 @@ def test_a_killed_drawing_goes_on_with_what_is_there(base: BaseModel, tmp_path: 
             raise KilledError
 
     with pytest.raises(KilledError):
-        draw(base, tmp_path / "killed", made=kill)
+        draw(base, tmp_path / "killed", on_drawn=kill)
     assert told == [(2, 5), (4, 5)]
     (images,) = (tmp_path / "killed").iterdir()
     (images / "00002.png").unlink()  # as if it had come between the two of a batch
@@ -167,7 +167,7 @@ def test_what_another_process_draws_is_waited_for(base: BaseModel, tmp_path: Pat
             if done == 3:
                 other.communicate()
 
-        assert draw(base, tmp_path, made=leave) == expected
+        assert draw(base, tmp_path, on_drawn=leave) == expected
     assert told == [0, 2, 3, 5]
 
 

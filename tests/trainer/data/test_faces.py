@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.trainer.conftest import RESOLUTION, MakeConfig
-from trainer.data.batches import draw_step
+from tests.trainer.conftest import RESOLUTION, MakeConfig, draw_pass
 from trainer.data.cache import build_cache
 from trainer.data.faces import FacePhoto, cut_to_face, face_square, find_faces, identity_distances, keep_nearest
 from trainer.data.photos import CaptionedPhoto, load_photos, open_face_mask, open_photo
@@ -152,7 +151,7 @@ def test_the_mask_is_cached_mirrored_with_its_photo_and_weighs_the_loss(
             losses[weight] = job.step().loss
     config = make_config(snr_gamma=None)
     shape = tuple(cache.latent_mean.shape[1:])
-    draw = draw_step(config.seed, 0, photos=1, count=2, latent_shape=shape, timesteps=1000)  # type: ignore[arg-type]
+    draw = draw_pass(config.seed, 0, photos=1, count=2, latent_shape=shape, timesteps=1000)  # type: ignore[arg-type]
     schedule = NoiseSchedule.of(base.scheduler, base.device)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
     prediction = base.denoiser(

@@ -7,11 +7,11 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-from tests.trainer.conftest import RESOLUTION, MakeConfig, write_photo
+from tests.trainer.conftest import RESOLUTION, MakeConfig, draw_pass, write_photo
 from tests.trainer.job.test_resume import groups_of, optimizer_state, run
 from tests.trainer.job.test_training_job import watch_gradients, weights_of
 from trainer.config import TrainingConfig
-from trainer.data.batches import draw_step, stream_seed
+from trainer.data.batches import stream_seed
 from trainer.data.cache import DataCache, build_cache
 from trainer.data.photos import load_photos
 from trainer.data.prior import build_prior_cache, draw_class_step
@@ -34,7 +34,7 @@ def plain_loss(base: BaseModel, cache: DataCache, config: TrainingConfig, seed: 
     channels, height, width = cache.latent_mean.shape[1:]
     shape = (channels, height, width)
     count = config.photos_per_step
-    draw = draw_step(seed, 0, photos=len(cache), count=count, latent_shape=shape, timesteps=1000)
+    draw = draw_pass(seed, 0, photos=len(cache), count=count, latent_shape=shape, timesteps=1000)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
     oracle = DDPMScheduler.from_config(base.scheduler.config)
     noisy = oracle.add_noise(latents, draw.noise, draw.timesteps)
@@ -169,7 +169,7 @@ def test_class_images_come_in_epochs_of_their_own(prior: DataCache, make_config:
     assert not torch.equal(draws[2]["noise"], draws[3]["noise"])
     other = drawn(make_config(batch_size=3, seed=1), 3)
     assert not torch.equal(draws[3]["noise"], other["noise"])
-    photos = draw_step(config.seed, 0, photos=3, count=3, latent_shape=prior.latent_shape, timesteps=1000)
+    photos = draw_pass(config.seed, 0, photos=3, count=3, latent_shape=prior.latent_shape, timesteps=1000)
     assert not torch.equal(draws[0]["noise"], photos.noise)
     assert not torch.equal(draws[0]["timesteps"], photos.timesteps)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from trainer.job.heap import KEEPING, TUNABLES, heap_environment
+from trainer.job.heap import GLIBC_SETTINGS, TUNABLES, heap_environment
 
 MEGABYTES = 48
 TURNS = 20
@@ -51,6 +51,8 @@ def test_pages_are_cleared_once_and_not_in_every_turn() -> None:
 def test_what_the_user_tells_glibc_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TUNABLES, raising=False)
     ours = heap_environment()[TUNABLES]
-    assert [setting.split("=") for setting in ours.split(":")] == [[name, str(size)] for name, size in KEEPING.items()]
+    assert [setting.split("=") for setting in ours.split(":")] == [
+        [name, str(size)] for name, size in GLIBC_SETTINGS.items()
+    ]
     monkeypatch.setenv(TUNABLES, "glibc.malloc.arena_max=8")
     assert heap_environment() == {TUNABLES: f"{ours}:glibc.malloc.arena_max=8"}

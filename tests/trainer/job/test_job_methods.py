@@ -4,10 +4,9 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from tests.trainer.conftest import MakeConfig
-from trainer.data.batches import draw_step, stream_seed
+from tests.trainer.conftest import MakeConfig, draw_pass
+from trainer.data.batches import offset_noise, stream_seed
 from trainer.data.cache import DataCache
-from trainer.data.noise_offset import offset_noise
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel
 
@@ -18,7 +17,7 @@ def test_offset_and_huber_do_what_the_formulas_say(base: BaseModel, cache: DataC
     """The first loss, written out: offset noise is what is added and what is to be found; delta from sigma."""
     config = make_config(batch_size=3, snr_gamma=None, noise_offset=0.3, loss="huber", huber_c=0.2)
     channels, height, width = cache.latent_mean.shape[1:]
-    draw = draw_step(config.seed, 0, photos=len(cache), count=3, latent_shape=(channels, height, width), timesteps=1000)
+    draw = draw_pass(config.seed, 0, photos=len(cache), count=3, latent_shape=(channels, height, width), timesteps=1000)
     generator = torch.Generator().manual_seed(stream_seed(config.seed, "noise offset", 0))
     noise = draw.noise + 0.3 * torch.randn((3, channels, 1, 1), generator=generator)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
@@ -35,7 +34,7 @@ def test_offset_and_huber_do_what_the_formulas_say(base: BaseModel, cache: DataC
 
 
 def test_an_offset_is_the_same_all_over_a_channel_and_changes_nothing_else() -> None:
-    draw = draw_step(1, 4, photos=7, count=5, latent_shape=(4, 3, 2), timesteps=10)
+    draw = draw_pass(1, 4, photos=7, count=5, latent_shape=(4, 3, 2), timesteps=10)
     (moved,) = offset_noise([draw], 0.5, seed=1, step=4)
     offset = moved.noise - draw.noise
     torch.testing.assert_close(offset, offset[:, :, :1, :1].expand_as(offset), rtol=0, atol=1e-6)

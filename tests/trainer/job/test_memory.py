@@ -17,11 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.trainer.conftest import DEMO_BASE, MakeConfig
-from trainer.data.batches import StepDraw
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
-from trainer.job.memory import OutOfMemory, PeakMemory, Shortage, half, is_out_of_memory
-from trainer.job.step_start import StepStart
+from trainer.job.memory import OutOfMemory, OutOfMemoryGuard, PeakMemory, half, is_out_of_memory
+from trainer.job.optimizer_step import StepStart
 from trainer.models.loading import BaseModel
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +74,7 @@ def optimizer_holds(job: TrainingJob, most: int) -> Iterator[None]:
         if job.micro_batch > most:
             lack()
 
-    hook = job._torch_optimizer.register_step_post_hook(check)
+    hook = job._optimizer_step.optimizer.register_step_post_hook(check)
     try:
         yield
     finally:
@@ -92,14 +91,14 @@ def state_of(job: TrainingJob) -> dict[str, Any]:
     moments = {
         f"{name}.{moment}": torch.as_tensor(value).detach().clone()
         for name, weight in named.items()
-        for moment, value in job._torch_optimizer.state.get(weight, {}).items()
+        for moment, value in job._optimizer_step.optimizer.state.get(weight, {}).items()
     }
     return {
         **{name: weight.detach().clone() for name, weight in named.items()},
         **moments,
         "groups": [
             {key: value for key, value in group.items() if key != "params"}
-            for group in job._torch_optimizer.param_groups
+            for group in job._optimizer_step.optimizer.param_groups
         ],
         "counter": job._accelerator.step,
     }
@@ -175,9 +174,9 @@ def test_fewer_photos_at_a_time_learn_the_same(base: BaseModel, cache: DataCache
     for size in (3, 2, 1):
         with TrainingJob(base, cache, make_config(batch_size=3, max_grad_norm=1e9), micro_batch=size) as job:
             seen: list[Tensor] = []
-            job._torch_optimizer.register_step_pre_hook(
+            job._optimizer_step.optimizer.register_step_pre_hook(
                 lambda *arguments, job=job, seen=seen: seen.extend(
-                    weight.grad.clone() for weight in job._weights if weight.grad is not None
+                    weight.grad.clone() for weight in job._optimizer_step.weights if weight.grad is not None
                 )
             )
             losses.append(job.step().loss)
@@ -276,23 +275,23 @@ def test_the_errors_of_allocators_are_known() -> None:
         RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"),
         MemoryError(),
     ):
-        with Shortage() as short:
+        with OutOfMemoryGuard() as guard:
             raise error
-        assert short
-        assert short.reason
+        assert guard
+        assert guard.reason
     for other in (
         RuntimeError("CUDA error: invalid argument"),
         ValueError("DefaultCPUAllocator: can't allocate memory"),
     ):
-        with pytest.raises(type(other)), Shortage():
+        with pytest.raises(type(other)), OutOfMemoryGuard():
             raise other
-    with Shortage() as enough:
+    with OutOfMemoryGuard() as enough:
         pass
     assert not enough
     assert [half(size) for size in (2, 3, 4, 5, 9)] == [1, 2, 2, 3, 5]
 
 
-def test_a_shortage_lets_go_of_what_its_block_held() -> None:
+def test_the_guard_lets_go_of_what_its_block_held() -> None:
     class Held:
         pass
 
@@ -303,23 +302,10 @@ def test_a_shortage_lets_go_of_what_its_block_held() -> None:
         references.append(weakref.ref(held))
         lack()
 
-    with Shortage() as short:
+    with OutOfMemoryGuard() as guard:
         block()
-    assert short
+    assert guard
     assert references[0]() is None, "its traceback would hold a forward pass's activations"
-
-
-def test_a_draw_splits_in_order() -> None:
-    latents = torch.randn(5, 4, 2, 2)
-    draw = StepDraw(
-        bucket=0, indices=torch.arange(5), timesteps=torch.arange(5) * 7, latent_noise=latents, noise=-latents
-    )
-    parts = draw.split(2)
-    assert [len(part) for part in parts] == [2, 2, 1]
-    assert torch.equal(torch.cat([part.noise for part in parts]), -latents)
-    assert parts[2].indices.tolist() == [4]
-    assert parts[1].timesteps.tolist() == [14, 21]
-    assert parts[0].latent_noise.data_ptr() == latents.data_ptr(), "nothing is copied"
 
 
 def test_float16_scaling_can_begin_again(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
@@ -327,7 +313,7 @@ def test_float16_scaling_can_begin_again(base: BaseModel, cache: DataCache, make
     with TrainingJob(base, cache, make_config(optimizer="adafactor")) as job:
         scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1)
         job._accelerator.scaler = scaler
-        optimizer, weights = job._torch_optimizer, job._weights
+        optimizer, weights = job._optimizer_step.optimizer, job._optimizer_step.weights
         for _ in range(2):
             start = StepStart(job._accelerator, optimizer, weights)
             before = state_of(job)
@@ -362,22 +348,22 @@ def test_the_peak_of_training_leaves_out_what_is_not_training(monkeypatch: pytes
     assert elsewhere.bytes is None
 
 
-def test_two_workers_agree_when_memory_runs_out_in_one_of_them(
+def test_two_ranks_agree_when_memory_runs_out_in_one_of_them(
     cache: DataCache, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """In the first step in the second worker's forward pass, in the next after its optimizer's step, when the first has
-    done its own; at last in the first worker for good. Neither waits for the other for ever."""
+    """In the first step in the second rank's forward pass, in the next after its optimizer's step, when the first has
+    done its own; at last in the first rank for good. Neither waits for the other for ever."""
     config = make_config(batch_size=8, text_encoder_learning_rate=0.0)
     (tmp_path / "job.json").write_text(json.dumps({"base": str(DEMO_BASE), "config": asdict(config)}))
     save_file(cache.tensors(), tmp_path / "cache.safetensors")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "support" / "memory_worker.py"), str(tmp_path)]
-    workers = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "memory_rank.py"), str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
     try:
-        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
     finally:
-        for worker in workers:
-            worker.kill()
+        for process in processes:
+            process.kill()
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2)]
     assert [each["micro_batches"] for each in told] == [[2, 1]] * 2
     assert told[0]["losses"] == told[1]["losses"]
@@ -385,7 +371,7 @@ def test_two_workers_agree_when_memory_runs_out_in_one_of_them(
     assert told[0]["remarks"] == told[1]["remarks"]
     assert [each["failure"].split(";")[0] for each in told] == [
         f"out of memory at step 3 with a single photo in a forward pass ({words})"
-        for words in (MESSAGE.splitlines()[0], "in another worker")
+        for words in (MESSAGE.splitlines()[0], "in another process")
     ]
     weights = [
         load_file(tmp_path / f"{name}-{rank}.safetensors") for name in ("weights", "expected") for rank in range(2)

@@ -29,7 +29,7 @@ def run(job: TrainingJob, steps: int) -> list[tuple[float, dict[str, float]]]:
 
 def optimizer_state(job: TrainingJob) -> list[dict[str, Tensor]]:
     return [
-        {name: torch.as_tensor(value).clone() for name, value in job._torch_optimizer.state[weight].items()}
+        {name: torch.as_tensor(value).clone() for name, value in job._optimizer_step.optimizer.state[weight].items()}
         for part in job.adapter.parts
         for weight in job.adapter.parameters(part)
     ]
@@ -38,7 +38,7 @@ def optimizer_state(job: TrainingJob) -> list[dict[str, Tensor]]:
 def groups_of(job: TrainingJob) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in group.items() if name != "params"}
-        for group in job._torch_optimizer.param_groups
+        for group in job._optimizer_step.optimizer.param_groups
     ]
 
 

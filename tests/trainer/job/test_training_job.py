@@ -14,9 +14,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.trainer.conftest import DEMO_BASE, MakeConfig
+from tests.trainer.conftest import DEMO_BASE, MakeConfig, draw_pass
 from trainer.config import MixedPrecision
-from trainer.data.batches import draw_step
 from trainer.data.cache import DataCache
 from trainer.job.acceleration import choose_precision
 from trainer.job.job import TrainingDiverged, TrainingJob
@@ -45,7 +44,7 @@ def watch_gradients(job: TrainingJob) -> list[dict[str, Tensor]]:
         }
         seen.append({name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None})
 
-    job._torch_optimizer.register_step_pre_hook(record)
+    job._optimizer_step.optimizer.register_step_pre_hook(record)
     return seen
 
 
@@ -54,7 +53,7 @@ def test_a_step_does_what_the_formulas_say(base: BaseModel, cache: DataCache, ma
     config = make_config(batch_size=3, snr_gamma=5.0)
     channels, height, width = cache.latent_mean.shape[1:]
     shape = (channels, height, width)
-    draw = draw_step(config.seed, 0, photos=len(cache), count=3, latent_shape=shape, timesteps=1000)
+    draw = draw_pass(config.seed, 0, photos=len(cache), count=3, latent_shape=shape, timesteps=1000)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
     oracle = DDPMScheduler.from_config(base.scheduler.config)
     noisy = oracle.add_noise(latents, draw.noise, draw.timesteps)
@@ -105,7 +104,7 @@ def test_the_two_learning_rates_reach_their_own_weights(
         for part, rate in zip(base.parts, (2e-3, 5e-5), strict=True):
             moved = [weight for name, weight in job.adapter.named_parameters(part).items() if ".lora_B." in name]
             assert max(weight.abs().max().item() for weight in moved) == pytest.approx(rate, rel=1e-3)
-        groups = job._torch_optimizer.param_groups
+        groups = job._optimizer_step.optimizer.param_groups
         assert [group["lr"] for group in groups] == [2e-3, 5e-5]
         assert [list(map(id, group["params"])) for group in groups] == [
             list(map(id, job.adapter.parameters(part))) for part in base.parts
@@ -190,7 +189,7 @@ def test_adapter_weights_and_moments_stay_float32_under_autocast(
         before = weights_of(job)
         assert math.isfinite(job.step().loss)
         after = weights_of(job)
-        moments = {value.dtype for state in job._torch_optimizer.state.values() for value in state.values()}
+        moments = {value.dtype for state in job._optimizer_step.optimizer.state.values() for value in state.values()}
     assert kinds == [torch.bfloat16]
     assert {weight.dtype for weight in after.values()} == {torch.float32}
     assert {gradient.dtype for gradient in seen[0].values()} == {torch.float32}
@@ -399,4 +398,4 @@ def test_weights_of_the_loss_are_min_snr(base: BaseModel, cache: DataCache, make
     for gamma in (5.0, None):
         with TrainingJob(base, cache, make_config(snr_gamma=gamma)) as job:
             expected = min_snr_weights(schedule.snr, gamma, schedule.prediction_type)
-            assert torch.equal(job._loss_weights, expected)
+            assert torch.equal(job._objective.snr_weights, expected)

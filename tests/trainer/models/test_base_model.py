@@ -15,7 +15,7 @@ from torch import nn
 from tests.trainer.conftest import DEMO_BASE
 from trainer.adapters.adapter_files import load_adapter
 from trainer.models.loading import BaseModel, choose_dtype, load_base_model, set_threads
-from trainer.models.pickled import PickledWeightsError
+from trainer.models.model_files import PickledWeightsError
 
 
 def test_a_base_model_is_frozen_and_in_evaluation_mode(base: BaseModel) -> None:

@@ -18,11 +18,10 @@ from torch import Tensor
 from evaluation.config import GenerationConfig, SamplerName
 from evaluation.generate import generate_images
 from tests.support.tiny_models import write_flux, write_stable_diffusion_3
-from tests.trainer.conftest import MakeConfig, write_photo
+from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.config import TrainingConfig
-from trainer.data.batches import draw_step
 from trainer.data.cache import DataCache, build_cache
 from trainer.data.photos import load_photos, open_photo
 from trainer.job.job import TrainingJob
@@ -136,7 +135,7 @@ def test_a_step_s_loss_is_that_of_a_plain_forward(
 ) -> None:
     """x_t = (1 - sigma) x_0 + sigma epsilon, answered by epsilon - x_0, logit-normal in time, then shifted."""
     config = make_config(batch_size=3, gradient_checkpointing=checkpointing)
-    draw = draw_step(config.seed, 0, photos=4, count=3, latent_shape=(16, 16, 16), timesteps=1000)
+    draw = draw_pass(config.seed, 0, photos=4, count=3, latent_shape=(16, 16, 16), timesteps=1000)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
     quantiles = expit(norm.ppf((draw.timesteps.numpy() + 0.5) / 1000))
     at = torch.from_numpy((quantiles * 1000).astype(int))

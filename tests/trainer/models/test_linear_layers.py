@@ -14,7 +14,7 @@ from trainer.adapters import adapter
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
 from trainer.models import linear_layers
-from trainer.models.linear_layers import FrozenLinear, FrozenLoraLinear, quicken_linear_layers
+from trainer.models.linear_layers import FrozenLinear, FrozenLoraLinear, speed_up_linear_layers
 from trainer.models.loading import BaseModel
 
 INPUTS, OUTPUTS, RANK, SCALING = 6, 5, 3, 0.4
@@ -77,7 +77,7 @@ def test_answer_and_gradients_are_those_of_double_precision(
     values, towards = torch.randn(shape), torch.randn((*shape[:-1], OUTPUTS))
     layer, oracle = nn.Sequential(make(bias)), nn.Sequential(make(bias))
     oracle.load_state_dict(layer.state_dict())
-    quicken_linear_layers(layer)
+    speed_up_linear_layers(layer)
     expected = gradients(oracle.double(), values.double(), towards.double())
     answered = gradients(layer, values, towards)
     assert answered.keys() == expected.keys()
@@ -93,7 +93,7 @@ def test_values_and_gradients_may_lie_in_memory_as_they_like() -> None:
         layer = nn.Sequential(make())
         values = torch.randn(INPUTS, 4).t()
         expected = gradients(layer, values, torch.ones(()))
-        quicken_linear_layers(layer)
+        speed_up_linear_layers(layer)
         layer.zero_grad()
         for name, tensor in gradients(layer, values, torch.ones(())).items():
             torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
@@ -101,7 +101,7 @@ def test_values_and_gradients_may_lie_in_memory_as_they_like() -> None:
 
 def test_only_large_products_go_to_one_dnn(calls: list[tuple[int, ...]]) -> None:
     layer = nn.Sequential(nn.Linear(64, 128).requires_grad_(False))
-    quicken_linear_layers(layer)
+    speed_up_linear_layers(layer)
     with torch.no_grad():
         layer(torch.ones(127, 64))
         assert calls == []
@@ -112,7 +112,7 @@ def test_only_large_products_go_to_one_dnn(calls: list[tuple[int, ...]]) -> None
 def test_weights_without_gradients_get_none(large: int, calls: list[tuple[int, ...]]) -> None:
     """As when the text encoder's adapter has been trained enough: nothing is computed for it."""
     layer = nn.Sequential(adapted())
-    quicken_linear_layers(layer)
+    speed_up_linear_layers(layer)
     layer.requires_grad_(False)
     answered = gradients(layer, torch.randn(4, INPUTS), torch.ones(OUTPUTS))
     assert answered.keys() == {"answer", "values"}
@@ -131,7 +131,7 @@ def test_other_kinds_of_layers_are_left_alone() -> None:
     }
     module = nn.ModuleDict({**others, "frozen": frozen(), "plain": adapted()})
     before = {name: type(layer) for name, layer in others.items()}
-    quicken_linear_layers(module)
+    speed_up_linear_layers(module)
     assert {name: type(layer) for name, layer in others.items()} == before
     assert type(module["frozen"]) is FrozenLinear
     assert type(module["plain"]) is FrozenLoraLinear
@@ -146,7 +146,7 @@ def test_in_other_formats_they_are_pytorch_s_and_peft_s_own(
 ) -> None:
     monkeypatch.setattr(linear_layers, "LARGE", 0)
     layer, oracle = nn.Sequential(make()), nn.Sequential(make())
-    quicken_linear_layers(layer)
+    speed_up_linear_layers(layer)
     values = torch.randn(4, INPUTS)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(values), oracle(values))
@@ -159,7 +159,7 @@ def test_in_other_formats_they_are_pytorch_s_and_peft_s_own(
 def test_an_adapter_may_be_switched_off_and_merged() -> None:
     layer, values = adapted(), torch.randn(4, INPUTS)
     base, both = layer.base_layer(values), layer(values)
-    quicken_linear_layers(nn.Sequential(layer))
+    speed_up_linear_layers(nn.Sequential(layer))
     layer.enable_adapters(False)
     assert torch.equal(layer(values), base)
     layer.enable_adapters(True)
@@ -180,7 +180,7 @@ def test_a_job_learns_what_it_learns_with_peft_s_layers(
     monkeypatch.setattr(linear_layers, "LARGE", 0)
     losses, quick_layers = learnt()
     monkeypatch.setattr(linear_layers, "LARGE", 2**62)
-    monkeypatch.setattr(adapter, "quicken_linear_layers", lambda module: None)
+    monkeypatch.setattr(adapter, "speed_up_linear_layers", lambda module: None)
     expected, others = learnt()
     assert losses == pytest.approx(expected, rel=1e-5)
     attentions = 2 * 7  # of seven transformer blocks in the UNet, beside the text encoder's two layers

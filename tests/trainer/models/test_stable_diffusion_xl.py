@@ -17,12 +17,13 @@ from evaluation.config import GenerationConfig
 from evaluation.generate import generate_images
 from tests.support.tiny_models import write_stable_diffusion_xl
 from tests.trainer.adapters.test_adapter import EVERYTHING, TEXT, layer_names, randomise
-from tests.trainer.conftest import MakeConfig, write_photo
+from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
-from trainer.adapters.adapter_files import WEIGHTS_FILE, export_kohya, load_adapter, read_adapter_file, save_adapter
+from trainer.adapters.adapter_files import WEIGHTS_FILE, load_adapter, read_adapter_file, save_adapter
+from trainer.adapters.kohya import export_kohya
 from trainer.config import TrainingConfig
-from trainer.data.batches import draw_passes, draw_step
+from trainer.data.batches import draw_passes
 from trainer.data.bucketed_cache import build_bucketed_cache
 from trainer.data.buckets import AspectBuckets
 from trainer.data.cache import DataCache, build_cache
@@ -129,9 +130,9 @@ def test_a_tall_and_a_wide_photo_are_told_their_framing_and_trained_on(
     ids = [[120.0, 60, 4, 0, 40, 24], [60.0, 120, 0, 4, 24, 40]]
     assert [bucket.conditioning["time_ids"].tolist() for bucket in mixed.buckets] == [[ids[0]], [ids[1]]]
     config = make_config(batch_size=1, gradient_accumulation_steps=2, snr_gamma=None)
-    outlines = mixed.outlines(Views())
+    shapes = mixed.bucket_shapes(Views())
     losses = []
-    for draw in draw_passes(config.seed, 0, buckets=outlines, batch_size=1, passes=2, timesteps=1000):
+    for draw in draw_passes(config.seed, 0, buckets=shapes, batch_size=1, passes=2, timesteps=1000):
         bucket = mixed.buckets[draw.bucket]
         latents = bucket.latent_mean + bucket.latent_std * draw.latent_noise
         noisy = DDPMScheduler.from_config(base.scheduler.config).add_noise(latents, draw.noise, draw.timesteps)
@@ -151,7 +152,7 @@ def test_a_step_s_loss_is_that_of_a_plain_forward(
     base: StableDiffusionXL, cache: DataCache, make_config: MakeConfig, text_encoder_learning_rate: float
 ) -> None:
     config = make_config(batch_size=3, snr_gamma=None, text_encoder_learning_rate=text_encoder_learning_rate)
-    draw = draw_step(config.seed, 0, photos=4, count=3, latent_shape=(4, 16, 16), timesteps=1000)
+    draw = draw_pass(config.seed, 0, photos=4, count=3, latent_shape=(4, 16, 16), timesteps=1000)
     latents = cache.latent_mean[draw.indices] + cache.latent_std[draw.indices] * draw.latent_noise
     noisy = DDPMScheduler.from_config(base.scheduler.config).add_noise(latents, draw.noise, draw.timesteps)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One worker of a two-worker job, run as a process: `python worker_process.py FOLDER RANK`."""
+"""One rank of a job of two: `python rank_process.py FOLDER RANK`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The processes that train one job together: who they are, what they average, and what they agree on."""
+"""The processes (ranks) of one worker, which train a job together: what they average and what they agree on."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,31 @@ import torch.distributed
 from torch import Tensor, nn
 
 
-class Workers:
-    """All workers of the initialised torch.distributed group; without one, this process alone."""
+class Ranks:
+    """All processes of the initialised torch.distributed group; without one, this process alone."""
 
     def __init__(self) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.count = torch.distributed.get_world_size() if distributed else 1
         self.rank = torch.distributed.get_rank() if distributed else 0
+        """Number of this process, from 0."""
         self._flags: torch.distributed.ProcessGroup | None = None
 
+    def share_of(self, batch_size: int) -> int:
+        """How many photos of a forward pass are this process's.
+
+        Raises:
+            ValueError: they cannot be shared evenly.
+        """
+        if batch_size % self.count:
+            raise ValueError(
+                f"batch_size is {batch_size}, which {self.count} processes cannot share evenly; "
+                f"make it a multiple of {self.count}"
+            )
+        return batch_size // self.count
+
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in some worker; each must ask."""
+        """Whether the flag is up in some process; each must ask."""
         if self.count == 1:
             return flag
         # Agreeing over NCCL would make every step wait for the device; over gloo only the processes meet.
@@ -28,16 +42,15 @@ class Workers:
         return bool(raised)
 
     def gather(self, weights: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Float32[all gradients + 1] to hand to `average`; a worker alone has nothing to share, but the loss.
+        """Float32[all gradients + 1] to hand to `average`; a process alone has nothing to share but the loss.
 
-        Apart from `average`, since it is the one that allocates: what may fail comes before the workers wait for each
-        other.
+        It is apart from `average` because it allocates: what may fail comes before the processes wait for each other.
         """
         gradients = [weight.grad.flatten() for weight in weights if weight.grad is not None] if self.count > 1 else []
         return torch.cat([*gradients, loss.view(1)])
 
     def average(self, weights: Sequence[nn.Parameter], gathered: Tensor) -> Tensor:
-        """Averages all gradients in place and returns the averaged loss: every worker sees the same divergence."""
+        """Averages all gradients in place and returns the averaged loss: every process sees the same divergence."""
         if self.count == 1:
             return gathered[-1]
         torch.distributed.all_reduce(gathered)
@@ -49,7 +62,7 @@ class Workers:
         return gathered[-1]
 
     def close(self) -> None:
-        """Leaves the group of the flags; the workers' own is left as it is."""
+        """Leaves the group of the flags; the processes' own group is left as it is."""
         if self._flags is not None:
             torch.distributed.destroy_process_group(self._flags)
             self._flags = None

@@ -1,4 +1,4 @@
-"""One worker of a two-worker job whose memory runs out, run as a process: `python memory_worker.py FOLDER RANK`."""
+"""One rank of a job of two whose memory runs out: `python memory_rank.py FOLDER RANK`."""
 
 import json
 import sys
@@ -39,7 +39,7 @@ def main(folder: Path, rank: int) -> None:
                 raise torch.OutOfMemoryError(MESSAGE)
 
         hook = base.denoiser.register_forward_pre_hook(forward)
-        job._torch_optimizer.register_step_post_hook(optimizer)
+        job._optimizer_step.optimizer.register_step_post_hook(optimizer)
         for _ in range(2):
             told["losses"].append(job.step().loss)
             told["micro_batches"].append(job.micro_batch)

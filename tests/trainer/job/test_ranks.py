@@ -19,21 +19,21 @@ from trainer.models.loading import BaseModel
 ROOT = Path(__file__).parents[3]
 
 
-def test_two_workers_learn_what_one_learns(
+def test_two_ranks_learn_what_one_learns(
     base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """The photos stand in for class images, too: each worker takes its share of both."""
+    """The photos stand in for class images, too: each rank takes its share of both."""
     config = make_config(batch_size=4, gradient_accumulation_steps=2, prior_loss_weight=0.5)
     (tmp_path / "job.json").write_text(json.dumps({"base": str(DEMO_BASE), "config": asdict(config)}))
     save_file(cache.tensors(), tmp_path / "cache.safetensors")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "support" / "worker_process.py"), str(tmp_path)]
-    workers = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "rank_process.py"), str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
     try:
-        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
     finally:
-        for worker in workers:
-            worker.kill()
+        for process in processes:
+            process.kill()
     with TrainingJob(base, cache, config, prior=cache) as job:
         losses = [job.step().loss for _ in range(3)]
         alone = {name: weight.detach().clone() for name, weight in job.adapter.named_parameters("unet").items()}
@@ -43,7 +43,7 @@ def test_two_workers_learn_what_one_learns(
     for rank in range(2):
         assert json.loads((tmp_path / str(rank) / "losses.json").read_text()) == pytest.approx(losses, rel=1e-4)
         assert (tmp_path / str(rank) / "error.txt").read_text() == (
-            "batch_size is 3, which 2 workers cannot share evenly; make it a multiple of 2"
+            "batch_size is 3, which 2 processes cannot share evenly; make it a multiple of 2"
         )
     # Adam divides a gradient by its own size, so where it is almost 0, rounding moves a weight by up to a whole step.
     difference = torch.cat([(first[name] - alone[name]).abs().flatten() for name in alone])

@@ -1,0 +1,181 @@
+"""The way to MLflow: whether it can be used is known before anything is trained, whether it answers at any time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# A call that nobody answers must not hold the thread for minutes, and is not sent again before it is known what the
+# first one did (MLflow's defaults: 120 s, 7 times).
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# A search says nothing to anybody.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from sqlalchemy.engine import URL, make_url
+
+from search.config.search_config import without_password
+
+PROBE_SECONDS = 2.0
+"""How long a server may take to say that it is well."""
+
+SERVERS = ("http://", "https://")
+DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "sqlite": 0}
+"""What MLflow keeps runs in without a server, with the usual port."""
+
+REMEDIES = {
+    "locked": "end the process that holds it",
+    "not a database": "put back a copy of that file, or move it away",
+    "malformed": "put back a copy of that file, or move it away",
+    "readonly": "make the file and its folder writable",
+    "unable to open": "it must be a file in a folder that can be written",
+}
+"""What to do besides naming another database, by SQLite's words."""
+
+
+class TrackingError(ValueError):
+    """MLflow cannot be used as configured; the message names the setting and the remedy."""
+
+
+class Connection:
+    """A tracking URI and an experiment.
+
+    Args:
+        uri: Tracking URI; None for the sqlite database `mlflow.db` in `home`.
+        experiment: Name of the MLflow experiment; made if it is missing.
+        home: Folder of the default database and of its artifacts.
+
+    Raises:
+        TrackingError: no server or database could ever be used by this URI, or the one that is there cannot be used.
+            One that is away raises nothing: see `reachable`.
+    """
+
+    def __init__(self, uri: str | None, experiment: str, home: Path) -> None:
+        self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
+        self.experiment = experiment
+        self.experiment_id = ""
+        """Empty until MLflow has been reached."""
+        self._home = home
+        self._client: MlflowClient | None = None
+        self._database = self._parse()
+        if uri is None and self._database is not None and self._database.database != str(home / "mlflow.db"):
+            raise TrackingError(
+                f"MLflow cannot keep its database in {home}, whose name holds a ? or a %; set tracking.uri, or name "
+                "another folder of runs"
+            )
+        if self.reachable():
+            self.client()
+
+    @property
+    def shown_uri(self) -> str:
+        """The tracking URI without a password."""
+        return without_password(self.uri)
+
+    def reachable(self) -> bool:
+        """Whether MLflow answers; a database file always does, a server is asked for its health."""
+        try:
+            if self.uri.startswith(SERVERS):
+                return requests.get(f"{self.uri.rstrip('/')}/health", timeout=PROBE_SECONDS).status_code < 500
+            if self._database is not None and self._database.host:
+                port = self._database.port or DATABASES[self._database.get_backend_name()]
+                socket.create_connection((self._database.host, port), PROBE_SECONDS).close()
+        except (requests.RequestException, OSError):
+            return False
+        return True
+
+    def client(self) -> MlflowClient:
+        """MLflow's own client, once the experiment is there.
+
+        Raises:
+            TrackingError: MLflow is there and cannot be used.
+        """
+        if self._client is None:
+            try:
+                with self._alone():
+                    self._client = self._open()
+            except TrackingError:
+                raise
+            except Exception as error:  # MLflow raises whatever its stores and their drivers do.
+                if self.uri.startswith(SERVERS) and not self.reachable():
+                    raise
+                raise self._refusal(error) from error
+        return self._client
+
+    def _open(self) -> MlflowClient:
+        if self._database is not None:
+            self._check_database(self._database)
+        mlflow.set_tracking_uri(self.uri)
+        client = MlflowClient(self.uri)
+        known = client.get_experiment_by_name(self.experiment)
+        if known is None:
+            # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
+            local = (self._home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
+            self.experiment_id = str(client.create_experiment(self.experiment, artifact_location=local))
+        elif known.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"tracking.experiment {self.experiment!r} was deleted in MLflow at {self.shown_uri}; restore it "
+                f"(mlflow experiments restore -x {known.experiment_id}), or name another with tracking.experiment"
+            )
+        else:
+            self.experiment_id = str(known.experiment_id)
+        return client
+
+    def _parse(self) -> URL | None:
+        """The database that the URI names, whose driver is installed; None for a server or a folder."""
+        if self.uri.partition("://")[0].partition("+")[0] not in DATABASES:
+            return None
+        try:
+            url = make_url(self.uri)
+            url.get_dialect().import_dbapi()
+        except ImportError as error:
+            raise TrackingError(
+                f"tracking.uri {self.shown_uri!r} cannot be used: its database driver is not installed ({error}); "
+                "install it, or name another with tracking.uri, as postgresql+psycopg2://..."
+            ) from error
+        except sqlalchemy.exc.ArgumentError as error:
+            raise self._refusal(error) from error
+        return url
+
+    def _check_database(self, url: URL) -> None:
+        """Try the database once; MLflow itself would try ten times, without a word."""
+        if url.get_backend_name() == "sqlite" and url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sqlalchemy.create_engine(url)
+        try:
+            with engine.connect() as connection:
+                if url.get_backend_name() == "sqlite":
+                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits five seconds for another one's lock
+        finally:
+            engine.dispose()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two searches that begin at the same time must not both make a database's tables."""
+        if self._database is None or self._database.get_backend_name() != "sqlite" or not self._database.database:
+            yield
+            return
+        file = Path(self._database.database)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(file.with_name(f".{file.name}.lock"), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _refusal(self, error: Exception) -> TrackingError:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = next((f"{text}, or " for words, text in REMEDIES.items() if words in said), "")
+        return TrackingError(
+            f"tracking.uri {self.shown_uri!r} cannot be used: {without_password(said)}; {remedy}name another with "
+            "--set tracking.uri=URI"
+        )

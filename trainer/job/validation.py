@@ -1,0 +1,70 @@
+"""The validation loss: the denoising loss on photos that are not trained on."""
+
+import torch
+from torch import Tensor
+
+from trainer.data.bucketed_cache import BucketedCache
+from trainer.job.memory import OutOfMemoryGuard, free_memory, half
+from trainer.job.objective import Objective, Predict
+
+SEED = 0
+TIMESTEPS = 8
+"""Timesteps of each photo."""
+ROWS = 8
+"""Rows of one forward pass at most."""
+ROWS_A_PHOTO = 2
+"""Without gradients two rows take less memory than one with gradients."""
+
+
+def validation_loss(
+    objective: Objective, predict: Predict, reference: BucketedCache, *, micro_batch: int, device: torch.device
+) -> float:
+    """Unweighted denoising loss; lower is better.
+
+    Noise and timesteps are fixed, eight a photo spread evenly over the noise schedule, and the same in every job, so
+    values of different jobs and steps compare. Where memory runs out, fewer rows go through the model at a time, which
+    changes rounding only.
+
+    Args:
+        objective: of the job.
+        predict: asks the model, which is in evaluation mode.
+        reference: the encoded photos.
+        micro_batch: photos that a forward pass of the training has room for.
+        device: of the model.
+
+    Raises:
+        torch.OutOfMemoryError: not even one row at a time fits.
+    """
+    size = min(ROWS, ROWS_A_PHOTO * micro_batch)
+    while True:
+        loss = None
+        with OutOfMemoryGuard() as guard:
+            loss = _loss(objective, predict, reference, size, device)
+        if loss is not None:
+            return loss
+        if size == 1:
+            raise torch.OutOfMemoryError(f"out of memory with one row at a time in validation ({guard.reason})")
+        size = half(size)
+        free_memory()
+
+
+def _loss(objective: Objective, predict: Predict, reference: BucketedCache, size: int, device: torch.device) -> float:
+    count = len(reference) * TIMESTEPS
+    generator = torch.Generator().manual_seed(SEED)
+    at = torch.arange(count, device=device).view(TIMESTEPS, len(reference))
+    spread = (at * objective.timesteps + objective.timesteps // 2) // count
+    losses: list[Tensor] = []
+    first = 0
+    for cache in reference.to(device).buckets:
+        own_spread = spread[:, first : first + len(cache)].flatten()
+        first += len(cache)
+        # Only the noise of the rows at hand goes to the device: that of all takes more memory than a training step.
+        noise = torch.randn((len(own_spread), *cache.latent_shape), generator=generator)
+        for rows in torch.split(torch.arange(len(own_spread)), size):
+            photos = (rows % len(cache)).to(device)
+            latents = cache.latent_mean[photos]
+            loss = objective.loss(
+                predict, cache, photos, latents, noise[rows].to(device), own_spread[rows.to(device)], weighted=False
+            )
+            losses.append(loss * len(rows))
+    return float(torch.stack(losses).sum() / count)

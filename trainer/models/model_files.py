@@ -1,0 +1,60 @@
+"""The files of a model: fetched from the hub, and refused where they are pickled.
+
+Unpickling a file runs whatever code its author put into it, so pickled weights are refused by their name alone.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+class PickledWeightsError(ValueError):
+    """Weights are pickled and were not opened."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} holds pickled weights, which can run code when opened; use its .safetensors version, or have "
+            "somebody convert it whom you trust with the machine that it is opened on"
+        )
+        self.path = path
+
+
+def check_not_pickled(path: Path) -> None:
+    """Raises PickledWeightsError if the file's name says that it is pickled, whether it exists or not."""
+    if path.suffix.lower() in PICKLED_SUFFIXES:
+        raise PickledWeightsError(path)
+
+
+def check_has_safetensors(folder: Path) -> None:
+    """Raises PickledWeightsError if `folder` holds pickled weights and no safetensors beside them."""
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    if not any(path.suffix == ".safetensors" for path in files):
+        for path in files:
+            check_not_pickled(path)
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids asking the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
+
+
+def fetch(name: str, patterns: Sequence[str], *, ignored: Sequence[str] = ()) -> Path:
+    """The local folder of a hub model with the files that fit `patterns`; downloads what is missing unless offline.
+
+    Raises:
+        ValueError: they are not there; the message begins with where they were looked for.
+    """
+    offline = is_offline()
+    try:
+        return Path(
+            snapshot_download(
+                name, local_files_only=offline, allow_patterns=list(patterns), ignore_patterns=list(ignored)
+            )
+        )
+    except (OSError, ValueError) as error:
+        where = "in the hub's local cache (HF_HUB_OFFLINE is set)" if offline else "on the hub"
+        raise ValueError(f"{where}: {error}") from error
