@@ -69,22 +69,13 @@ def decide(entrants: Sequence[Entrant], *, confidence: float, seed: int) -> Deci
         raise ValueError("a final needs at least one entrant")
     order = sorted(entrants, key=lambda entrant: -float(entrant.objective.mean()))
     leader = order[0]
-    leads = {
-        entrant.id: paired_difference_interval(leader.objective, entrant.objective, seed=seed, level=confidence)
-        for entrant in order[1:]
-    }
-    tied = [entrant for entrant in order[1:] if leads[entrant.id].lower <= 0.0]
+    standings = _standings(order, leader, confidence=confidence, seed=seed)
+    behind = zip(order, (standing.behind for standing in standings), strict=True)
+    tied = [entrant for entrant, lead in behind if lead is not None and lead.lower <= 0.0]
     winner = min([leader, *tied], key=lambda entrant: (entrant.rank, entrant.steps))
     return Decision(
         winner=winner.id,
-        standings=tuple(
-            Standing(
-                id=entrant.id,
-                objective=bootstrap_interval(entrant.objective, seed=seed, level=confidence),
-                behind=leads.get(entrant.id),
-            )
-            for entrant in order
-        ),
+        standings=standings,
         tied=tuple(entrant.id for entrant in tied),
         reason=_reason(leader.id, winner.id, tied),
     )
@@ -104,7 +95,7 @@ def decide_by_front(
         entrants: as for `decide`.
         points: of each entrant, over its training runs, prompts and seeds.
         rule: of mode `pareto`.
-        confidence: level of the intervals of the objective, which are told and decide nothing.
+        confidence: level of the intervals of the objective, which are reported and decide nothing.
         seed: of the bootstrap.
 
     Raises:
@@ -115,18 +106,23 @@ def decide_by_front(
     leader = entrants[choice.index]
     return Decision(
         winner=leader.id,
-        standings=tuple(
-            Standing(
-                id=entrant.id,
-                objective=bootstrap_interval(entrant.objective, seed=seed, level=confidence),
-                behind=None
-                if entrant is leader
-                else paired_difference_interval(leader.objective, entrant.objective, seed=seed, level=confidence),
-            )
-            for entrant in order
-        ),
+        standings=_standings(order, leader, confidence=confidence, seed=seed),
         tied=(),
         reason=choice.reason,
+    )
+
+
+def _standings(order: Sequence[Entrant], leader: Entrant, *, confidence: float, seed: int) -> tuple[Standing, ...]:
+    def lead(entrant: Entrant) -> Interval:
+        return paired_difference_interval(leader.objective, entrant.objective, seed=seed, level=confidence)
+
+    return tuple(
+        Standing(
+            id=entrant.id,
+            objective=bootstrap_interval(entrant.objective, seed=seed, level=confidence),
+            behind=None if entrant is leader else lead(entrant),
+        )
+        for entrant in order
     )
 
 

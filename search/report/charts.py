@@ -198,7 +198,11 @@ def interval_chart(finalists: Sequence[FinalistResult], champion: str | None) ->
         }
         ends += [{**row, "value": lower}, {**row, "value": upper}]
         means.append({**row, "value": mean})
-    x = alt.X("value:Q", title=OBJECTIVE, scale=Axis.around(row["value"] for row in (*ends, *means)).scale)
+    x = alt.X(
+        "value:Q",
+        title=OBJECTIVE,
+        scale=Axis.around(end for _, interval in shown for end in vars(interval).values()).scale,
+    )
     y = alt.Y("mark:N", sort=None, title=None)
     lines, dots = _lines(ends).encode(x, y, href="href:N"), _dots(means).encode(x, y)
     return _chart(lines, dots, height=ROW_HEIGHT * len(shown))
@@ -219,8 +223,12 @@ def strength_chart(strengths: Sequence[StrengthPoint]) -> alt.LayerChart | None:
         rows += [
             {"x": one.strength, "y": one.metrics[name], "mark": name, "label": label, **_pen(colour)} for one in ordered
         ]
-    x = alt.X("x:Q", title="adapter strength", scale=Axis.around(row["x"] for row in rows).scale)
-    y = alt.Y("y:Q", title=f"{LIKENESS}, {FIDELITY}", scale=Axis.around(row["y"] for row in rows).scale)
+    x = alt.X("x:Q", title="adapter strength", scale=Axis.around(one.strength for one in ordered).scale)
+    y = alt.Y(
+        "y:Q",
+        title=f"{LIKENESS}, {FIDELITY}",
+        scale=Axis.around(one.metrics[name] for one in ordered for name in (LIKENESS, FIDELITY)).scale,
+    )
     return _chart(_lines(rows).encode(x, y), _dots(rows).encode(x, y))
 
 

@@ -228,8 +228,8 @@ def _lines(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[AccountL
     forecast = used.forecast if used else None
     for what, limit, spent, predicted, digits in (
         ("minutes by the clock", budget.max_minutes, _minutes(used), _minutes(forecast), 1),
-        (used.unit if used else "GPU hours", budget.max_gpu_hours, used and used.hours, forecast and forecast.hours, 2),
-        ("cost", budget.max_cost, used and used.price, forecast and forecast.price, 2),
+        (used.unit if used else "GPU hours", budget.max_gpu_hours, _hours(used), _hours(forecast), 2),
+        ("cost", budget.max_cost, _price(used), _price(forecast), 2),
     ):
         yield AccountLine(
             what=what,
@@ -260,6 +260,14 @@ def _notes(budget: BudgetConfig, used: BudgetResult | None) -> Iterator[str]:
 
 def _minutes(spent: Spent | None) -> float | None:
     return None if spent is None else spent.seconds / 60
+
+
+def _hours(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.hours
+
+
+def _price(spent: Spent | None) -> float | None:
+    return None if spent is None else spent.price
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -45,7 +45,7 @@ class VotingSession:
     Args:
         run: What is voted on.
         votes: Where answers go; the caller closes it.
-        seed: Decides between equals, see `search.voting.votes`.
+        seed: Decides between equals, see `search.voting.next_pair`.
 
     Raises:
         RunFolderError, ConfigurationError, PhotoFolderError: pictures, prompts or photos cannot be shown.

@@ -24,8 +24,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
 
-# Ray Train's public callbacks run before and after training. Only this one runs in the controller while it waits for a
-# node, and `fit()` returns no handle that could end such a controller.
+# Not public, but the only way to a controller that waits for a node: `UserCallback` is called for reports and
+# exceptions of started processes alone, and `fit()` returns no handle with which the controller could be ended.
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from search.config.sections import SeatsConfig

@@ -12,6 +12,7 @@ from typer.main import get_command
 from search.config.__main__ import keys, sections
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
+from search.storage.result_schema import Outcome
 from tests.docs.conftest import Page
 
 PACKAGES = ("search", "trainer", "evaluation", "benchmarks", "demo")
@@ -69,6 +70,13 @@ def test_commands_and_their_options_exist(pages: dict[str, Page]) -> None:
     assert wrong == []
     assert commands >= {"search.run", "search.photos", "search.report", "search.compare", "search.sync", "search.vote"}
     assert commands >= {"trainer.run", "search.config", "demo.build", "benchmarks.truth", "benchmarks.scale"}
+
+
+def test_keys_of_the_result_that_are_named_exist(pages: dict[str, Page]) -> None:
+    known = {f"{name}.{key.name}" for name, section in sections(Outcome) for key in keys(section)}
+    named = {span for _, span in _spans(pages) if re.fullmatch(r"(?:champion|cost|second_judge)\.\w+", span)}
+    assert {span for span in named if not span.endswith(SUFFIXES)} - known == set()
+    assert len(named) > 5
 
 
 def test_walks_have_at_most_eight_steps_each_with_its_file(root: Path, pages: dict[str, Page]) -> None:
