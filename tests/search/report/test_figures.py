@@ -97,11 +97,9 @@ def test_the_searchs_own_run_in_mlflow_holds_the_plots(
 ) -> None:
     folder = run[0].folder
     with Tracker(None, "people", tmp_path) as tracker:
-        tracker.start(folder, {}, [])
+        tracker.start(folder, {})
         paths = write_plots(figures, folder / "plots")
-        for path in paths:
-            tracker.picture(path, "plots")
-        tracker.finish("champion", [], failed=False)
+        tracker.finish([])
     client = MlflowClient(tracker.shown_uri)
     kept = [file.path for file in client.list_artifacts(tracker.run_id, "plots")]
     assert sorted(kept) == sorted(f"plots/{path.name}" for path in paths)
