@@ -82,7 +82,7 @@ def main(
     """
     from search.config.presets import added_by_preset
     from search.config.search_config import ConfigurationError, load_config, read_document
-    from search.storage.resume import how_to_go_on, read_continuation
+    from search.storage.resume import how_to_resume, read_continuation
 
     flags: dict[str, Any] = {
         "trials": trials,
@@ -129,7 +129,7 @@ def main(
     except SearchInterrupted as error:
         if error.reason:
             typer.secho(error.reason, err=True)
-        typer.secho(how_to_go_on(error.folder, address), err=True)
+        typer.secho(how_to_resume(error.folder, address), err=True)
         raise typer.Exit(INTERRUPTED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)
