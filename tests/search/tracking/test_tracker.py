@@ -22,7 +22,8 @@ from search.tracking.connection import Connection
 from search.tracking.mlflow_writer import InUseError, MlflowWriter
 from search.tracking.run_view import Identity
 from tests.search.tracking.conftest import FakeSearch
-from tests.support.mlflow_server import Server, until
+from tests.support.command import CEILING, until
+from tests.support.mlflow_server import Server
 
 ROOT = Path(__file__).parents[3]
 METRICS = {"objective", "search_value", "likeness", "fidelity", "faceless_rate"}
@@ -113,7 +114,7 @@ def sync(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=CEILING,
         check=False,
     )
 
@@ -481,14 +482,14 @@ def test_a_server_that_comes_hangs_and_dies_shows_everything_in_the_end(
         assert tracker.pending == 2
         # Back by itself.
         server.start()
-        until(lambda: tracker.pending == 0, 300)
+        until(lambda: tracker.pending == 0)
         assert tracker.failure == ""
         # Hanging: it takes connections and answers none.
         server.signal(signal.SIGSTOP)
         search.score(tracker, name, 100, 0.5)
         assert tracker.pending == 1
         server.signal(signal.SIGCONT)
-        until(lambda: tracker.pending == 0, 300)
+        until(lambda: tracker.pending == 0)
         # Dead midway.
         server.stop()
         search.end(tracker, name, JobState.FINISHED)
