@@ -19,8 +19,7 @@ from typing import Any
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from search.config.run_layout import RunLayout
-from search.storage.result import read_result
+from search.storage.result import find_result
 from search.storage.result_schema import MlflowResult
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, TrialRecord
@@ -165,7 +164,7 @@ class Tracker(TrialListener):
     def finish(self, records: Sequence[TrialRecord]) -> None:
         """Close all runs as the result in the run folder says it; without one, as those of an interrupted search."""
         assert self._identity is not None, "started before it is finished"
-        result = read_result(self._folder) if RunLayout(self._folder).result.is_file() else None
+        result = find_result(self._folder)
         state = INTERRUPTED if result is None else State.of_search(result)
         judged = second_likeness(result)
         for record in records:

@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.config.search_config import SearchConfig
@@ -98,6 +99,8 @@ def test_the_searchs_own_run_in_mlflow_holds_the_plots(figures: Mapping[str, Dra
     with Tracker(None, "people", tmp_path) as tracker:
         tracker.start(folder, {})
         paths = write_plots(figures, folder / "plots")
+        (folder / "champion").mkdir()
+        Image.new("RGB", (8, 8)).save(folder / "champion" / "samples.png")
         tracker.finish([])
     client = MlflowClient(tracker.shown_uri)
     kept = [file.path for file in client.list_artifacts(tracker.run_id, "plots")]
