@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from evaluation.scores import SECOND_LIKENESS
 from search.config.run_layout import CHECKPOINT_FILE, RunLayout
 from search.storage.result import SearchResult
+from search.storage.result_schema import SecondJudgeResult
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from trainer.files import write_file
 
@@ -90,7 +91,7 @@ class State:
         """How a search has ended that has written a result."""
         status: Status = "FINISHED" if result.has_champion else "KILLED" if result.interrupted else "FAILED"
         report = RunLayout(result.folder).report
-        return cls.of(status, str(result.values["status"]), time=_written(report) if report.exists() else None)
+        return cls.of(status, result.outcome.status, time=_written(report) if report.exists() else None)
 
 
 RUNNING = State.of("RUNNING", "running")
@@ -131,13 +132,14 @@ def search_view(folder: Path, identity: Identity, result: SearchResult | None, s
     layout = RunLayout(folder)
     base = CheckpointResult.find(layout.base("validation"))
     summaries = [] if base is None else [_summary("base_", base.metrics, base.grid, "base")]
-    if result is not None and result.has_champion:
-        final = {name: value for name, value in result.values["champion"]["final"].items() if name != "intervals"}
+    outcome = result.outcome if result is not None and result.has_champion else None
+    if outcome is not None and outcome.champion is not None:
+        final = outcome.champion.final.metrics
         summaries.append(_summary("champion_", final, layout.champion / "samples.png", "champion"))
-        if agreement := _agreement(result.values["second_judge"]):
+        if agreement := _agreement(outcome.second_judge):
             summaries.append(Point(metrics=agreement, step=0, time=_written(layout.champion)))
     files = [layout.result, layout.report, layout.trial_table, layout.image_table]
-    if result is not None and result.has_champion:
+    if outcome is not None:
         files.append(layout.champion / "README.md")
     return RunView(
         trial="",
@@ -167,7 +169,7 @@ def trial_view(record: TrialRecord, search: State, second_likeness: float | None
         for report in record.checkpoints
     ]
     best, summaries = record.best, []
-    ended = points[-1].time if points else None
+    ended = (points[-1].time or None) if points else None
     if record.state is JobState.RUNNING:
         state = State.of(search.status, search.tags["state"])
     else:
@@ -197,8 +199,8 @@ def trial_view(record: TrialRecord, search: State, second_likeness: float | None
 
 def second_likeness(result: SearchResult | None) -> Mapping[str, float]:
     """The second judge's likeness by trial; empty if there is none."""
-    judged = result.values["second_judge"] if result is not None and result.has_champion else None
-    return judged["trials"] if judged else {}
+    judged = result.outcome.second_judge if result is not None and result.has_champion else None
+    return judged.trials if judged is not None else {}
 
 
 def _summary(prefix: str, metrics: Mapping[str, float], picture: Path, place: str) -> Point:
@@ -206,15 +208,14 @@ def _summary(prefix: str, metrics: Mapping[str, float], picture: Path, place: st
     return Point(metrics=named, step=0, time=_written(picture), file=picture, place=place)
 
 
-def _agreement(judged: Mapping[str, Any] | None) -> dict[str, float]:
+def _agreement(judged: SecondJudgeResult | None) -> dict[str, float]:
     """How well the two judges agree; what is unknown is left out."""
-    if not judged or judged["rank_correlation"] is None:
+    if judged is None or judged.rank_correlation is None or judged.agrees is None:
         return {}
-    correlation = judged["rank_correlation"]
     values = {
-        "second_judge_kendall": correlation["kendall"],
-        "second_judge_spearman": correlation["spearman"],
-        "second_judge_agrees": float(judged["agrees"]),
+        "second_judge_kendall": judged.rank_correlation.kendall,
+        "second_judge_spearman": judged.rank_correlation.spearman,
+        "second_judge_agrees": float(judged.agrees),
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -224,5 +225,8 @@ def _measured(report: CheckpointResult) -> int:
 
 
 def _written(path: Path) -> int:
-    """Milliseconds since 1970 of a file's last change."""
-    return path.stat().st_mtime_ns // 1_000_000
+    """Milliseconds since 1970 of a file's last change; 0 if it is gone, which is said when it is to be delivered."""
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return 0

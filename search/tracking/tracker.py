@@ -19,8 +19,8 @@ from typing import Any
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from search.config.run_layout import RunLayout
-from search.storage.result import read_result
+from search.storage.result import find_result
+from search.storage.result_schema import MlflowResult
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.tracking.connection import Connection, TrackingError
@@ -164,12 +164,21 @@ class Tracker(TrialListener):
     def finish(self, records: Sequence[TrialRecord]) -> None:
         """Close all runs as the result in the run folder says it; without one, as those of an interrupted search."""
         assert self._identity is not None, "started before it is finished"
-        result = read_result(self._folder) if RunLayout(self._folder).result.is_file() else None
+        result = find_result(self._folder)
         state = INTERRUPTED if result is None else State.of_search(result)
         judged = second_likeness(result)
         for record in records:
             self._put(trial_view(record, state, judged.get(record.id)))
         self._put(search_view(self._folder, self._identity, result, state))
+
+    def as_result(self) -> MlflowResult:
+        """Where MLflow keeps the search, for the result file."""
+        known = {"tracking_uri": self.shown_uri, "experiment_id": self.experiment_id, "run_id": self.run_id}
+        return MlflowResult(**known, failure=self.failure)
+
+    def close(self) -> None:
+        """What leaving the `with` block does, for a process that ends before it leaves it."""
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Tracker:
         return self

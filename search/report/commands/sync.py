@@ -81,7 +81,7 @@ def _complete(result: SearchResult, config: SearchConfig, tracker: Tracker, reco
     known = {"experiment_id": tracker.experiment_id, "run_id": tracker.run_id}
     mlflow = outcome.mlflow.model_copy(update=known if tracker.run_id else {})
     champion = outcome.champion
-    if champion is not None:
+    if result.has_champion and champion is not None:
         folder = RunLayout(result.folder).champion
         uri = tracker.champion(
             Champion.of(config, folder, trial=champion.trial, step=champion.step, final=champion.final.metrics)

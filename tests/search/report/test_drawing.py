@@ -86,9 +86,9 @@ def test_a_file_of_its_own_has_literal_colours_and_words_under_the_pointer(drawi
 
 
 def test_literal_colours_are_the_pages_own_in_light_mode() -> None:
-    folder = Path(search.report.__file__).parent / "templates"
+    home = Path(search.report.__file__).parents[1]
     declared: dict[str, str] = {}
-    for name in ("page.html", "report.html"):
-        for colour, value in re.findall(r"--(\w+): (#\w+);", (folder / name).read_text("utf-8")):
+    for name in ("voting/templates/page.html", "report/templates/report.html"):
+        for colour, value in re.findall(r"--(\w+): (#\w+);", (home / name).read_text("utf-8")):
             declared.setdefault(colour, value)
     assert {name: declared[name] for name in LIGHT} == LIGHT

@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from search.config.search_config import SearchConfig
@@ -92,16 +93,15 @@ def test_where_nothing_was_scored_there_is_no_figure(run: tuple[SearchResult, Se
     assert (figures, write_plots(figures, tmp_path)) == ({}, ())
 
 
-def test_the_searchs_own_run_in_mlflow_holds_the_plots(
-    run: tuple[SearchResult, SearchConfig], figures: Mapping[str, Drawing], tmp_path: Path
-) -> None:
-    folder = run[0].folder
+def test_the_searchs_own_run_in_mlflow_holds_the_plots(figures: Mapping[str, Drawing], tmp_path: Path) -> None:
+    folder = tmp_path / "anna"
+    folder.mkdir()
     with Tracker(None, "people", tmp_path) as tracker:
-        tracker.start(folder, {}, [])
+        tracker.start(folder, {})
         paths = write_plots(figures, folder / "plots")
-        for path in paths:
-            tracker.picture(path, "plots")
-        tracker.finish("champion", [], failed=False)
+        (folder / "champion").mkdir()
+        Image.new("RGB", (8, 8)).save(folder / "champion" / "samples.png")
+        tracker.finish([])
     client = MlflowClient(tracker.shown_uri)
     kept = [file.path for file in client.list_artifacts(tracker.run_id, "plots")]
     assert sorted(kept) == sorted(f"plots/{path.name}" for path in paths)

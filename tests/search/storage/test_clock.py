@@ -65,6 +65,6 @@ def test_the_time_of_day_is_read_for_labels_only() -> None:
     ]
     assert found == [
         ("search/study/dry_run.py", "st_mtime"),
-        ("search/tracking/tracker.py", "time.time("),
+        ("search/tracking/run_view.py", "st_mtime"),
         ("search/voting/votes.py", "datetime.now("),
     ]

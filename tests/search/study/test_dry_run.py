@@ -85,7 +85,7 @@ def test_a_plan_for_a_cluster_says_that_this_machine_cannot_hold_it(config: Sear
     monstrous = config.seats.model_copy(update={"count": 1000})
     lines = describe(config.model_copy(update={"seats": monstrous}), {})
     (line,) = [line for line in lines if line.startswith("workers: ")]
-    assert line.startswith("workers: a cluster has to hold them; on this machine 1000 seat(s) of 1 worker(s) need ")
+    assert line.startswith("workers: a cluster has to hold them; on this machine 1000 worker(s) of 1 process(es) need ")
     assert lines[-1] == (
         "budget: 30 minutes, which ends the search after 30:00, 500.00 worker hours, cost 1000.00 at the latest"
     )

@@ -13,6 +13,19 @@ from safetensors.torch import save_file
 
 from search.config.search_config import SearchConfig, load_config
 from search.storage.result import SearchResult
+from search.storage.result_schema import (
+    AgainstFirstTrial,
+    AmongFinalists,
+    BaseResult,
+    ChampionResult,
+    Cost,
+    FinalMetrics,
+    MlflowResult,
+    Outcome,
+    RankCorrelationResult,
+    SecondJudgeResult,
+    TrialResult,
+)
 from search.storage.run_folder import RunFolder
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.history import end_note, read_history
@@ -21,13 +34,21 @@ from search.study.study import make_sampler
 from search.tracking.connection import Connection
 from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
+from tests.support.command import CEILING
 
 PARAMS = {"model": "base", "trials": 2}
-JUDGED = {
-    "rank_correlation": {"trials": 3, "kendall": 0.5, "spearman": None},
-    "agrees": True,
-    "trials": {"000": 0.75},
-}
+JUDGED = SecondJudgeResult(
+    recognizer="Dlib",
+    detector="opencv",
+    reason="",
+    agrees=True,
+    prefers="000",
+    lead=None,
+    rank_correlation=RankCorrelationResult(trials=3, kendall=0.5, spearman=None, reason=""),
+    trials={"000": 0.75},
+    finalists=(),
+    summary="agrees",
+)
 
 
 @dataclass
@@ -46,7 +67,7 @@ class FakeSearch:
     def folder(self) -> Path:
         return self.config.runs / self.config.name
 
-    def tracker(self, patience: float = 300.0) -> Tracker:
+    def tracker(self, patience: float = CEILING) -> Tracker:
         return Tracker(self.uri, self.config.tracking.experiment, self.config.runs.parent, patience=patience)
 
     def begin(self, tracker: Tracker) -> None:
@@ -114,16 +135,39 @@ class FakeSearch:
         crowned = status == "champion"
         if crowned:
             self.champion()
-        final = {"objective": 0.4, "intervals": {"objective": [0.3, 0.5]}}
-        values: dict[str, Any] = {
-            "status": status,
-            "champion": {"trial": "000", "step": 100, "final": final, "model_uri": model_uri} if crowned else None,
-            "second_judge": JUDGED if crowned else None,
-            "trials": [record.as_result() for record in self.records.values()],
-            "mlflow": {"tracking_uri": tracker.shown_uri, "experiment_id": tracker.experiment_id}
-            | {"run_id": tracker.run_id},
-        }
-        SearchResult(folder=self.folder, values=values).write()
+        champion = ChampionResult(
+            trial="000",
+            step=100,
+            params={},
+            search={},
+            final=FinalMetrics(metrics={"objective": 0.4}, intervals={"objective": (0.3, 0.5)}),
+            retrained=(),
+            across_seeds={},
+            among_finalists=AmongFinalists(verdict="winner", leader="000", tied=()),
+            choice="the highest objective",
+            against_first_trial=AgainstFirstTrial(verdict="it is the first trial", difference=None),
+            adapter="champion",
+            model_uri=model_uri,
+        )
+        outcome = Outcome(
+            name="anna",
+            status=status,
+            objective={},
+            limits={},
+            base=BaseResult(search={}, final={}),
+            anchors={},
+            champion=champion if crowned else None,
+            finalists=(),
+            second_judge=JUDGED if crowned else None,
+            front=(),
+            trials=tuple(TrialResult.model_validate(record.as_result()) for record in self.records.values()),
+            seconds={},
+            cost=Cost(seats=1, training_seconds=0.0, scoring_seconds=0.0, optimizer_steps=0, images=0, budget=None),
+            mlflow=MlflowResult(
+                tracking_uri=tracker.shown_uri, experiment_id=tracker.experiment_id, run_id=tracker.run_id
+            ),
+        )
+        SearchResult(folder=self.folder, outcome=outcome).write()
         tracker.finish(list(self.records.values()))
 
     def _checkpoint(self, folder: Path, step: int, objective: float) -> CheckpointResult:

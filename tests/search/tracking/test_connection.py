@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from search.tracking.connection import Connection, TrackingError
+from tests.support.command import CEILING
 
 DEMO = Path(__file__).parents[3] / "demo" / "search.yaml"
 NAME_ANOTHER = "name another with --set tracking.uri=URI"
@@ -194,7 +195,7 @@ def test_two_searches_that_begin_at_once_make_one_database(tmp_path: Path) -> No
         subprocess.Popen([sys.executable, "-c", program, name, str(tmp_path)], stderr=subprocess.PIPE, text=True)
         for name in ("anna", "bert")
     ]
-    answers = [process.communicate(timeout=300)[1] for process in both]
+    answers = [process.communicate(timeout=CEILING)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     experiments = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments()
     assert {experiment.name for experiment in experiments} == {"Default", "anna", "bert"}
@@ -208,7 +209,7 @@ def test_the_command_refuses_before_anything_starts(case: str, tmp_path: Path) -
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=300,
+        timeout=CEILING,
         check=False,
     )
     assert done.returncode == 2, done.stderr

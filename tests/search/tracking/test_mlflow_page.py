@@ -9,9 +9,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from search.storage.trial_record import CheckpointResult, JobState
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.tracking.tracker import Tracker
-from tests.support.command import CEILING, until
+from tests.support.command import CEILING
 from tests.support.mlflow_server import Server
 
 TRIALS = (
@@ -24,27 +24,30 @@ TRIALS = (
 )
 
 
-def tell(uri: str, folder: Path) -> Tracker:
+def deliver(uri: str, folder: Path) -> Tracker:
     """A search of five trials, each with a checkpoint every 100 steps."""
     folder.mkdir(parents=True)
-    with Tracker(uri, "comparison", folder.parent) as tracker:
-        tracker.start(folder, {"model": "base"}, [])
-        for number, (learning_rate, rank, alpha, steps, objective) in enumerate(TRIALS):
-            trial = f"{number:03d}"
-            params = {"learning_rate": learning_rate, "rank": rank, "alpha": alpha, "steps": steps}
-            tracker.trial_started(trial, params)
-            for step in range(100, steps + 1, 100):
-                place = folder / "trials" / trial / f"step-{step}"
-                place.mkdir(parents=True)
-                Image.new("RGB", (64, 64), (step // 2, 40 * number, 90)).save(place / "grid.png")
-                (place / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
-                best = CheckpointResult(
-                    step=step, metrics={"objective": objective * step / steps}, rows=(), folder=place
-                )
-                tracker.trial_report(trial, best)
-            tracker.trial_ended(trial, JobState.FINISHED, "", best)
-        tracker.finish("champion", [], failed=False)
-        until(lambda: tracker.untold == 0)
+    (folder / "search.yaml").write_text("name: anna\n")
+    records = []
+    for number, (learning_rate, rank, alpha, steps, objective) in enumerate(TRIALS):
+        trial = f"{number:03d}"
+        params = {"learning_rate": learning_rate, "rank": rank, "alpha": alpha, "steps": steps}
+        record = TrialRecord(id=trial, params=params, steps=steps, state=JobState.FINISHED)
+        for step in range(100, steps + 1, 100):
+            place = folder / "trials" / trial / f"step-{step}"
+            place.mkdir(parents=True)
+            Image.new("RGB", (64, 64), (step // 2, 40 * number, 90)).save(place / "grid.png")
+            (place / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
+            value = objective * step / steps
+            metrics = {"objective": value, "search_value": value}
+            checkpoint = CheckpointResult(step=step, metrics=metrics, rows=(), folder=place)
+            checkpoint.write(place)
+            record.add(checkpoint)
+        records.append(record)
+    with Tracker(uri, "comparison", folder.parent, patience=CEILING) as tracker:
+        tracker.start(folder, {"model": "base"}, records)
+        tracker.finish(records)
+    assert tracker.pending == 0, tracker.failure
     return tracker
 
 
@@ -52,7 +55,7 @@ def test_trials_are_compared_in_parallel_coordinates(
     mlflow_server: Server, browser: Chrome, screenshot: Callable[[Chrome, str], Path], tmp_path: Path
 ) -> None:
     mlflow_server.start()
-    tracker = tell(mlflow_server.uri, tmp_path / "runs" / "anna")
+    tracker = deliver(mlflow_server.uri, tmp_path / "runs" / "anna")
     browser.set_window_size(1600, 1000)
     page = WebDriverWait(browser, CEILING)
 
@@ -62,8 +65,8 @@ def test_trials_are_compared_in_parallel_coordinates(
     named = ".ag-pinned-left-cols-container .ag-row, .ag-center-cols-container .ag-row"
 
     def rows(window: Chrome) -> list[str]:
-        told = [row.text for row in window.find_elements(By.CSS_SELECTOR, named)]
-        return [text for text in told if "trial-" in text]
+        texts = [row.text for row in window.find_elements(By.CSS_SELECTOR, named)]
+        return [text for text in texts if "trial-" in text]
 
     page.until(lambda window: len(rows(window)) == len(TRIALS))
     for box in browser.find_elements(By.CSS_SELECTOR, ".ag-row .ag-selection-checkbox")[1:]:

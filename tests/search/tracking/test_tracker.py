@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -418,6 +419,7 @@ def test_the_champion_is_registered_once_and_the_result_says_where(make_search: 
     for _ in range(2):
         delivered = sync(search.folder, "--uri", uri)
         assert (delivered.returncode, delivered.stderr) == (0, "")
+    mlflow.set_tracking_uri(uri)  # MLflow lists models of a run by its own setting
     client = MlflowClient(uri)
     parent = check(client)
     (version,) = client.search_model_versions("name = 'anna'")
