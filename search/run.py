@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 if TYPE_CHECKING:
     from search.config.search_config import SearchConfig
     from search.storage.result import SearchResult
+    from search.storage.resume import Continuation
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / CONFIGURATION_FILE
 
@@ -82,7 +83,7 @@ def main(
     """
     from search.config.presets import added_by_preset
     from search.config.search_config import ConfigurationError, load_config, read_document
-    from search.storage.resume import how_to_go_on, read_continuation
+    from search.storage.resume import read_continuation
 
     flags: dict[str, Any] = {
         "trials": trials,
@@ -110,6 +111,13 @@ def main(
     if dry_run:
         _show_plan(checked, added)
         return
+    _search(checked, address, continuation)
+
+
+def _search(config: SearchConfig, address: str | None, continuation: Continuation | None) -> NoReturn:
+    """Search, and leave with the exit code."""
+    from search.storage.resume import how_to_resume
+
     # Both are read by Ray when it is imported. It warns of more workers than cores, which thin trials are bound to be.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "PYTHON worker processes have been started")
     if address is None:
@@ -122,14 +130,14 @@ def main(
         raise typer.Exit(INTERRUPTED) from None
 
     try:
-        result = run_search(checked, address=address, continuation=continuation)
+        result = run_search(config, address=address, continuation=continuation)
     except InputError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     except SearchInterrupted as error:
         if error.reason:
             typer.secho(error.reason, err=True)
-        typer.secho(how_to_go_on(error.folder, address), err=True)
+        typer.secho(how_to_resume(error.folder, address), err=True)
         raise typer.Exit(INTERRUPTED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)

@@ -1,50 +1,66 @@
-"""A session: one process that begins a search or goes on with one, from its configuration to its result."""
+"""The straight line: photos, baseline, trials, final, outcome. One process's part of a search, from top to bottom."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import ray
 from rich.console import Console
 
-from search.config.prompts import other_sets, prompt_sets
-from search.config.search_config import ConfigurationError, SearchConfig
-from search.part import SearchPart
-from search.photos.split import read_split
-from search.report.progress import tell
-from search.storage.clock import Clock
-from search.storage.result import SearchResult, find_result, mark_unfinished
-from search.storage.resume import Continuation, forget_final, how_to_go_on
-from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
-from search.study.history import read_history
+from evaluation.scores import Anchors
+from search.config.search_config import SearchConfig
+from search.final.export import write_champion
+from search.final.final import Final, NoCandidateError, run_final
+from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
+from search.final.strengths import Sweep, sweep_strengths
+from search.report.figures import draw_figures, write_plots
+from search.report.outcome import build_result
+from search.report.progress import Progress, say, summary
+from search.report.report_page import write_report
+from search.report.tables import write_images, write_trials
+from search.storage.clock import TOTAL, Clock
+from search.storage.result import CHAMPION, INTERRUPTED, SearchResult, mark_unfinished
+from search.storage.resume import Continuation, ended_result, how_to_resume
+from search.storage.run_folder import RunFolder
+from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.budget import BudgetMonitor, Rate
+from search.study.callback import TrialCallback
+from search.study.history import JournalNotes, open_journal, read_history
 from search.study.samplers.study_sampler import StudySampler
 from search.study.samplers.warm_start import warm_start
 from search.study.stop import Interrupts, SteadyConsole, Stop, end_now
-from search.study.study import make_sampler
-from search.tracking.connection import TrackingError
+from search.study.study import run_study
+from search.study.trial import TrialSetup
+from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
-from search.workers.cluster import Capacity, CapacityError
-from search.workers.head_watch import OWN_PATIENCE, SHARED_PATIENCE, HeadWatch
+from search.workers.client import JobFailedError, WorkersClient, measure_anchors
+from search.workers.cluster import Capacity
+from search.workers.dispatcher import Dispatcher
+from search.workers.pool import Pool
+from search.workers.ray_session import ray_session
 from search.workers.setup import RunnerSetup
-from trainer.data.buckets import bucket_warnings
-from trainer.data.class_photos import load_class_photos
-from trainer.data.photos import PhotoFolderError, PhotoSplit, repeated, resemblance_warnings
-from trainer.exit_codes import INTERRUPTED
+from trainer import exit_codes
 from trainer.storage import StorageError, storage_errors
+
+SAVE_SECONDS = 20.0
+"""How long an interrupted search waits for workers to save what they train, and to end a scoring that is under way."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message names it and the remedy. Raised before Ray starts."""
+    """Something the user gave cannot be used; the message names it and the remedy. Nothing was begun."""
 
 
 class SearchInterrupted(KeyboardInterrupt):
-    """The search was interrupted before it could write a result; `folder` is the run's, `reason` what a signal did not
-    say."""
+    """The search was interrupted before it could write a result.
+
+    Attributes:
+        folder: The run folder.
+        reason: What a signal did not say.
+    """
 
     def __init__(self, folder: Path, reason: str = "") -> None:
         super().__init__(str(folder))
@@ -64,7 +80,7 @@ def run_search(
     Args:
         config: Checked and resolved (`search.config.search_config.load_config`).
         address: A running Ray cluster; None starts Ray on this machine.
-        continuation: The run that goes on, whose `config` is the same; None begins a new one.
+        continuation: The run that is resumed, whose `config` is the same; None begins a new one.
         console: Where progress is shown. Default: the terminal.
 
     Raises:
@@ -72,165 +88,262 @@ def run_search(
         SearchInterrupted: a signal came where there was nothing to write a result of yet, or the run folder's storage
             gave out.
     """
-    console = console or SteadyConsole()
-    clock = Clock()
     # These log every event of every worker and trial; the terminal belongs to the search.
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())
-        split = read_split(config.photos, config.evaluation.faces, find_faces=weighs_faces)
-        class_photos = load_class_photos(
-            config.photos.prior,
-            (*split.training, *split.reference),
-            trigger=config.photos.trigger,
-            maximum_pixels=config.photos.maximum_pixels,
-        )
-        person = prompt_sets(config)
-        others = other_sets(config, person)
-        inputs = inputs_of(config, split, class_photos)
-        tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
-        run = RunFolder.make(config) if continuation is None else RunFolder.reopen(continuation.folder)
-    except (PhotoFolderError, ConfigurationError, TrackingError, ValueError) as error:
-        raise InputError(str(error)) from error
-    setup = RunnerSetup.of(config, split, person, others, class_photos=class_photos)
-    with run:
-        try:
-            sampler = _open_journal(config, run, continuation, inputs)
-            clock.keep(sampler.note, sampler.notes)
-            if continuation is not None and (ended := _ended(run, sampler, continuation)) is not None:
-                tell(console, f"{run.path} has ended already: {ended.values['status']}; ask for more with --trials")
-                return ended
-            if continuation is not None:
-                mark_unfinished(run.path)
-                run.begin(config, inputs)
-            tell(
-                console,
-                f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare with, "
-                f"{config.trials} trials, {sampler.remaining} of them to do, into {run.path}",
-            )
-            if continuation is None and (known := warm_start(config)).line:
-                tell(console, known.line)
-            largest = max(training.batch_size for training in config.possible_trainings())
-            for warning in (
-                *resemblance_warnings((*split.training, *split.reference)),
-                *bucket_warnings(repeated(split.training), config.photos.buckets, config.training.resolution, largest),
-            ):
-                tell(console, f"photos: {warning}")
-            if config.photos.prior is not None:
-                tell(console, f"class images: {config.photos.prior.source}")
-            stop = Stop()
-            with Interrupts(stop) as interrupts, tracker, _ray(address, interrupts, run.path), storage_errors(run.path):
-                count = _workers(config)
-                records = read_history(sampler, config, run.layout.trials)
-                tracker.start(run.path, _common(config, split), records)
-                search = SearchPart(config, setup, run.path, tracker, console, clock, sampler, records, stop, address)
-                result, whole = search.run(count)
-                if not whole:
-                    # Workers are still scoring; Ray would wait for them, and so would Python.
-                    tracker.__exit__(None, None, None)
-                    end_now(INTERRUPTED)
-            if tracker.pending:
-                tell(
-                    console,
-                    f"MLflow has not taken all of {tracker.pending} runs ({tracker.failure}); "
-                    f"python -m search.sync {run.path} delivers what it has missed",
-                )
-            return result
-        except InputError:
-            run.discard()
-            raise
-        except KeyboardInterrupt:
-            raise SearchInterrupted(run.path) from None
-        except StorageError as error:
-            raise SearchInterrupted(run.path, str(error)) from error
+    return Search(config, address=address, continuation=continuation, console=console).run()
 
 
-def _open_journal(
-    config: SearchConfig, run: RunFolder, continuation: Continuation | None, inputs: Mapping[str, str]
-) -> StudySampler:
-    """The sampler on the run's journal; whatever forbids to go on with the run is said before anything is changed."""
-    try:
-        if continuation is None:
-            run.begin(config, inputs)  # first of all: without it a killed search could not go on
-        else:
-            changed = changed_inputs(run.inputs, inputs)
-            refused = [text for text in changed if not text.startswith("file final.prompts ")]
-            if refused:
-                raise ConfigurationError(
-                    f"{run.path} cannot go on with other inputs than it was begun with: {', '.join(refused)}; put them "
-                    "back, or begin a new run with another --name"
-                )
-            if not run.layout.journal.exists() and any(run.layout.trials.glob("*")):
-                raise ConfigurationError(f"{run.layout.journal} is missing though there are trials; put it back")
-            if changed or continuation.remeasures_final:
-                forget_final(run.path)
-        sampler = make_sampler(config, run.path)
-        if sampler.begun > config.trials:
-            raise ConfigurationError(
-                f"trials is {config.trials}, but {run.path} has begun {sampler.begun}; ask for as many or more"
-            )
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return sampler
+class Search:
+    """What one process does of a search. What earlier processes have measured is taken as it is.
 
-
-def _ended(run: RunFolder, sampler: StudySampler, continuation: Continuation) -> SearchResult | None:
-    """The result of a run that has nothing left to do; None if it has."""
-    result = find_result(run.path)
-    if result is None or sampler.remaining or continuation.changes_final:
-        return None
-    return result if result.has_champion or result.has_no_candidate else None
-
-
-@contextmanager
-def _ray(address: str | None, interrupts: Interrupts, folder: Path) -> Iterator[None]:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with interrupts.children_ignoring_hangups():
-        ray.init(
-            address=address or "local",  # never join a cluster that the user did not name
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address is None else None,
-        )
-
-    def lost(told: str) -> None:
-        # The main thread may be in a call that never returns, and Ray's other processes end when they please.
-        with suppress(OSError):
-            os.write(2, f"\n{told}\n{how_to_go_on(folder, address)}\n".encode())
-        end_now(INTERRUPTED)
-
-    patience = OWN_PATIENCE if address is None else SHARED_PATIENCE
-    try:
-        with HeadWatch(ray.get_runtime_context().gcs_address, patience, lost):
-            yield
-    finally:
-        ray.shutdown()
-
-
-def _workers(config: SearchConfig) -> int:
-    """How many workers there will be.
-
-    Raises:
-        InputError: the cluster can never hold them; they would be waited for without end.
+    `run` calls the stages in their order: `prepare`, `baseline`, `trials`, `final`, `outcome`.
     """
-    try:
-        return Capacity.of(ray.nodes(), config.seats).workers(config.seats)
-    except CapacityError as error:
-        raise InputError(str(error)) from error
 
+    def __init__(
+        self,
+        config: SearchConfig,
+        *,
+        address: str | None = None,
+        continuation: Continuation | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self.config = config
+        self.address = address
+        self.continuation = continuation
+        self.console = console or SteadyConsole()
+        self.clock = Clock()
+        self.stop = Stop()
+        try:
+            self.setup, self.inputs = RunnerSetup.prepare(config)
+            self.tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
+            self.folder = RunFolder.make(config) if continuation is None else RunFolder.reopen(continuation.folder)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        self.layout = self.folder.layout
+        self.records: list[TrialRecord] = []
+        """What became of every trial so far, by number; the list grows while the study runs."""
+        self.base: CheckpointResult | None = None
+        self.judge: SecondJudgeClient | None = None
+        self.judging_seconds = 0.0
+        self.monitor: BudgetMonitor | None = None
+        self.finale: Final | None = None
+        self.opinion: SecondOpinion | NoOpinion | None = None
+        self.sweep: Sweep | None = None
+        self.status = ""
 
-def _common(config: SearchConfig, split: PhotoSplit) -> dict[str, Any]:
-    varying = set(config.space)
-    fixed = {name: value for name, value in vars(config.training).items() if name not in varying}
-    return {
-        "model": config.model,
-        "photos": config.photos.folder,
-        "training_photos": len(split.training),
-        "reference_photos": len(split.reference),
-        "trials": config.trials,
-        "seed": config.seed,
-        "protocol": config.evaluation.protocol,
-        **fixed,
-    }
+    def run(self) -> SearchResult:
+        """The whole line.
+
+        Raises:
+            InputError: the journal or the cluster cannot be used.
+            SearchInterrupted: see `run_search`.
+        """
+        path = self.folder.path
+        with self.folder:
+            try:
+                sampler = self.prepare()
+                if (ended := self._ended(sampler)) is not None:
+                    return ended
+                with ExitStack() as stack:
+                    interrupts = stack.enter_context(Interrupts(self.stop))
+                    stack.enter_context(self.tracker)
+                    starting = interrupts.children_ignoring_hangups()
+                    stack.enter_context(ray_session(self.address, starting=starting, lost=self._lost))
+                    stack.enter_context(storage_errors(path))
+                    result, workers_left = self._measure(sampler)
+                    if not workers_left:
+                        # Workers are still scoring; Ray would wait for them, and so would Python.
+                        self.tracker.close()
+                        end_now(exit_codes.INTERRUPTED)
+                if self.tracker.pending:
+                    self._say(
+                        f"MLflow has not taken all of {self.tracker.pending} runs ({self.tracker.failure}); "
+                        f"python -m search.sync {path} delivers what it has missed"
+                    )
+                return result
+            except InputError:
+                self.folder.discard()
+                raise
+            except KeyboardInterrupt:
+                raise SearchInterrupted(path) from None
+            except StorageError as error:
+                raise SearchInterrupted(path, str(error)) from error
+
+    def prepare(self) -> StudySampler:
+        """The sampler on the run's journal. Whatever forbids a resume is said before anything is changed."""
+        try:
+            sampler = open_journal(self.config, self.folder, self.continuation, self.inputs)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        self.clock.keep(sampler.note, sampler.notes)
+        return sampler
+
+    def _ended(self, sampler: StudySampler) -> SearchResult | None:
+        """The result of a run that has nothing left to do; of any other, its first lines are said and it is begun."""
+        config, setup, path = self.config, self.setup, self.folder.path
+        if self.continuation is not None:
+            ended = None if sampler.remaining or self.continuation.changes_final else ended_result(path)
+            if ended is not None:
+                self._say(f"{path} has ended already: {ended.outcome.status}; ask for more with --trials")
+                return ended
+            mark_unfinished(path)
+            self.folder.begin(config, self.inputs)
+        self._say(
+            f"{config.name}: {len(setup.split.training)} photos to train on, {len(setup.split.reference)} to compare "
+            f"with, {config.trials} trials, {sampler.remaining} of them to do, into {path}"
+        )
+        if self.continuation is None and (known := warm_start(config)).line:
+            self._say(known.line)
+        for warning in setup.warnings(config):
+            self._say(warning)
+        return None
+
+    def _measure(self, sampler: StudySampler) -> tuple[SearchResult, bool]:
+        """The stages that need workers, and the outcome; and whether all workers have left."""
+        config = self.config
+        try:
+            capacity = Capacity.of(ray.nodes(), config.seats)
+            workers = capacity.workers(config.seats)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        rate = Rate.of(config.seats, workers, config.budget, gpus=capacity.gpus)
+        self.records = read_history(sampler, config, self.layout.trials)
+        self.tracker.start(self.folder.path, self.setup.params(config), self.records)
+        self._say(f"starting {workers} worker(s)")
+        with ExitStack() as stack:
+            with Pool(config.seats, self.setup, self.layout.ray, gpus=capacity.gpus, count=workers) as pool:
+                client = pool.client
+                try:
+                    with self.clock.phase("start"):
+                        anchors = self.baseline(client)
+                    with self.clock.phase("search"):
+                        self.trials(client, sampler, anchors, workers=workers, rate=rate)
+                    with self.clock.phase("final"):
+                        self.final(client)
+                except (JobFailedError, NoCandidateError) as error:
+                    self.status = str(error)
+                except KeyboardInterrupt:
+                    # What is under way is kept; the workers are given a moment for it.
+                    client.call(Dispatcher.pause, self.stop.reason)
+                    pool.hurried = not client.call(Dispatcher.rest, SAVE_SECONDS)
+                    self.status = INTERRUPTED
+                # From here on a first signal changes nothing: all that is left is to write down what there is.
+                stack.enter_context(self.stop.watching())
+            return self.outcome(workers), pool.closed
+
+    def baseline(self, client: WorkersClient) -> Anchors:
+        """Measure the untuned model and the real photos: the ends between which every checkpoint is scored."""
+        self.base, anchors = measure_anchors(client, self.layout, "validation")
+        began = time.monotonic()
+        self.judge = SecondJudgeClient.begin(client, self.config, self.base, self.layout)
+        self.judging_seconds = time.monotonic() - began if self.judge is not None else 0.0
+        # Where all that was measured before: trials that no worker could do would fail, and stay so in the journal.
+        client.wait_for_worker()
+        self.tracker.changed()
+        return anchors
+
+    def trials(
+        self, client: WorkersClient, sampler: StudySampler, anchors: Anchors, *, workers: int, rate: Rate
+    ) -> None:
+        """Let Tune run the trials that the sampler proposes, until they have ended or a stop is requested."""
+        assert self.base is not None, "measured by `baseline`"
+        config, clock = self.config, self.clock
+        setup = TrialSetup(config=config, client=client, anchors=anchors, layout=self.layout)
+        progress = Progress(config.trials, self.records, client.steps, self.console, self._seconds_left)
+        self.monitor = BudgetMonitor(
+            config,
+            rate=rate,
+            workers=workers,
+            base=self.base,
+            judging=self.judging_seconds,
+            elapsed=lambda: clock.seconds()[TOTAL],
+            records=self.records,
+            steps=lambda: progress.steps,
+            request=self.stop.request,
+            say=self._say,
+        )
+        callback = TrialCallback(setup, self.records, [JournalNotes(sampler, clock), self.tracker, progress])
+        earlier = tuple(self.records)
+        with progress, self.monitor:
+            run_study(config, setup, callback, sampler, self.stop, earlier=earlier, workers=workers)
+        if self.stop.interrupted:
+            raise KeyboardInterrupt
+        if self.stop.requested:
+            client.call(Dispatcher.rest, SAVE_SECONDS)
+            client.call(Dispatcher.unpause)
+
+    def final(self, client: WorkersClient) -> None:
+        """Score the best candidates again on other prompts and seeds, train each again, and choose the champion."""
+        self.finale = run_final(client, self.config, self.records, self.layout, say=self._say)
+        if self.judge is not None:
+            self.opinion = self.judge.opinion(self.records, self.finale)
+        self.sweep = sweep_strengths(client, self.config, self.finale, self.layout)
+
+    def outcome(self, workers: int) -> SearchResult:
+        """Write down what there is: champion, tables, result, report, MLflow's record, the last lines."""
+        interrupted = self.status == INTERRUPTED
+        # Interrupted, the final may have been reached, but not all that belongs to it.
+        final, opinion, sweep = (None, None, None) if interrupted else (self.finale, self.opinion, self.sweep)
+        self._settle_trials(interrupted=interrupted)
+        model_uri = None
+        if final is not None:
+            self.status = CHAMPION
+            write_champion(self.config, final, self.layout, self.setup, second_judge=opinion.line if opinion else "")
+            trial, step = final.champion.record.id, final.champion.candidate.step
+            metrics = final.champion.final.metrics
+            champion = Champion.of(self.config, self.layout.champion, trial=trial, step=step, final=metrics)
+            model_uri = self.tracker.champion(champion)
+        if self.base is not None:
+            sets = {"prompt_sets": self.setup.prompt_sets, "other_sets": self.setup.other_sets}
+            table = self.layout.image_table
+            write_images(table, base=self.base, records=self.records, final=final, sweep=sweep, **sets)
+        result = build_result(
+            self.config,
+            self.folder.path,
+            status=self.status,
+            base=self.base,
+            final=final,
+            opinion=opinion,
+            records=self.records,
+            sweep=sweep,
+            model_uri=model_uri,
+            seconds=self.clock.seconds(),
+            workers=workers,
+            mlflow=self.tracker.as_result(),
+            budget=self.monitor.as_result(self.clock.seconds()[TOTAL]) if self.monitor else None,
+        )
+        self.clock.save()
+        figures = draw_figures(result, self.config)
+        result.write()
+        write_report(result, self.config, self.setup.split.reference, figures)
+        write_trials(result.outcome.trials, self.folder.path)
+        write_plots(figures, self.layout.plots)
+        self.tracker.finish(self.records)
+        if self.monitor is not None:
+            self._say(self.monitor.summary(self.clock.seconds()[TOTAL]))
+        for line in summary(result, final, self.address):
+            self._say(line)
+        return result
+
+    def _settle_trials(self, *, interrupted: bool) -> None:
+        """Say of trials that were cut off why; of an ended search nothing is kept from which others could resume."""
+        cut_off = [record for record in self.records if record.state is JobState.RUNNING]
+        for record in cut_off:
+            record.reason = f"{self.stop.reason or self.status}; last scored at step {record.last_step}"
+            if not interrupted:
+                record.state = JobState.STOPPED
+        if not interrupted:
+            self.folder.remove_leftovers(kept=[record.id for record in cut_off])
+
+    def _say(self, line: str) -> None:
+        say(self.console, line)
+
+    def _seconds_left(self) -> float | None:
+        return self.monitor.seconds_left() if self.monitor is not None else None
+
+    def _lost(self, reason: str) -> None:
+        """Ray's head has died: the main thread may be in a call that never returns, so this one ends the process."""
+        with suppress(OSError):
+            os.write(2, f"\n{reason}\n{how_to_resume(self.folder.path, self.address)}\n".encode())
+        end_now(exit_codes.INTERRUPTED)

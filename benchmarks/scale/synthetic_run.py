@@ -30,6 +30,7 @@ from search.final.strengths import sweep_strengths
 from search.report.outcome import build_result
 from search.report.tables import write_images
 from search.storage.result import CHAMPION, SearchResult
+from search.storage.result_schema import MlflowResult
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.trial import TrialSetup, train_job
 from search.workers.client import WorkersClient, measure_anchors
@@ -212,7 +213,7 @@ def write_synthetic_run(
         model_uri=None,
         seconds={"start": 30.0, "search": 60.0 * trials, "final": 200.0, "total": 60.0 * trials + 230.0},
         workers=2,
-        mlflow={"tracking_uri": "", "experiment_id": "", "run_id": ""},
+        mlflow=MlflowResult(tracking_uri="", experiment_id="", run_id=""),
     )
     result.write()
     return result, config, photos

@@ -11,16 +11,42 @@ import jinja2
 
 from evaluation.grid import image_grid
 from evaluation.scores import PRINTED
-from search.config.run_layout import CONFIGURATION_FILE
+from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final
+from search.workers.setup import RunnerSetup
 from trainer.adapters.adapter_files import WEIGHTS_FILE
 from trainer.adapters.kohya import export_kohya
-from trainer.files import write_file
+from trainer.files import write_file, written_folder
 from trainer.models.loadable import loadable
 
 SAMPLE_COLUMNS = 12
 """Images a row in `samples.png`, at most."""
+
+
+def write_champion(
+    config: SearchConfig, final: Final, layout: RunLayout, setup: RunnerSetup, *, second_judge: str
+) -> None:
+    """Write the champion's folder.
+
+    Args:
+        config: The search, as resolved.
+        final: Its outcome.
+        layout: Of the run folder.
+        setup: Photos and prompts.
+        second_judge: What the second judge says, in a line; empty without one.
+    """
+    with written_folder(layout.champion) as temporary:
+        export_champion(final, temporary, config.name)
+        write_samples(final, temporary / "samples.png")
+    write_card(
+        config,
+        final,
+        layout.champion,
+        photos=(len(setup.split.training), len(setup.split.reference)),
+        prompt=setup.prompt_sets["final"].prompts[0].replace("{trigger}", config.photos.trigger),
+        second_judge=second_judge,
+    )
 
 
 def export_champion(final: Final, folder: Path, name: str) -> Path:

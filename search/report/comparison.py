@@ -124,7 +124,7 @@ class ComparedRun:
         return list(prompts.values()), sorted({row["seed"] for row in own})
 
     def _reference(self, anchors: AnchorsResult) -> dict[str, Any] | None:
-        """Their names, and their mean distance to each other, which tells other photos of the same names."""
+        """Their names, and their mean distance to each other, by which other photos of the same names are noticed."""
         try:
             pairings = json.loads((self.folder / anchors.pairings).read_text("utf-8"))
             photos = pairings["generated"]["reference_photos"]

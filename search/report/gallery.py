@@ -86,12 +86,12 @@ class Gallery:
 
     Args:
         folder: The run folder.
-        album: Where the pictures go.
+        thumbnails: Where the pictures go.
     """
 
-    def __init__(self, folder: Path, album: Thumbnails) -> None:
+    def __init__(self, folder: Path, thumbnails: Thumbnails) -> None:
         self._folder = folder
-        self._album = album
+        self._thumbnails = thumbnails
         self.damaged: list[str] = []
         """What could not be read, in words."""
         self._rows: dict[Source, list[ScoredPicture]] = defaultdict(list)
@@ -172,7 +172,7 @@ class Gallery:
         chosen, left_out = self._chosen(base, every_seed=False), []
         if len(self._rows[base]) > len(chosen):
             left_out.append(f"seeds but the first, and prompts beyond the first {SHORT_COLUMNS}")
-        if self._album.full:
+        if self._thumbnails.full:
             shown = sum(line is not None for line in lines[1:])
             left_out.append(f"{len(scored) - shown} trials, from the lowest objective up, to keep this file small")
         return self._grid("Every trial at its best checkpoint", chosen, lines, left_out)
@@ -207,7 +207,7 @@ class Gallery:
         trial: str = "",
         champion: bool,
     ) -> Line | None:
-        strip = self._album.add(pictures)
+        strip = self._thumbnails.add(pictures)
         if strip is None:
             return None
         labels = tuple(f"{row} ({title}; seed {row.seed}; {_shortened(row.prompt)})" for row in rows)
@@ -301,13 +301,13 @@ class Thumbnails:
         """Put pictures of any sizes side by side, each cut to its middle square and never enlarged.
 
         Returns:
-            None if the album has no room for them.
+            None if the thumbnails have no room for them.
 
         Raises:
             ValueError: there are no pictures.
         """
         if not pictures:
-            raise ValueError("there are no pictures to put into the album; give at least one")
+            raise ValueError("there are no pictures to make thumbnails of; give at least one")
         if self.full:
             return None
         side = min([SIDE, *(min(picture.size) for picture in pictures)])

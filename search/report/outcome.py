@@ -49,7 +49,7 @@ def build_result(
     model_uri: str | None,
     seconds: dict[str, float],
     workers: int,
-    mlflow: dict[str, str],
+    mlflow: MlflowResult,
     budget: dict[str, Any] | None = None,
 ) -> SearchResult:
     """Gather the outcome.
@@ -67,7 +67,7 @@ def build_result(
         seconds: Wall-clock seconds by phase: `start`, `search`, `final`, `total`.
         workers: How many trained side by side.
         budget: What the budget monitor says of time, cost, forecast and limit; None if no trial began.
-        mlflow: `tracking_uri`, `experiment_id`, `run_id`, and `failure` if the record is not whole.
+        mlflow: Where MLflow keeps the search.
     """
     first = {record.id: record for record in records}
     searched = [report for record in records for report in record.checkpoints]
@@ -98,7 +98,7 @@ def build_result(
             images=sum(len(report.rows) + len(report.other_rows) for report in reports),
             budget=BudgetResult.model_validate(budget) if budget else None,
         ),
-        mlflow=MlflowResult.model_validate(mlflow),
+        mlflow=mlflow,
     )
     return SearchResult(folder=folder, outcome=outcome)
 

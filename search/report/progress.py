@@ -18,7 +18,7 @@ from evaluation.scores import JUDGED_BY, METERS, OBJECTIVE, SEARCH_VALUE
 from search.final.final import Final
 from search.storage.clock import duration
 from search.storage.result import SearchResult
-from search.storage.resume import how_to_go_on
+from search.storage.resume import how_to_resume
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 
@@ -200,10 +200,10 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
     lines.append(f"report: {result.folder / 'report.html'}")
     lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")
     if result.interrupted:
-        lines.append(how_to_go_on(result.folder, address))
+        lines.append(how_to_resume(result.folder, address))
     return lines
 
 
-def tell(console: Console, line: str) -> None:
+def say(console: Console, line: str) -> None:
     """Print a line as it is: no markup, for texts come from anywhere."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -85,11 +85,11 @@ def write_report(
 def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Pictures:
     """The most needed first: the thumbnails may take up all the room there is."""
     outcome = result.outcome
-    album = Thumbnails()
-    gallery = Gallery(result.folder, album)
+    thumbnails = Thumbnails()
+    gallery = Gallery(result.folder, thumbnails)
     real = comparison = strengths = None
     try:
-        real = album.add(_opened(photos)) if photos else None
+        real = thumbnails.add(_opened(photos)) if photos else None
     except (OSError, ValueError) as error:  # Moved or changed since the search began.
         gallery.damaged.append(f"the real photos cannot be read ({error})")
     champion = outcome.champion

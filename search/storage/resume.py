@@ -14,6 +14,7 @@ import yaml
 from search.config.presets import flat
 from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
+from search.storage.result import SearchResult, find_result
 
 FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
 """Settings that a run that goes on may change: they change neither what a trial is nor what its score means."""
@@ -94,7 +95,7 @@ def differences(before: SearchConfig, now: SearchConfig) -> list[Difference]:
     return [Difference(key=key, old=old.get(key), new=new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
-def how_to_go_on(folder: Path, address: str | None) -> str:
+def how_to_resume(folder: Path, address: str | None) -> str:
     """The line that an interrupted search ends with.
 
     Args:
@@ -104,6 +105,12 @@ def how_to_go_on(folder: Path, address: str | None) -> str:
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     cluster = f" --address {shlex.quote(address)}" if address else ""
     return f"interrupted; go on with: python -m search.run --resume {shlex.quote(str(shown))}{cluster}"
+
+
+def ended_result(folder: Path) -> SearchResult | None:
+    """The result of a run whose search has done all it could; None of any other."""
+    result = find_result(folder)
+    return result if result is not None and (result.has_champion or result.has_no_candidate) else None
 
 
 def forget_final(folder: Path) -> None:

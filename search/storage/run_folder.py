@@ -13,7 +13,7 @@ from types import TracebackType
 
 import yaml
 
-from search.config.run_layout import CONFIGURATION_FILE, RunLayout
+from search.config.run_layout import CONFIGURATION_FILE, STATE_FOLDER, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
@@ -95,6 +95,17 @@ class RunFolder:
         """Remove a folder that this process has made and in which nothing has been done."""
         if self.is_new:
             shutil.rmtree(self.path)
+
+    def remove_leftovers(self, kept: Sequence[str]) -> None:
+        """Remove what stopped or killed trainings keep to resume from.
+
+        Args:
+            kept: Trials that were only cut off, which a later search may resume.
+        """
+        for folder in (self.layout.trials, self.layout.final):
+            for leftover in (*folder.glob(f"*/{STATE_FOLDER}"), *folder.glob("*/*.tmp"), *folder.glob("*/*.old")):
+                if leftover.parent.name not in kept:
+                    shutil.rmtree(leftover, ignore_errors=True)
 
     def __enter__(self) -> RunFolder:
         return self

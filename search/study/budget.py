@@ -48,7 +48,7 @@ class Rate:
         return f"{duration(seconds)}, {self.hours(seconds):.2f} {self.unit} hours{priced}"
 
     def as_result(self, seconds: float) -> dict[str, float | None]:
-        """The same as `result.json` holds it."""
+        """The same as the result file holds it."""
         cost = self.cost(seconds)
         return {
             "seconds": round(seconds, 1),
@@ -186,7 +186,7 @@ class BudgetMonitor:
         return None if self._newest is None else max(0.0, self._total(self._newest) - self._elapsed())
 
     def as_result(self, elapsed: float) -> dict[str, Any]:
-        """The budget's part of `cost` in `result.json`: truth and forecast.
+        """The budget's part of `cost` in the result file: truth and forecast.
 
         Args:
             elapsed: Seconds that the search has taken.

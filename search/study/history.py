@@ -10,13 +10,16 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config.run_layout import checkpoint_folder
-from search.config.search_config import SearchConfig
+from search.config.search_config import ConfigurationError, SearchConfig
 from search.config.space import Value
 from search.storage.clock import Clock
+from search.storage.resume import Continuation, forget_final
+from search.storage.run_folder import RunFolder, changed_inputs
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import BEATEN, CheckpointResult, JobState, TrialRecord, trial_id
 from search.study.samplers.distributions import SAME_AS
 from search.study.samplers.study_sampler import StudySampler
+from search.study.study import make_sampler
 
 STATES = {
     TrialState.COMPLETE: JobState.FINISHED,
@@ -45,6 +48,44 @@ class JournalNotes(TrialListener):
         note = {"reason": record.reason, "seconds": record.seconds, "losses": record.losses}
         self._sampler.note(end_note(record.id), note)
         self._clock.save()
+
+
+def open_journal(
+    config: SearchConfig, run: RunFolder, continuation: Continuation | None, inputs: Mapping[str, str]
+) -> StudySampler:
+    """The sampler on the run's journal. Whatever forbids a resume is said before anything is changed.
+
+    Args:
+        config: The search.
+        run: The run folder, which this process holds.
+        continuation: The run that is resumed; None for a new one, of which configuration and inputs are written first:
+            without them a killed search could not be resumed.
+        inputs: Checksums of photos and prompts as they are now.
+
+    Raises:
+        ValueError: inputs have changed, the journal is missing or damaged, or more trials were begun than are asked
+        for.
+    """
+    if continuation is None:
+        run.begin(config, inputs)
+    else:
+        changed = changed_inputs(run.inputs, inputs)
+        refused = [text for text in changed if not text.startswith("file final.prompts ")]
+        if refused:
+            raise ConfigurationError(
+                f"{run.path} cannot go on with other inputs than it was begun with: {', '.join(refused)}; put them "
+                "back, or begin a new run with another --name"
+            )
+        if not run.layout.journal.exists() and any(run.layout.trials.glob("*")):
+            raise ConfigurationError(f"{run.layout.journal} is missing though there are trials; put it back")
+        if changed or continuation.remeasures_final:
+            forget_final(run.path)
+    sampler = make_sampler(config, run.path)
+    if sampler.begun > config.trials:
+        raise ConfigurationError(
+            f"trials is {config.trials}, but {run.path} has begun {sampler.begun}; ask for as many or more"
+        )
+    return sampler
 
 
 def read_history(sampler: StudySampler, config: SearchConfig, trials: Path) -> list[TrialRecord]:

@@ -63,7 +63,6 @@ def run_study(
     *,
     earlier: Sequence[TrialRecord] = (),
     workers: int,
-    run_folder: Path,
 ) -> None:
     """Run all trials to their ends, or until a stop is asked for; the outcome is in the callback's records.
 
@@ -75,7 +74,6 @@ def run_study(
         stop: Looked at in every turn of Tune's loop. After it the dispatcher is paused.
         earlier: What became of the trials in earlier parts of the search.
         seats: Trials that can train at once; one more is kept waiting, so that no worker ever waits for a proposal.
-        run_folder: Gets Tune's files in `ray/`.
     """
     if not sampler.remaining:
         return
@@ -99,7 +97,7 @@ def run_study(
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(RunLayout(run_folder).ray),
+            storage_path=str(setup.layout.ray),
             failure_config=tune.FailureConfig(max_failures=TRIAL_RESTARTS),
             callbacks=[callback],
             stop=_StudyStopper(stop, setup.client),

@@ -20,6 +20,7 @@ from typing import Any
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.storage.result import find_result
+from search.storage.result_schema import MlflowResult
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.tracking.connection import Connection, TrackingError
@@ -169,6 +170,15 @@ class Tracker(TrialListener):
         for record in records:
             self._put(trial_view(record, state, judged.get(record.id)))
         self._put(search_view(self._folder, self._identity, result, state))
+
+    def as_result(self) -> MlflowResult:
+        """Where MLflow keeps the search, for the result file."""
+        known = {"tracking_uri": self.shown_uri, "experiment_id": self.experiment_id, "run_id": self.run_id}
+        return MlflowResult(**known, failure=self.failure)
+
+    def close(self) -> None:
+        """What leaving the `with` block does, for a process that ends before it leaves it."""
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Tracker:
         return self

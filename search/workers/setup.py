@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import hw10_generation
-from search.config.prompts import PromptSetName
+from search.config.prompts import PromptSetName, other_sets, prompt_sets
 from search.config.search_config import SearchConfig
-from trainer.data.buckets import AspectBuckets
-from trainer.data.photos import CaptionedPhoto, PhotoSplit
+from search.photos.split import read_split
+from search.storage.run_folder import inputs_of
+from trainer.data.buckets import AspectBuckets, bucket_warnings
+from trainer.data.class_photos import load_class_photos
+from trainer.data.photos import CaptionedPhoto, PhotoSplit, repeated, resemblance_warnings
 from trainer.data.prior_config import PriorConfig
 from trainer.data.views import Views
 
@@ -48,6 +52,52 @@ class RunnerSetup:
     """Class images, where some trial may weigh them."""
     class_photos: tuple[CaptionedPhoto, ...] = ()
     """Those that are supplied; drawn beside the data cache where the prior names no folder."""
+
+    @classmethod
+    def prepare(cls, config: SearchConfig) -> tuple[RunnerSetup, dict[str, str]]:
+        """Read photos, class images and prompts.
+
+        Returns:
+            The setup, and the checksums of what was read (`search.storage.run_folder.inputs_of`).
+
+        Raises:
+            ValueError: something cannot be used; the message names it and the remedy.
+        """
+        weighs_faces = any(training.face_loss_weight > 1 for training in config.possible_trainings())
+        split = read_split(config.photos, config.evaluation.faces, find_faces=weighs_faces)
+        class_photos = load_class_photos(
+            config.photos.prior,
+            (*split.training, *split.reference),
+            trigger=config.photos.trigger,
+            maximum_pixels=config.photos.maximum_pixels,
+        )
+        person = prompt_sets(config)
+        setup = cls.of(config, split, person, other_sets(config, person), class_photos=class_photos)
+        return setup, inputs_of(config, split, class_photos)
+
+    def warnings(self, config: SearchConfig) -> list[str]:
+        """What a user should know of the photos before anything is trained, a line each."""
+        largest = max(training.batch_size for training in config.possible_trainings())
+        found = (
+            *resemblance_warnings((*self.split.training, *self.split.reference)),
+            *bucket_warnings(repeated(self.split.training), config.photos.buckets, config.training.resolution, largest),
+        )
+        prior = config.photos.prior
+        return [f"photos: {text}" for text in found] + ([f"class images: {prior.source}"] if prior is not None else [])
+
+    def params(self, config: SearchConfig) -> dict[str, Any]:
+        """What is the same for all trials, by the name under which MLflow shows it."""
+        fixed = {name: value for name, value in vars(config.training).items() if name not in config.space}
+        return {
+            "model": config.model,
+            "photos": config.photos.folder,
+            "training_photos": len(self.split.training),
+            "reference_photos": len(self.split.reference),
+            "trials": config.trials,
+            "seed": config.seed,
+            "protocol": config.evaluation.protocol,
+            **fixed,
+        }
 
     @classmethod
     def of(

@@ -5,11 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import requests
+
+from tests.support.command import until
 
 
 class Server:
@@ -39,7 +39,8 @@ class Server:
             start_new_session=True,
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
         )
-        until(self.answers, 300)
+        until(lambda: self.answers() or self._ended())
+        assert self.process.poll() is None, "the server ended"
 
     def answers(self) -> bool:
         """Whether it is well."""
@@ -47,6 +48,9 @@ class Server:
             return requests.get(f"{self.uri}/health", timeout=1).ok
         except requests.RequestException:
             return False
+
+    def _ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
     def signal(self, number: int) -> None:
         """Send the server and its workers a signal."""
@@ -59,16 +63,3 @@ class Server:
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
-
-
-def until(happened: Callable[[], bool], seconds: float) -> None:
-    """Wait for something.
-
-    Raises:
-        TimeoutError: it did not happen.
-    """
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds} seconds: {happened}")
-        time.sleep(0.05)

@@ -25,7 +25,21 @@ from transformers import (
     T5Tokenizer,
 )
 
-from tests.trainer.conftest import DEMO_BASE
+from tests.trainer.conftest import DEMO_BASE, write_photo
+from trainer.data.cache import DataCache, build_cache
+from trainer.data.photos import load_photos
+from trainer.models.loading import BaseModel
+
+RESOLUTION = 32
+CAPTIONS = tuple(f"a man with a hat, number {number}" for number in range(4))
+EVERY_LAYER = "attention+feed_forward+convolutions"
+
+
+def encode_photos(base: BaseModel, folder: Path) -> DataCache:
+    """Four photos, 70 pixels wide and 80 high, written into `folder` with `CAPTIONS` and encoded at `RESOLUTION`."""
+    for number, caption in enumerate(CAPTIONS):
+        write_photo(folder, f"photo{number}", seed=number, caption=caption)
+    return build_cache(load_photos(folder), base, resolution=RESOLUTION, folder=folder / "cache")
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:

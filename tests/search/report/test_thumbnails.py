@@ -1,4 +1,4 @@
-"""The album: small pictures, and no more than it may hold."""
+"""Thumbnails: small pictures, and no more than it may hold."""
 
 import base64
 import io
@@ -42,12 +42,12 @@ def test_no_metadata_goes_along() -> None:
     assert not opened(strip.address).getexif()
 
 
-def test_a_full_album_takes_nothing_more() -> None:
+def test_full_thumbnails_take_nothing_more() -> None:
     strip = Thumbnails().add([noise(96, 96)])
     assert strip is not None
-    album = Thumbnails(len(strip.address) + 100)
-    outcomes = [(album.add([noise(96, 96)]), album.full) for _ in range(2)]
+    thumbnails = Thumbnails(len(strip.address) + 100)
+    outcomes = [(thumbnails.add([noise(96, 96)]), thumbnails.full) for _ in range(2)]
     assert outcomes == [(strip, False), (None, True)]
-    assert album.add([Image.new("RGB", (1, 1))]) is None, "not even what would fit"
+    assert thumbnails.add([Image.new("RGB", (1, 1))]) is None, "not even what would fit"
     with pytest.raises(ValueError, match="no pictures"):
         Thumbnails().add([])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.config.search_config import ConfigurationError, SearchConfig, load_config
-from search.storage.resume import forget_final, how_to_go_on, read_continuation
+from search.storage.resume import forget_final, how_to_resume, read_continuation
 from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
 
 Write = Callable[[dict[str, Any]], Path]
@@ -123,7 +123,7 @@ def test_the_final_is_measured_anew_where_its_images_would_be_others(run: Path) 
 
 def test_the_line_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert how_to_go_on(tmp_path / "runs" / "my run", "ray://head:10001") == (
+    assert how_to_resume(tmp_path / "runs" / "my run", "ray://head:10001") == (
         "interrupted; go on with: python -m search.run --resume 'runs/my run' --address ray://head:10001"
     )
-    assert how_to_go_on(Path("/elsewhere/anna"), None).endswith(" --resume /elsewhere/anna")
+    assert how_to_resume(Path("/elsewhere/anna"), None).endswith(" --resume /elsewhere/anna")

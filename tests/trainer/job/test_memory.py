@@ -1,29 +1,26 @@
 """Steps that run out of memory, by allocators that refuse more than so many photos at a time."""
 
 import json
-import os
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.trainer.conftest import DEMO_BASE, MakeConfig
+from tests.support.ranks import run_two_ranks
+from tests.trainer.conftest import MakeConfig
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
 from trainer.job.memory import OutOfMemory, OutOfMemoryGuard, PeakMemory, half, is_out_of_memory
 from trainer.job.optimizer_step import StepStart
 from trainer.models.loading import BaseModel
 
-ROOT = Path(__file__).parents[3]
 MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 1.00 GiB"
 Point = Callable[[TrainingJob, int], Any]
 
@@ -354,16 +351,7 @@ def test_two_ranks_agree_when_memory_runs_out_in_one_of_them(
     """In the first step in the second rank's forward pass, in the next after its optimizer's step, when the first has
     done its own; at last in the first rank for good. Neither waits for the other for ever."""
     config = make_config(batch_size=8, text_encoder_learning_rate=0.0)
-    (tmp_path / "job.json").write_text(json.dumps({"base": str(DEMO_BASE), "config": asdict(config)}))
-    save_file(cache.tensors(), tmp_path / "cache.safetensors")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "support" / "memory_rank.py"), str(tmp_path)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
-    try:
-        assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    run_two_ranks("memory_rank.py", tmp_path, config, cache)
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2)]
     assert [each["micro_batches"] for each in told] == [[2, 1]] * 2
     assert told[0]["losses"] == told[1]["losses"]

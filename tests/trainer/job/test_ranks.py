@@ -1,22 +1,17 @@
 """A training job in two processes learns what it learns in one."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from tests.trainer.conftest import DEMO_BASE, MakeConfig
+from tests.support.ranks import run_two_ranks
+from tests.trainer.conftest import MakeConfig
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_two_ranks_learn_what_one_learns(
@@ -24,16 +19,7 @@ def test_two_ranks_learn_what_one_learns(
 ) -> None:
     """The photos stand in for class images, too: each rank takes its share of both."""
     config = make_config(batch_size=4, gradient_accumulation_steps=2, prior_loss_weight=0.5)
-    (tmp_path / "job.json").write_text(json.dumps({"base": str(DEMO_BASE), "config": asdict(config)}))
-    save_file(cache.tensors(), tmp_path / "cache.safetensors")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "support" / "rank_process.py"), str(tmp_path)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(2)]
-    try:
-        assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    run_two_ranks("rank_process.py", tmp_path, config, cache)
     with TrainingJob(base, cache, config, prior=cache) as job:
         losses = [job.step().loss for _ in range(3)]
         alone = {name: weight.detach().clone() for name, weight in job.adapter.named_parameters("unet").items()}

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from evaluation.config import GenerationConfig, SamplerName
 from evaluation.generate import generate_images
-from tests.support.tiny_models import write_flux, write_stable_diffusion_3
+from tests.support.tiny_models import (
+    CAPTIONS,
+    EVERY_LAYER,
+    RESOLUTION,
+    encode_photos,
+    write_flux,
+    write_stable_diffusion_3,
+)
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
@@ -31,9 +38,6 @@ from trainer.models.flux import Flux
 from trainer.models.loading import BaseModel, load_base_model, set_threads
 from trainer.models.stable_diffusion_3 import StableDiffusion3
 
-RESOLUTION = 32
-CAPTIONS = tuple(f"a man with a hat, number {number}" for number in range(4))
-EVERY_LAYER = "attention+feed_forward+convolutions"
 CPU = torch.device("cpu")
 WRITE: dict[type[BaseModel], Callable[[Path], Path]] = {StableDiffusion3: write_stable_diffusion_3, Flux: write_flux}
 
@@ -56,10 +60,7 @@ def base(loaded: FlowModel) -> Iterator[FlowModel]:
 
 @pytest.fixture(scope="module")
 def cache(loaded: FlowModel, tmp_path_factory: pytest.TempPathFactory) -> DataCache:
-    photos = tmp_path_factory.mktemp("photos")
-    for number, caption in enumerate(CAPTIONS):
-        write_photo(photos, f"photo{number}", seed=number, caption=caption)
-    return build_cache(load_photos(photos), loaded, resolution=RESOLUTION, folder=photos / "cache")
+    return encode_photos(loaded, tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from evaluation.config import GenerationConfig
 from evaluation.generate import generate_images
-from tests.support.tiny_models import write_stable_diffusion_xl
+from tests.support.tiny_models import CAPTIONS, EVERY_LAYER, RESOLUTION, encode_photos, write_stable_diffusion_xl
 from tests.trainer.adapters.test_adapter import EVERYTHING, TEXT, layer_names, randomise
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from tests.trainer.job.test_training_job import weights_of
@@ -32,10 +32,6 @@ from trainer.data.views import Views
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel, load_base_model, set_threads
 from trainer.models.stable_diffusion_xl import StableDiffusionXL
-
-RESOLUTION = 32
-CAPTIONS = tuple(f"a man with a hat, number {number}" for number in range(4))
-EVERY_LAYER = "attention+feed_forward+convolutions"
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +57,7 @@ def base(loaded: StableDiffusionXL) -> Iterator[StableDiffusionXL]:
 @pytest.fixture(scope="module")
 def cache(loaded: StableDiffusionXL, tmp_path_factory: pytest.TempPathFactory) -> DataCache:
     """Four encoded photos, 70 pixels wide and 80 high."""
-    photos = tmp_path_factory.mktemp("photos")
-    for number, caption in enumerate(CAPTIONS):
-        write_photo(photos, f"photo{number}", seed=number, caption=caption)
-    return build_cache(load_photos(photos), loaded, resolution=RESOLUTION, folder=photos / "cache")
+    return encode_photos(loaded, tmp_path_factory.mktemp("photos"))
 
 
 @torch.no_grad()
