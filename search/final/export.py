@@ -15,8 +15,6 @@ from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final
 from search.workers.setup import RunnerSetup
-from trainer.adapters.adapter_files import WEIGHTS_FILE
-from trainer.adapters.kohya import export_kohya
 from trainer.files import write_file, written_folder
 from trainer.models.loadable import loadable
 
@@ -55,6 +53,9 @@ def export_champion(final: Final, folder: Path, name: str) -> Path:
     Returns:
         The diffusers file.
     """
+    from trainer.adapters.adapter_files import WEIGHTS_FILE  # torch: only now
+    from trainer.adapters.kohya import export_kohya
+
     source = final.champion.candidate.folder
     target = folder / WEIGHTS_FILE
     shutil.copyfile(source / WEIGHTS_FILE, target)
@@ -93,9 +94,8 @@ def write_card(
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # Markdown
     )
-    text = environment.get_template(
-        "adapter_card.md.j2"
-    ).render(
+    template = environment.get_template("adapter_card.md.j2")
+    text = template.render(
         config=config,
         final=final,
         folder=folder,
