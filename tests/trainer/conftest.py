@@ -1,4 +1,4 @@
-"""A base model loaded once, and small synthetic photo folders."""
+"""A base model loaded once, small synthetic photo folders, and configurations."""
 
 import os
 
@@ -6,10 +6,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -22,9 +24,15 @@ from trainer.models.loading import BaseModel, load_base_model, set_threads
 
 DEMO_BASE = Path(__file__).parents[2] / "demo" / "base"
 RESOLUTION = 32
+FULL = "attention+feed_forward+convolutions"
 
 MakePhotos = Callable[..., Path]
 MakeConfig = Callable[..., TrainingConfig]
+UnetOutput = Callable[[BaseModel], Tensor]
+Document = dict[str, Any]
+WriteDocument = Callable[..., Path]
+
+pytest.register_assert_rewrite("tests.support.job_state")
 
 
 def write_photo(
@@ -124,3 +132,26 @@ def unet_output() -> Callable[[BaseModel], Tensor]:
         return tensor
 
     return output
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteDocument:
+    """Writes a configuration on the demo kit into a folder of its own, changed at top-level keys."""
+
+    def make(folder_name: str, **changes: object) -> Path:
+        document: Document = {
+            "name": "anna",
+            "model": str(DEMO_BASE),
+            "photos": {"folder": str(DEMO_BASE.parent / "photos"), "trigger": "sks"},
+            "training": {"resolution": 64, "batch_size": 2, "rank": 2, "alpha": 4, "steps": 12, "learning_rate": 1e-3},
+            "output": "out",
+            "save_every": 2,
+            **changes,
+        }
+        folder = tmp_path / folder_name
+        folder.mkdir()
+        path = folder / "run.yaml"
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        return path
+
+    return make

@@ -3,95 +3,22 @@
 import math
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import typer
-import yaml
 from PIL import Image
 from rich.console import Console
-from typer.testing import CliRunner
 
-from tests.support.command import CEILING, Command, Ended
-from tests.trainer.conftest import DEMO_BASE, write_photo
-from trainer import run
+from tests.support.training_command import invoke, same_content, start
+from tests.trainer.conftest import DEMO_BASE, WriteDocument, write_photo
 from trainer.adapters.adapter_files import read_adapter_file
 from trainer.job.job import StepReport, TrainingJob
 from trainer.models.loading import load_base_model, set_threads
 from trainer.run_config import load_run_config
 from trainer.training_run import TrainingProgress, newest_state, run_training
-
-WITHOUT_TORCH = """
-import runpy, sys
-sys.argv = ["trainer.run", *sys.argv[1:]]
-try:
-    runpy.run_module("trainer.run", run_name="__main__")
-except SystemExit:
-    assert "torch" not in sys.modules, "started what takes seconds"
-    raise
-"""
-
-ROOT = Path(__file__).parents[2]
-PHOTOS = {"folder": str(DEMO_BASE.parent / "photos")}
-
-Document = dict[str, Any]
-WriteDocument = Callable[..., Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> WriteDocument:
-    """Writes a configuration on the demo kit into a folder of its own, changed at top-level keys."""
-
-    def make(folder_name: str, **changes: object) -> Path:
-        document: Document = {
-            "name": "anna",
-            "model": str(DEMO_BASE),
-            "photos": {"folder": str(DEMO_BASE.parent / "photos"), "trigger": "sks"},
-            "training": {"resolution": 64, "batch_size": 2, "rank": 2, "alpha": 4, "steps": 12, "learning_rate": 1e-3},
-            "output": "out",
-            "save_every": 2,
-            **changes,
-        }
-        folder = tmp_path / folder_name
-        folder.mkdir()
-        path = folder / "run.yaml"
-        path.write_text(yaml.safe_dump(document), encoding="utf-8")
-        return path
-
-    return make
-
-
-def invoke(path: Path) -> SimpleNamespace:
-    application = typer.Typer(add_completion=False)
-    application.command()(run.main)
-    done = CliRunner().invoke(application, [str(path)])
-    return SimpleNamespace(code=done.exit_code, stdout=done.stdout, stderr=done.stderr)
-
-
-def start(path: Path, *staged: int) -> Ended:
-    """The command's end; `staged` is a signal and the step after which it comes (`staged_training.py`)."""
-    program = (
-        [str(ROOT / "tests" / "support" / "staged_training.py"), *map(str, staged)] if staged else ["-m", "trainer.run"]
-    )
-    with Command([sys.executable, *program, str(path)], path.parent) as command:
-        return command.finish()
-
-
-def same_content(one: Path, other: Path) -> bool:
-    """Bit for bit, but for the order of the texts in the header, which safetensors leaves to chance."""
-    (tensors, header), (others, other_header) = (read_adapter_file(path) for path in (one, other))
-    return (
-        header == other_header
-        and tensors.keys() == others.keys()
-        and all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
-    )
 
 
 def test_a_run_interrupted_and_killed_writes_what_an_unbroken_one_does(write: WriteDocument) -> None:
@@ -242,89 +169,6 @@ def test_a_run_that_runs_out_of_memory_says_what_it_did(write: WriteDocument, mo
     assert "set training.gradient_checkpointing to true" in failed.stderr
 
 
-def test_a_misspelt_key_is_answered_before_torch_is_imported(write: WriteDocument) -> None:
-    path = write("run", training={"resolutoin": 64}, save_evry=2)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(path)], capture_output=True, text=True, timeout=CEILING, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert "training.resolutoin: there is no such key; did you mean 'resolution'?" in done.stderr
-    assert "save_evry: there is no such key; did you mean 'save_every'?" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"photos": {"folder": "nowhere"}}, "nowhere is not a folder"),
-        ({"model": "nowhere"}, "'nowhere' is neither a folder"),
-        ({"training": {"resolution": 60}}, "resolution is 60; it must be a multiple of 8"),
-        (
-            {"training": {"face_loss_weight": 2}},
-            "face_loss_weight is 2.0, but only a search looks for faces; set it to 1",
-        ),
-        (
-            {"photos": {**PHOTOS, "buckets": {"stop": 8}}},
-            "photos.buckets.stop: there is no such key; did you mean 'step'?",
-        ),
-        ({"photos": {**PHOTOS, "buckets": {"step": 12}}}, "photos.buckets: step is 12; it must be a multiple of 8"),
-        (
-            {"photos": {**PHOTOS, "buckets": True}, "training": {"resolution": 56}},
-            "photos.buckets has a step of 64 pixels, more than training.resolution, which is 56",
-        ),
-        ({"training": {"prior_loss_weight": 1}}, "prior_loss_weight is 1.0, but there are no class images"),
-        (
-            {"photos": {"folder": str(DEMO_BASE.parent / "photos"), "prior": {"promt": "a man"}}},
-            "photos.prior.promt: there is no such key; did you mean 'prompt'?",
-        ),
-        (
-            {"photos": {"folder": str(DEMO_BASE.parent / "photos"), "prior": {"prompt": "a man"}}},
-            "nothing would learn from them; set training.prior_loss_weight",
-        ),
-        (
-            {
-                "photos": {"folder": str(DEMO_BASE.parent / "photos"), "prior": {"prompt": "a man", "folder": "men"}},
-                "training": {"prior_loss_weight": 1},
-            },
-            "men is not a folder",
-        ),
-        ({"name": "pytorch_lora_weights"}, "name: this is the name of the file for diffusers; choose another"),
-        ({"name": "a" * 101}, "name: String should match pattern"),
-        (
-            {"photos": {"folder": str(DEMO_BASE.parent / "photos"), "trigger": "{trigger}"}},
-            "photos.trigger: String should match pattern",
-        ),
-        ({"save_every": 0}, "save_every: Input should be greater than or equal to 1 (found 0)"),
-    ],
-)
-def test_bad_input_is_named(write: WriteDocument, changes: Document, message: str) -> None:
-    done = invoke(write("run", **changes))
-    assert done.code == 2
-    assert message in done.stderr
-
-
-def test_a_broken_photo_is_bad_input(write: WriteDocument, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
-    done = invoke(write("run", photos={"folder": str(tmp_path / "photos")}))
-    assert done.code == 2
-    assert "a.jpg: is empty (0 bytes)" in done.stderr
-
-
-def test_a_broken_class_image_is_bad_input(write: WriteDocument, tmp_path: Path) -> None:
-    (tmp_path / "men").mkdir()
-    (tmp_path / "men" / "a.jpg").write_bytes(b"")
-    prior = {"prompt": "a photo of a man", "folder": "../men"}
-    path = write(
-        "run",
-        photos={"folder": str(DEMO_BASE.parent / "photos"), "prior": prior},
-        training={"resolution": 64, "prior_loss_weight": 1},
-    )
-    done = invoke(path)
-    assert done.code == 2
-    assert f"in the photo folder {tmp_path / 'men'}" in done.stderr
-    assert "a.jpg: is empty (0 bytes)" in done.stderr
-
-
 def test_class_images_are_drawn_once_for_a_run_and_its_resumption(write: WriteDocument) -> None:
     """Stopped while they are drawn, then while it trains, it ends as an unbroken run does, with the same images."""
     prior = {"prompt": "a photo of a man", "images": 5, "steps": 2, "batch_size": 2}
@@ -352,22 +196,6 @@ def test_class_images_are_drawn_once_for_a_run_and_its_resumption(write: WriteDo
     assert len(ended.files) == 2
     for file, expected in zip(ended.files, whole.files, strict=True):
         assert same_content(file, expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("model.ckpt", "holds pickled weights, which can run code when opened; use its .safetensors version"),
-        ("model.safetensors", "model.safetensors is damaged"),
-    ],
-)
-def test_a_base_model_in_one_file_is_answered_with_the_remedy(
-    write: WriteDocument, tmp_path: Path, name: str, message: str
-) -> None:
-    (tmp_path / name).write_bytes(b"weights")
-    done = invoke(write("run", model=f"../{name}"))
-    assert done.code == 2
-    assert message in done.stderr
 
 
 def test_what_a_kill_left_half_written_is_no_state_and_goes(tmp_path: Path) -> None:

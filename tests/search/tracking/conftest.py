@@ -179,6 +179,11 @@ class FakeSearch:
         return report
 
 
+MakeSearch = Callable[..., FakeSearch]
+
+pytest.register_assert_rewrite("tests.support.mlflow_runs")
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes seconds to make its tables, so it does it once."""
@@ -194,7 +199,7 @@ def make_search(
     make_checkpoint: Callable[..., CheckpointResult],
     empty_database: Path,
     tmp_path: Path,
-) -> Callable[..., FakeSearch]:
+) -> MakeSearch:
     """Makes a search that has not begun, and MLflow's database where it would have it."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
 

@@ -5,8 +5,8 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from tests.support.job_state import weights_of
 from tests.trainer.conftest import MakeConfig
-from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter_files import WEIGHTS_FILE, read_adapter_file, weights_of_part
 from trainer.adapters.average import AveragedWeights
 from trainer.data.cache import DataCache

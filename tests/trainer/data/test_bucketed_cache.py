@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.job_state import weights_of
 from tests.trainer.conftest import RESOLUTION, MakeConfig, write_photo
-from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter_files import read_adapter_file
 from trainer.data.batches import draw_passes
 from trainer.data.bucketed_cache import BucketedCache, build_bucketed_cache

@@ -7,9 +7,9 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
+from tests.support.job_state import watch_gradients, weights_of
 from tests.trainer.conftest import RESOLUTION, MakeConfig, draw_pass, write_photo
 from tests.trainer.job.test_resume import groups_of, optimizer_state, run
-from tests.trainer.job.test_training_job import watch_gradients, weights_of
 from trainer.config import TrainingConfig
 from trainer.data.batches import stream_seed
 from trainer.data.cache import DataCache, build_cache

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.job_state import weights_of
 from tests.trainer.conftest import RESOLUTION, MakeConfig, MakePhotos, write_photo
-from tests.trainer.job.test_training_job import weights_of
 from trainer.config import TrainingConfig
 from trainer.data.cache import build_cache
 from trainer.data.photos import load_photos, open_photo

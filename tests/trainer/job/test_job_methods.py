@@ -4,13 +4,12 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
+from tests.support.job_state import watch_gradients, weights_of
 from tests.trainer.conftest import MakeConfig, draw_pass
 from trainer.data.batches import offset_noise, stream_seed
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel
-
-from .test_training_job import watch_gradients, weights_of
 
 
 def test_offset_and_huber_do_what_the_formulas_say(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:

@@ -1,9 +1,8 @@
 """Steps that run out of memory, by allocators that refuse more than so many photos at a time."""
 
 import json
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,99 +12,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.support.job_state import assert_same, state_of
 from tests.support.ranks import run_two_ranks
+from tests.support.small_memory import MESSAGE, backward_holds, forward_holds, lack, optimizer_holds
 from tests.trainer.conftest import MakeConfig
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
-from trainer.job.memory import OutOfMemory, OutOfMemoryGuard, PeakMemory, half, is_out_of_memory
+from trainer.job.memory import OutOfMemory
 from trainer.job.optimizer_step import StepStart
 from trainer.models.loading import BaseModel
-
-MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 1.00 GiB"
-Point = Callable[[TrainingJob, int], Any]
-
-
-def lack() -> None:
-    raise torch.OutOfMemoryError(MESSAGE)
-
-
-@contextmanager
-def forward_holds(base: BaseModel, most: int) -> Iterator[None]:
-    """Within it a training forward pass of more than `most` photos runs out of memory."""
-
-    def check(module: Any, arguments: tuple[Any, ...]) -> None:
-        if torch.is_grad_enabled() and len(arguments[0]) > most:
-            lack()
-
-    hook = base.denoiser.register_forward_pre_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-@contextmanager
-def backward_holds(base: BaseModel, most: int) -> Iterator[None]:
-    """Within it the backward pass of more than `most` photos runs out of memory half way."""
-
-    def check(module: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
-        def fail(gradient: Tensor) -> None:
-            if len(gradient) > most:
-                lack()
-
-        if torch.is_grad_enabled():
-            output.register_hook(fail)  # type: ignore[no-untyped-call]
-
-    hook = base.denoiser.mid_block.register_forward_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-@contextmanager
-def optimizer_holds(job: TrainingJob, most: int) -> Iterator[None]:
-    """Within it the optimizer runs out of memory after its step, while more than `most` photos are trained at once."""
-
-    def check(*arguments: Any) -> None:
-        if job.micro_batch > most:
-            lack()
-
-    hook = job._optimizer_step.optimizer.register_step_post_hook(check)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def state_of(job: TrainingJob) -> dict[str, Any]:
-    """Weights, moments and everything else that the next step depends on."""
-    named = {
-        f"{part}.{name}": weight
-        for part in job.adapter.parts
-        for name, weight in job.adapter.named_parameters(part).items()
-    }
-    moments = {
-        f"{name}.{moment}": torch.as_tensor(value).detach().clone()
-        for name, weight in named.items()
-        for moment, value in job._optimizer_step.optimizer.state.get(weight, {}).items()
-    }
-    return {
-        **{name: weight.detach().clone() for name, weight in named.items()},
-        **moments,
-        "groups": [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in job._optimizer_step.optimizer.param_groups
-        ],
-        "counter": job._accelerator.step,
-    }
-
-
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]) if isinstance(value, Tensor) else value == other[name], name
-
 
 POINTS = [("forward", "adamw"), ("backward", "adamw")] + [
     ("optimizer", name) for name in ("adamw", "prodigy", "adafactor")
@@ -262,49 +177,6 @@ def test_validation_takes_two_rows_a_photo_and_fewer_when_memory_runs_out(
             hook.remove()
 
 
-def test_the_errors_of_allocators_are_known() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**47)
-    assert is_out_of_memory(caught.value), "the CPU's own words"
-    for error in (
-        torch.OutOfMemoryError("CUDA out of memory."),
-        torch.OutOfMemoryError("HIP out of memory, in words that nobody listed"),
-        RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"),
-        MemoryError(),
-    ):
-        with OutOfMemoryGuard() as guard:
-            raise error
-        assert guard
-        assert guard.reason
-    for other in (
-        RuntimeError("CUDA error: invalid argument"),
-        ValueError("DefaultCPUAllocator: can't allocate memory"),
-    ):
-        with pytest.raises(type(other)), OutOfMemoryGuard():
-            raise other
-    with OutOfMemoryGuard() as enough:
-        pass
-    assert not enough
-    assert [half(size) for size in (2, 3, 4, 5, 9)] == [1, 2, 2, 3, 5]
-
-
-def test_the_guard_lets_go_of_what_its_block_held() -> None:
-    class Held:
-        pass
-
-    references = []
-
-    def block() -> None:
-        held = Held()
-        references.append(weakref.ref(held))
-        lack()
-
-    with OutOfMemoryGuard() as guard:
-        block()
-    assert guard
-    assert references[0]() is None, "its traceback would hold a forward pass's activations"
-
-
 def test_float16_scaling_can_begin_again(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
     """A step undone between unscaling and the optimizer's step: the scaler neither refuses nor grows."""
     with TrainingJob(base, cache, make_config(optimizer="adafactor")) as job:
@@ -325,24 +197,6 @@ def test_float16_scaling_can_begin_again(base: BaseModel, cache: DataCache, make
             start.undo()
             assert scaler.get_scale() == 64.0
             assert_same(state_of(job), before)
-
-
-def test_the_peak_of_training_leaves_out_what_is_not_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's allocator, played: training holds 5 bytes, then an evaluation 9, then training 7."""
-    held = {"peak": 0}
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: held.update(peak=0))
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held["peak"])
-    peak = PeakMemory(torch.device("cuda"))
-    for training, evaluation in ((5, 9), (7, 9), (6, 9)):
-        peak.begin()
-        held["peak"] = training
-        peak.pause()
-        held["peak"] = evaluation
-    assert peak.bytes == 7
-    elsewhere = PeakMemory(torch.device("cpu"))
-    elsewhere.begin()
-    elsewhere.pause()
-    assert elsewhere.bytes is None
 
 
 def test_two_ranks_agree_when_memory_runs_out_in_one_of_them(

@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.job_state import weights_of
 from tests.trainer.conftest import RESOLUTION, MakeConfig
 from trainer.adapters.adapter_files import WEIGHTS_FILE, read_adapter_file
 from trainer.config import TrainingConfig
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel
-
-from .test_training_job import weights_of
 
 FILES = {WEIGHTS_FILE, "optimizer.safetensors", "training_state.json"}
 

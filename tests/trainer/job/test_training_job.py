@@ -1,51 +1,21 @@
 """The training job: what a step does, on the demo's base model."""
 
-import gc
 import math
 import os
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.trainer.conftest import DEMO_BASE, MakeConfig, draw_pass
-from trainer.config import MixedPrecision
+from tests.support.job_state import watch_gradients
+from tests.trainer.conftest import FULL, MakeConfig, UnetOutput, draw_pass
 from trainer.data.cache import DataCache
-from trainer.job.acceleration import choose_precision
 from trainer.job.job import TrainingDiverged, TrainingJob
 from trainer.job.loss import NoiseSchedule, denoising_loss, min_snr_weights
-from trainer.models.loading import BaseModel, load_base_model
-
-UnetOutput = Callable[[BaseModel], Tensor]
-FULL = "attention+feed_forward+convolutions"
-
-
-def weights_of(job: TrainingJob) -> dict[str, Tensor]:
-    return {
-        f"{part}.{name}": weight.detach().clone()
-        for part in job.adapter.parts
-        for name, weight in job.adapter.named_parameters(part).items()
-    }
-
-
-def watch_gradients(job: TrainingJob) -> list[dict[str, Tensor]]:
-    """Filled with the gradients that the optimizer is given, at every optimizer step."""
-    seen: list[dict[str, Tensor]] = []
-
-    def record(*arguments: object) -> None:
-        named = {
-            name: weight for part in job.adapter.parts for name, weight in job.adapter.named_parameters(part).items()
-        }
-        seen.append({name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None})
-
-    job._optimizer_step.optimizer.register_step_pre_hook(record)
-    return seen
+from trainer.models.loading import BaseModel
 
 
 def test_a_step_does_what_the_formulas_say(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
@@ -169,56 +139,6 @@ def test_gradients_of_both_parts_are_clipped_together(
         assert norm == pytest.approx(limit, rel=1e-3)
 
 
-@pytest.mark.parametrize("half_precision_base", [False, True])
-def test_adapter_weights_and_moments_stay_float32_under_autocast(
-    cache: DataCache, make_config: MakeConfig, half_precision_base: bool
-) -> None:
-    base = load_base_model(DEMO_BASE, device="cpu")
-    if half_precision_base:
-        for module in (base.denoiser, base.text_encoder):
-            nn.Module.to(module, torch.bfloat16)
-        base = replace(base, dtype=torch.bfloat16)
-    kinds = []
-
-    def watch(module: nn.Module, arguments: object, answer: Tensor) -> None:
-        kinds.append(answer.dtype)
-
-    base.denoiser.conv_in.register_forward_hook(watch)
-    with TrainingJob(base, cache, make_config(mixed_precision="bf16")) as job:
-        seen = watch_gradients(job)
-        before = weights_of(job)
-        assert math.isfinite(job.step().loss)
-        after = weights_of(job)
-        moments = {value.dtype for state in job._optimizer_step.optimizer.state.values() for value in state.values()}
-    assert kinds == [torch.bfloat16]
-    assert {weight.dtype for weight in after.values()} == {torch.float32}
-    assert {gradient.dtype for gradient in seen[0].values()} == {torch.float32}
-    assert moments == {torch.float32}
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-
-
-@pytest.mark.parametrize(
-    ("requested", "device", "dtype", "expected"),
-    [
-        ("auto", "cpu", torch.float32, "no"),
-        ("bf16", "cpu", torch.float32, "bf16"),
-        ("auto", "cuda", torch.bfloat16, "bf16"),
-        ("no", "cuda", torch.bfloat16, "no"),
-        ("auto", "cuda", torch.float16, "fp16"),
-    ],
-)
-def test_precision_follows_the_device(
-    requested: MixedPrecision, device: str, dtype: torch.dtype, expected: str
-) -> None:
-    assert choose_precision(requested, torch.device(device), dtype) == expected
-
-
-@pytest.mark.parametrize("requested", ["no", "bf16"])
-def test_precision_that_the_device_lacks_is_refused(requested: MixedPrecision) -> None:
-    with pytest.raises(ValueError, match=f"mixed_precision is '{requested}', but cuda has no bfloat16"):
-        choose_precision(requested, torch.device("cuda"), torch.float16)
-
-
 def test_dropout_is_a_function_of_seed_and_step(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:
     runs = []
     for disturbance in range(2):
@@ -321,76 +241,6 @@ def test_attention_is_one_operator_there_and_one_back(
     with TrainingJob(base, cache, make_config()) as job, Calls("_scaled_dot_product") as calls:
         job.step()
     assert calls.count == 2 * (2 * 7 + 2)
-
-
-def test_ten_jobs_in_one_process_leave_no_trace(
-    base: BaseModel, cache: DataCache, make_config: MakeConfig, unet_output: UnetOutput
-) -> None:
-    def shape_of(module: nn.Module) -> list[tuple[str, str, bool]]:
-        return [(name, type(part).__name__, part.training) for name, part in module.named_modules()]
-
-    modules = (base.denoiser, base.text_encoder)
-    before, answer = [shape_of(module) for module in modules], unet_output(base)
-    attributes = [set(vars(module)) for module in modules]
-    kept = []
-    for number in range(10):
-        config = make_config(
-            rank=2 + number,
-            alpha=1.0 + number,
-            targets=FULL if number % 3 == 0 else "attention",
-            text_encoder_learning_rate=1e-4 * (number % 2),
-            gradient_accumulation_steps=1 + number % 3,
-            batch_size=1 + number % 2,
-            mixed_precision="bf16" if number % 4 == 1 else "no",
-            dropout=0.1 * (number % 2),
-            seed=9,
-        )
-        job = TrainingJob(base, cache, config)
-        seen = watch_gradients(job)
-        losses = [job.step().loss, job.step().loss]
-        assert len(seen) == 2
-        kept.append(weakref.ref(job.adapter.parameters("unet")[0]))
-        job.close()
-        job.close()
-        with pytest.raises(RuntimeError, match="closed at step 2"):
-            job.step()
-        del job, seen
-    gc.collect()
-    assert [reference() for reference in kept] == [None] * 10
-    assert [shape_of(module) for module in modules] == before
-    assert [set(vars(module)) - {"_hf_peft_config_loaded"} for module in modules] == [
-        names - {"_hf_peft_config_loaded"} for names in attributes
-    ]
-    assert torch.equal(unet_output(base), answer)
-    with TrainingJob(load_base_model(DEMO_BASE, device="cpu"), cache, config) as alone:
-        assert [alone.step().loss, alone.step().loss] == losses
-
-
-def test_a_job_that_cannot_start_leaves_no_adapter(
-    base: BaseModel, cache: DataCache, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object, **keywords: object) -> None:
-        raise MemoryError("no memory for the optimizer")
-
-    monkeypatch.setattr(torch.optim, "AdamW", fail)
-    with pytest.raises(MemoryError):
-        TrainingJob(base, cache, make_config())
-
-
-def test_a_launcher_s_environment_is_left_alone(
-    base: BaseModel, cache: DataCache, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Accelerate, left to itself, would join a process group of two and set thread counts here."""
-    launcher = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in launcher.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    environment, threads = dict(os.environ), torch.get_num_threads()
-    with TrainingJob(base, cache, make_config()) as job:
-        job.step()
-    assert dict(os.environ) == environment
-    assert torch.get_num_threads() == threads
-    assert not torch.distributed.is_initialized()
 
 
 def test_weights_of_the_loss_are_min_snr(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:

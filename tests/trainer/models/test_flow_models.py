@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evaluation.config import GenerationConfig, SamplerName
 from evaluation.generate import generate_images
+from tests.support.job_state import weights_of
 from tests.support.tiny_models import (
     CAPTIONS,
     EVERY_LAYER,
@@ -26,7 +27,6 @@ from tests.support.tiny_models import (
     write_stable_diffusion_3,
 )
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
-from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.config import TrainingConfig
 from trainer.data.cache import DataCache, build_cache

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from evaluation.config import GenerationConfig
 from evaluation.generate import generate_images
+from tests.support.job_state import weights_of
 from tests.support.tiny_models import CAPTIONS, EVERY_LAYER, RESOLUTION, encode_photos, write_stable_diffusion_xl
 from tests.trainer.adapters.test_adapter import EVERYTHING, TEXT, layer_names, randomise
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
-from tests.trainer.job.test_training_job import weights_of
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.adapters.adapter_files import WEIGHTS_FILE, load_adapter, read_adapter_file, save_adapter
 from trainer.adapters.kohya import export_kohya
