@@ -2,7 +2,7 @@
 
 A whole search of the demo's space runs with everything that is real about it: Tune, sampler and journal, dispatcher,
 callback, MLflow's record in sqlite, progress, final, result and report. Only the workers' work is simulated
-(`benchmarks.scale.simulated_seat`), so that nothing but the search itself takes time.
+(`benchmarks.scale.simulated_worker`), so that nothing but the search itself takes time.
 """
 
 from __future__ import annotations

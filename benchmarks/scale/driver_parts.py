@@ -16,7 +16,7 @@ from ray.tune.execution.tune_controller import TuneController
 import search.workers.pool
 from benchmarks.scale.growth import Sample
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
-from benchmarks.scale.simulated_seat import serve_simulated
+from benchmarks.scale.simulated_worker import serve_simulated
 from search.final.export import export_champion
 from search.report.figures import draw_figures, write_plots
 from search.report.outcome import build_result

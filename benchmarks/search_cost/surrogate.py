@@ -52,7 +52,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How well the surrogate foretells trials that it has not seen, by cross-validation over whole trials."""
+    """How well the surrogate predicts trials that it has not seen, by cross-validation over whole trials."""
 
     error: float
     """Median absolute error of the last checkpoint's value, in units of the search value."""
@@ -107,25 +107,25 @@ class Surrogate:
         self._model = _fitted(rows, values)
         owners = np.rint(rows[:, -1] / OWNER).astype(np.int64)
         last = np.array([np.flatnonzero(owners == owner)[-1] for owner in range(len(trials))])
-        true, foretold = unsqueezed(values[last]), unsqueezed(self._held_out(rows, values, owners)[last])
-        errors, better = np.abs(true - foretold), true >= np.median(true)
+        true, predicted = unsqueezed(values[last]), unsqueezed(self._held_out(rows, values, owners)[last])
+        errors, better = np.abs(true - predicted), true >= np.median(true)
         self._deviations = _deviations(trials)
         self.fit = Fit(
             error=float(np.median(errors)),
             top_error=float(np.median(errors[better])),
-            rank_correlation=float(spearmanr(true, foretold).statistic),
+            rank_correlation=float(spearmanr(true, predicted).statistic),
             noise=math.sqrt(mean(float(value) ** 2 for _, curve in self._deviations for value in curve)),
         )
 
     def _held_out(self, rows: Array, values: Array, owners: NDArray[np.int64]) -> Array:
-        """Every row's value as foretold by a model that has seen no trial of the same settings, squeezed."""
-        foretold = np.empty_like(values)
+        """Every row's value as predicted by a model that has seen no trial of the same settings, squeezed."""
+        predicted = np.empty_like(values)
         settings = np.unique(rows[:, :-2].round(APART), axis=0, return_inverse=True)[1].ravel()
         for fold in range(min(FOLDS, len(np.unique(settings)))):
             held = settings % FOLDS == fold
             model = GaussianProcessRegressor(self._model.kernel_, optimizer=None, normalize_y=True)
-            foretold[held] = model.fit(rows[~held], values[~held]).predict(_strange(rows[held]))
-        return foretold
+            predicted[held] = model.fit(rows[~held], values[~held]).predict(_strange(rows[held]))
+        return predicted
 
     def mean(self, params: Mapping[str, Value], steps: Sequence[int]) -> Array:
         """Search values of checkpoints of a configuration at some of its steps, without noise: its true scores."""
@@ -133,10 +133,10 @@ class Surrogate:
 
     def trial(self, params: Mapping[str, Value], steps: Sequence[int], random: Generator) -> Array:
         """The same as one training shows them: off by as much as one of the repeated trainings was off their mean."""
-        foretold = self._model.predict(_rows(params, steps))
+        predicted = self._model.predict(_rows(params, steps))
         shares, deviations = self._deviations[int(random.integers(len(self._deviations)))]
         planned = int(params["steps"])
-        return unsqueezed(foretold + np.interp([step / planned for step in steps], shares, deviations))
+        return unsqueezed(predicted + np.interp([step / planned for step in steps], shares, deviations))
 
 
 def _deviations(trials: Sequence[RecordedTrial]) -> list[tuple[Array, Array]]:

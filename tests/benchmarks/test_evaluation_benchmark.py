@@ -1,4 +1,4 @@
-"""The benchmark of scoring, run for real with two images a checkpoint, and its arithmetic. Speed is no matter here."""
+"""The benchmark of scoring, run for real with two images a checkpoint, and its arithmetic; not for speed."""
 
 import os
 from dataclasses import replace

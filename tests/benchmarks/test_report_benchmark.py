@@ -1,4 +1,4 @@
-"""The benchmark of reports, run for real on two small ones. How fast they open is no matter here."""
+"""The benchmark of reports, run for real on two small ones. How fast they open does not matter here."""
 
 import json
 import shutil

@@ -9,7 +9,7 @@ from benchmarks.scale import nested_clocks
 from benchmarks.scale.driver_parts import WATCHED
 from benchmarks.scale.growth import Sample, Window, windows
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
-from benchmarks.scale.simulated_seat import ANCHORS, BEST_RATE, simulated_distance
+from benchmarks.scale.simulated_worker import ANCHORS, BEST_RATE, simulated_distance
 from tests.support import quick_benchmark
 from trainer.config import TrainingConfig
 

@@ -1,4 +1,4 @@
-"""The benchmark of training, run for real with two steps a side, and its arithmetic. Speed is no matter here."""
+"""The benchmark of training, run for real with two steps a side, and its arithmetic. Speed does not matter here."""
 
 import math
 from pathlib import Path

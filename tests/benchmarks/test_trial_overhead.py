@@ -1,4 +1,4 @@
-"""The benchmark of trial overheads, run for real with two trials a side. How fast they were is no matter here."""
+"""The benchmark of trial overheads, run for real with two trials a side. How fast they were does not matter here."""
 
 from pathlib import Path
 from statistics import mean, median

@@ -1,4 +1,4 @@
-"""Planted cheats: adapters that a likeness alone would crown. Each loses, and would win if its meter were removed.
+"""Planted cheats: adapters that a likeness alone would choose. Each loses, and would win if its meter were removed.
 
 What a cheat or an honest adapter draws is given as images; everything after that is real: the face model, CLIP, the
 untuned model's own images, the anchors. Honest images are varied photos of the person that nobody has trained on, with

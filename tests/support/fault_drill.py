@@ -23,7 +23,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from benchmarks.scale.simulated_seat import ANCHORS
+from benchmarks.scale.simulated_worker import ANCHORS
 from benchmarks.trial_overhead.short_trials import short_search
 from search.config.sections import SeatsConfig
 from search.workers import pool

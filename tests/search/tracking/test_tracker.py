@@ -171,12 +171,12 @@ def test_a_run_that_was_created_without_an_answer_is_not_created_twice(
     """As with a server that hangs: it does what it was asked after the client has given up."""
     monkeypatch.setattr(tracking, "RETRY_SECONDS", (0.0,))
     create = MlflowClient.create_run
-    unheard = ["anna", "trial-000"]
+    unanswered = ["anna", "trial-000"]
 
     def slow(client: MlflowClient, experiment: str, **options: Any) -> Run:
         run = create(client, experiment, **options)
-        if options["run_name"] in unheard:
-            unheard.remove(options["run_name"])
+        if options["run_name"] in unanswered:
+            unanswered.remove(options["run_name"])
             raise TimeoutError("no answer")
         return run
 
@@ -184,7 +184,7 @@ def test_a_run_that_was_created_without_an_answer_is_not_created_twice(
     search = make_search()
     with search.tracker() as tracker:
         search.two_trials(tracker)
-    assert unheard == []
+    assert unanswered == []
     check(MlflowClient(tracker.shown_uri))
 
 

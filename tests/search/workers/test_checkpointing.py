@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from benchmarks.scale.simulated_seat import ANCHORS
+from benchmarks.scale.simulated_worker import ANCHORS
 from search.config.run_layout import STATE_FOLDER
 from search.workers.checkpointing import SPENT_FILE, StateSaver
 from search.workers.jobs import TrainJob
