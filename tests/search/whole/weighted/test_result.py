@@ -18,6 +18,7 @@ def test_the_results_shape_is_stable(run: SearchRun) -> None:
         "objective",
         "limits",
         "base",
+        "schema_version",
         "anchors",
         "champion",
         "finalists",
