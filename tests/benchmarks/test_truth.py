@@ -281,7 +281,7 @@ def test_quick_run_collects_replays_and_goes_on_where_it_was(tmp_path: Path) -> 
     assert [(each["prompts"], each["seeds"]) for each in outcome["tau"]] == [(3, 1), (6, 1)]
     assert {name for methods in outcome["intervals"].values() for name in methods} == set(METHODS)
 
-    assert [line.split(" to collect")[0] for line in run("candidates") if "to collect" in line] == [
+    assert [line.split(" to collect")[0] for line in run("truth.candidates") if "to collect" in line] == [
         "0 of 4 candidates",
         "0 of 2 candidates",
     ]
