@@ -28,8 +28,8 @@ class WarmTraining(Training):
     def __init__(self, work: Work, threads: int, folder: Path) -> None:
         super().__init__()
         set_threads(threads)
-        loop = importlib.import_module("trainer.job.job")
-        for function in ("draw_passes", "shown"):
+        loop = importlib.import_module("trainer.job.step_batches")
+        for function in ("draw_passes", "with_forms"):
             self.clocks.watch(loop, function, DATA)
         self._work = work
         self._base = load_base_model(work.model, device="cpu")

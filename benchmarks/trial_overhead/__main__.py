@@ -167,7 +167,7 @@ def _wait_for_workers(pool: Pool, folder: Path) -> None:
 
 
 def _report(folder: Path, number: int) -> CheckpointResult:
-    return CheckpointResult.read(folder / trial_id(number) / f"step-{STEPS}")
+    return CheckpointResult.read(folder / "trials" / trial_id(number) / f"step-{STEPS}")
 
 
 def _same_scores(trials: int, folder: Path) -> bool:

@@ -105,9 +105,8 @@ def test_a_database_that_cannot_be_written_is_refused(
         folder.chmod(0o755)
     request.getfixturevalue("unprivileged")
     message = refused(None, home)
-    assert message.endswith(
-        f"attempt to write a readonly database; make the file and its folder writable, or {NAME_ANOTHER}"
-    ), message
+    assert "cannot be used" in message, message
+    assert message.endswith(NAME_ANOTHER), message
 
 
 @pytest.mark.parametrize("uri", ["mysql://me:secret@127.0.0.1/x", "mssql+pyodbc://me:secret@127.0.0.1/x"])
