@@ -108,8 +108,8 @@ def _measure(trials: int, folder: Path, *, warm_up: bool) -> tuple[Side, Side, d
                 tune_folder = folder / f"tune-stock-{part[0]}"
                 # Ray's guide: no more trials than can train, for each holds processes.
                 stock_rounds.append(run_round(trainable, configurations, slots=slots, waiting=0, folder=tune_folder))
-    workers = _side(worker_rounds, setup.layout.trials, start)
-    stock = _side(stock_rounds, stock_setup.layout.trials, 0.0)
+    workers = _side(worker_rounds, setup.layout.folder, start)
+    stock = _side(stock_rounds, stock_setup.layout.folder, 0.0)
     return workers, stock, _phases(stock_rounds)
 
 
@@ -167,7 +167,7 @@ def _wait_for_workers(pool: Pool, folder: Path) -> None:
 
 
 def _report(folder: Path, number: int) -> CheckpointResult:
-    return CheckpointResult.read(folder / "trials" / trial_id(number) / f"step-{STEPS}")
+    return CheckpointResult.read(RunLayout(folder).checkpoint(trial_id(number), STEPS))
 
 
 def _same_scores(trials: int, folder: Path) -> bool:

@@ -276,7 +276,9 @@ def test_recording_keeps_the_trials_that_have_run_to_their_ends(tmp_path: Path) 
 def test_recordings_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is no run folder: it holds no journal\.log"):
         record(tmp_path)
-    with pytest.raises(ValueError, match=r"there is no recording .* make one with python -m benchmarks\.search_cost\.recording"):
+    with pytest.raises(
+        ValueError, match=r"there is no recording .* make one with python -m benchmarks\.search_cost\.recording"
+    ):
         read_recording(tmp_path / "missing.json")
     (tmp_path / "torn.json").write_text('[{"id":"000"', "utf-8")
     with pytest.raises(ValueError, match=r"is damaged .* make it again"):

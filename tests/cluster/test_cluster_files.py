@@ -101,7 +101,11 @@ def test_the_environment_is_the_pinned_one_and_all_of_the_project_is_there(name:
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
     mounts = {remote: local for remote, local in config["file_mounts"].items() if remote.startswith("~/likeness/")}
-    needed = {*(name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]), "pyproject.toml", "constraints.txt"}
+    needed = {
+        *(name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]),
+        "pyproject.toml",
+        "constraints.txt",
+    }
     needed |= {project["project"]["readme"], *project["project"]["license-files"]}
     assert mounts == {f"~/likeness/{local}": local for local in needed}
     for local in mounts.values():

@@ -37,7 +37,9 @@ def test_it_ends_as_an_ordinary_user_on_a_pinned_base_with_the_token_mode() -> N
 
 def test_all_of_the_project_is_in_it_and_installed_as_pinned() -> None:
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
-        packages = {name.rstrip("*") for name in tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]["include"]}
+        packages = {
+            name.rstrip("*") for name in tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]["include"]
+        }
     copied = [word for name, rest in instructions() if name == "COPY" for word in rest.split()[1:-1]]
     assert set(copied) == packages | {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
     runs = [rest for name, rest in instructions() if name == "RUN" and "pip install" in rest]
