@@ -141,7 +141,7 @@ def measure(
                 table.add(number, row)
     except OutOfTime as error:
         failure = str(error)
-    except Exception as error:
+    except Exception as error:  # A measurement that fails is a row with its reason; the others go on.
         failure = f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:300]}"
     if failure:
         table.add(number, Row(name=title, value=None, criterion="no error", met=False, note=failure))
