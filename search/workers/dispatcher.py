@@ -8,7 +8,7 @@ finds the job's checkpoints and reports in the job's folder.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,9 +49,16 @@ class _JobRecord:
             losses=tuple(self.losses),
         )
 
+    def turn(self) -> tuple[bool, float]:
+        """Sorts jobs that wait: those that lost their worker, then trials by their numbers, then all others."""
+        return not self.losses, int(self.job.id) if self.job.id.isdecimal() else math.inf
+
 
 class Dispatcher:
-    """Queue of jobs, first come first served; a job that lost its worker goes to the head.
+    """Queue of jobs.
+
+    Jobs that lost their worker come first, then trials by their numbers, then all others as they came: which of two
+    trials was submitted first is chance, and a search is to go the same way each time.
 
     A worker is a name and a token. The token is new each time that the worker starts, so that the long poll of a dead
     one can neither take a job nor report one.
@@ -63,7 +70,6 @@ class Dispatcher:
     def __init__(self, tries: int = 3) -> None:
         self._tries = tries
         self._records: dict[str, _JobRecord] = {}
-        self._queue: deque[str] = deque()
         self._tokens: dict[str, str] = {}
         self._false_starts: dict[str, int] = {}
         self._controllers: dict[str, Any] = {}
@@ -82,8 +88,6 @@ class Dispatcher:
                 record.state, record.reason = JobState.FAILED, self._broken
             elif self._paused:
                 record.state, record.reason = JobState.STOPPED, self._paused
-            else:
-                self._queue.append(job.id)
             self._changed.notify_all()
 
     async def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
@@ -118,8 +122,6 @@ class Dispatcher:
             record = self._records.get(job_id)
             if record is None or record.status().ended or record.pausing:
                 return
-            if record.state is JobState.QUEUED:
-                self._queue.remove(job_id)
             record.state, record.reason = JobState.STOPPED, reason
             self._changed.notify_all()
 
@@ -132,7 +134,6 @@ class Dispatcher:
                     record.state, record.reason = JobState.STOPPED, reason
                 elif record.state is JobState.RUNNING:
                     record.pausing = reason
-            self._queue.clear()
             self._changed.notify_all()
 
     async def unpause(self) -> None:
@@ -207,7 +208,7 @@ class Dispatcher:
         """
 
         def news() -> bool:
-            return bool(self._queue) or self._closed or self._superseded(worker, token)
+            return bool(self._waiting()) or self._closed or self._superseded(worker, token)
 
         async with self._changed:
             try:
@@ -216,7 +217,7 @@ class Dispatcher:
                 return None
             if self._closed or self._superseded(worker, token):
                 raise ClosedError(f"{worker} has no more work")
-            record = self._records[self._queue.popleft()]
+            record = min(self._waiting(), key=_JobRecord.turn)
             record.state, record.worker, record.token = JobState.RUNNING, worker, token
             return record.job
 
@@ -268,6 +269,10 @@ class Dispatcher:
         record = self._records.get(job_id)
         return record is None or record.state is JobState.QUEUED or self._held(job_id, token) is not None
 
+    def _waiting(self) -> list[_JobRecord]:
+        """Of jobs that wait for a worker, in the order in which they were submitted."""
+        return [record for record in self._records.values() if record.state is JobState.QUEUED]
+
     def _record(self, job_id: str) -> _JobRecord:
         try:
             return self._records[job_id]
@@ -287,7 +292,6 @@ class Dispatcher:
         for record in self._records.values():
             if not record.status().ended:
                 record.state, record.reason = JobState.FAILED, reason
-        self._queue.clear()
 
     def _lose(self, worker: str, reason: str) -> None:
         for record in self._records.values():
@@ -304,7 +308,6 @@ class Dispatcher:
                 )
             else:
                 record.state = JobState.QUEUED
-                self._queue.appendleft(record.job.id)
 
     async def _wait(self, news: Callable[[], bool], timeout: float | None) -> None:
         async with self._changed:

@@ -99,6 +99,25 @@ def test_a_lost_workers_job_goes_to_the_head_of_the_queue(make_checkpoint: Calla
     run(test)
 
 
+def test_trials_that_wait_are_handed_out_by_their_numbers_before_all_others() -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        await dispatcher.worker_started("one", "t")
+        await dispatcher.submit(job("1000"))
+        await dispatcher.next_job("one", "t", 1)
+        names = ("final-002-seed-7", "002", "final-001-seed-5", "000", "001")
+        for name in names:
+            await dispatcher.submit(job(name))
+        await dispatcher.worker_lost("one", "killed")
+        handed_out = [await dispatcher.next_job(f"worker {name}", "t", 1) for name in (*names, "1000")]
+        assert [each.id for each in handed_out if each is not None] == [
+            "1000",  # it lost its worker
+            *("000", "001", "002"),
+            *("final-002-seed-7", "final-001-seed-5"),
+        ]
+
+    run(test)
+
+
 def test_a_worker_that_starts_again_unannounced_loses_its_job_too() -> None:
     async def test(dispatcher: Dispatcher) -> None:
         await dispatcher.worker_started("worker", "first start")

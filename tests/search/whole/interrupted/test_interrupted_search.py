@@ -52,7 +52,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, beyond_loopback: Callable[[i
     started: list[psutil.Process] = []
 
     with start(home, str(write_search(home)), *TWO_SEATS, scene="gated") as search:
-        search.until_line(r"trial 000  step +20/40 ")
+        search.until_line(r"trial \d{3}  step +20/")
         listening = beyond_loopback(search.process.pid)
         assert search.descendants()
         started += search.descendants()
