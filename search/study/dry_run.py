@@ -52,7 +52,8 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"{finalists * retrain * work.mean_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]
-    capacity = Capacity.of_machine(cpus=os.cpu_count() or 1, gpus=torch.cuda.device_count(), config=config.seats)
+    machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    capacity = Capacity.of([{"Alive": True, "Resources": machine}], config.seats)
     try:
         workers = capacity.workers(config.seats)
     except CapacityError as error:

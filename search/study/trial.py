@@ -12,15 +12,12 @@ from search.config.run_layout import RunLayout
 from search.config.space import Value
 from search.storage.trial_record import BEATEN, CheckpointResult, trial_id
 from search.workers.client import WorkersClient
-from search.workers.dispatcher import Dispatcher, UnknownJobError
-from search.workers.jobs import JobStatus, TrainJob
+from search.workers.dispatcher import Dispatcher
+from search.workers.jobs import TrainJob
 
 if TYPE_CHECKING:
     from evaluation.scores import Anchors
     from search.config.search_config import SearchConfig
-
-
-POLL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ def run_trial(sample: Mapping[str, Any], *, setup: TrialSetup) -> None:
     passed_on = 0
     try:
         while True:
-            status = _status(setup.client, job, passed_on)
+            status = setup.client.wait(job, reports=passed_on)
             for report in status.checkpoints[passed_on:]:
                 passed_on += 1
                 if report.step > sample.get("noted", 0):
@@ -72,15 +69,3 @@ def train_job(setup: TrialSetup, number: int, params: Mapping[str, Value]) -> Tr
         score_at=(*range(every, config.steps, every), config.steps),
         anchors=setup.anchors,
     )
-
-
-def _status(client: WorkersClient, job: TrainJob, reports: int) -> JobStatus:
-    """The job's status once there is news. Submits the job, again too if the dispatcher has lost it."""
-    while True:
-        try:
-            status = client.status(job.id, reports=reports, timeout=POLL_SECONDS)
-        except UnknownJobError:
-            client.submit(job)
-            continue
-        if len(status.checkpoints) > reports or status.ended:
-            return status

@@ -58,11 +58,6 @@ class StateSaver:
         self._now = now
         self._due = now() + STATE_SECONDS
 
-    @property
-    def due(self) -> bool:
-        """Whether enough time has passed since the last state for another one."""
-        return self._leads and self._now() >= self._due
-
     def save(self, training: TrainingJob, spent: Effort) -> None:
         """Save the state of a training.
 
@@ -85,8 +80,9 @@ class StateSaver:
         self._due = self._now() + max(STATE_SECONDS, STATE_SHARE * (self._now() - began))
 
     def save_if_due(self, training: TrainingJob, spent: Effort) -> None:
-        """Save the state if that is due and all processes know the loss to be finite; raises as `save`."""
-        if self.due and training.step_count % FINITE_CHECK_STEPS == 0:
+        """Save the state if the last one is old enough and all processes know the loss to be finite; raises as
+        `save`."""
+        if self._leads and self._now() >= self._due and training.step_count % FINITE_CHECK_STEPS == 0:
             self.save(training, spent)
 
 
@@ -102,7 +98,8 @@ def restore(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining
         begin: Makes the training as it is before its first step.
     """
     training = begin()
-    refused: list[tuple[Path, str]] = []
+    spent, instead = NO_EFFORT, "started again"
+    refused: list[tuple[str, str]] = []
     for state in _states(job.folder / STATE_FOLDER):
         try:
             training.restore(state)
@@ -111,24 +108,21 @@ def restore(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining
                     raise ValueError(f"the report of step {step} is missing or damaged")
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("job %s cannot resume from %s: %s", job.id, state, error)
-            refused.append((state, str(error)))
+            refused.append((state.name, str(error)))
             shutil.rmtree(state, ignore_errors=True)
             training.close()
             training = begin()
             continue
-        return RestoredTraining(training=training, spent=_spent(state / SPENT_FILE), remarks=_remarks(refused, state))
-    return RestoredTraining(training=training, remarks=_remarks(refused, None))
+        spent, instead = _spent(state / SPENT_FILE), f"resumed from {state.name}"
+        break
+    remarks = (f"could not resume from its state {name} and {instead}: {error}" for name, error in refused)
+    return RestoredTraining(training=training, spent=spent, remarks=tuple(remarks))
 
 
 def _states(folder: Path) -> list[Path]:
     """The whole states, the newest first."""
     steps = {int(match[1]): path for path in folder.glob("*") if (match := re.fullmatch(r"step-(\d+)", path.name))}
     return [steps[step] for step in sorted(steps, reverse=True)]
-
-
-def _remarks(refused: list[tuple[Path, str]], used: Path | None) -> tuple[str, ...]:
-    instead = f"resumed from {used.name}" if used is not None else "started again"
-    return tuple(f"could not resume from its state {state.name} and {instead}: {error}" for state, error in refused)
 
 
 def _spent(path: Path) -> Effort:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -21,9 +22,6 @@ POLL_SECONDS = 30.0
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
-
-ANY_NUMBER = 10**9
-"""More reports than any job hands in: whoever waits for these waits for the job's end."""
 
 
 class JobFailedError(RuntimeError):
@@ -84,15 +82,18 @@ class WorkersClient:
     def stop_requested(self, job_id: str, token: str) -> StopRequest:
         return StopRequest(self.send(Dispatcher.stop_requested, job_id, token))
 
-    def wait(self, job: Job) -> JobStatus:
-        """A job's status once it has ended. Submits it, again too if the dispatcher has lost it."""
+    def wait(self, job: Job, *, reports: int = sys.maxsize) -> JobStatus:
+        """A job's status once it has ended, or has more than `reports` reports.
+
+        Submits the job, again too if the dispatcher has lost it.
+        """
         while True:
             try:
-                status = self.status(job.id, reports=ANY_NUMBER, timeout=POLL_SECONDS)
+                status = self.status(job.id, reports=reports, timeout=POLL_SECONDS)
             except UnknownJobError:
                 self.submit(job)
                 continue
-            if status.ended:
+            if len(status.checkpoints) > reports or status.ended:
                 return status
 
     def run(self, jobs: Sequence[Job]) -> list[CheckpointResult]:

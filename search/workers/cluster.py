@@ -37,11 +37,6 @@ class Capacity:
         coming = ({"CPU": more.cpus, "GPU": more.gpus},) * more.nodes if more is not None else ()
         return cls(present=present, coming=coming)  # type: ignore[arg-type] # Ray's own dictionary is untyped
 
-    @classmethod
-    def of_machine(cls, *, cpus: int, gpus: int, config: SeatsConfig) -> Capacity:
-        """The capacity of a single machine that is no cluster yet."""
-        return cls.of([{"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus}}], config)
-
     @property
     def gpus(self) -> bool:
         """Whether workers use GPUs: where there is one, or will be, they do."""
@@ -55,7 +50,7 @@ class Capacity:
         Raises:
             CapacityError: they would be waited for without end.
         """
-        process = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self.gpus else {"CPU": float(config.threads)}
+        process = process_resources(config, gpus=self.gpus)
         nodes = (*self.present, *self.coming)
         fitting = sum(_processes(node, process) for node in nodes) // config.workers
         count = config.count or max(1, fitting)
@@ -72,6 +67,11 @@ class Capacity:
                 + f", which is enough for {fitting} worker(s); {remedy}"
             )
         return count
+
+
+def process_resources(config: SeatsConfig, *, gpus: bool) -> dict[str, float]:
+    """What each process of a worker reserves."""
+    return {"GPU": config.gpus_per_worker, "CPU": 1.0} if gpus else {"CPU": float(config.threads)}
 
 
 def _processes(node: Resources, process: Resources) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,11 +144,9 @@ class Dispatcher:
     async def rest(self, timeout: float) -> bool:
         """Whether no worker is at a job any more; waits for it, at most `timeout` seconds."""
 
-        def still() -> bool:
-            return all(record.state is not JobState.RUNNING for record in self._records.values())
-
-        await self._wait(still, timeout)
-        return still()
+        return await self._wait(
+            lambda: all(record.state is not JobState.RUNNING for record in self._records.values()), timeout
+        )
 
     async def close(self) -> None:
         """No more work: every worker's next call says so."""
@@ -188,11 +187,8 @@ class Dispatcher:
     async def workers_up(self, timeout: float) -> tuple[int, str]:
         """How many workers are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
 
-        def up() -> int:
-            return sum(bool(token) for token in self._tokens.values())
-
-        await self._wait(lambda: up() > 0 or bool(self._broken), timeout)
-        return up(), self._broken
+        await self._wait(lambda: any(self._tokens.values()) or bool(self._broken), timeout)
+        return len(await self.serving()), self._broken
 
     async def worker_broken(self, worker: str, reason: str) -> None:
         """A worker cannot start, for a reason that every worker shares: all jobs, now and later, have failed."""
@@ -210,16 +206,13 @@ class Dispatcher:
         def news() -> bool:
             return bool(self._waiting()) or self._closed or self._superseded(worker, token)
 
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(news), timeout)
-            except TimeoutError:
-                return None
-            if self._closed or self._superseded(worker, token):
-                raise ClosedError(f"{worker} has no more work")
-            record = min(self._waiting(), key=_JobRecord.turn)
-            record.state, record.worker, record.token = JobState.RUNNING, worker, token
-            return record.job
+        if not await self._wait(news, timeout):
+            return None
+        if self._closed or self._superseded(worker, token):
+            raise ClosedError(f"{worker} has no more work")
+        record = min(self._waiting(), key=_JobRecord.turn)
+        record.state, record.worker, record.token = JobState.RUNNING, worker, token
+        return record.job
 
     async def progress(self, job_id: str, token: str, step: int) -> None:
         """Note how far a job is, for the display only."""
@@ -309,9 +302,9 @@ class Dispatcher:
             else:
                 record.state = JobState.QUEUED
 
-    async def _wait(self, news: Callable[[], bool], timeout: float | None) -> None:
+    async def _wait(self, news: Callable[[], bool], timeout: float | None) -> bool:
+        """Whether there is news, for which it waits at most `timeout` seconds. Nothing else runs before the caller."""
         async with self._changed:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(news), timeout)
-            except TimeoutError:
-                return
+            return news()

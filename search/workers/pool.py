@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from search.config.sections import SeatsConfig
 from search.workers.client import WorkersClient
+from search.workers.cluster import process_resources
 from search.workers.dispatcher import Dispatcher
 from search.workers.worker import WorkerSetup, serve
 from trainer.job.heap import heap_environment
@@ -51,16 +53,16 @@ LEAVE_SECONDS = 1.0
 """Between two looks at whether a worker that should leave is still alive."""
 
 
+@dataclass(frozen=True)
 class _LossCallback(UserCallback):
     """Reports a process of a worker that died to the dispatcher at once. Runs in the worker's Ray Train controller."""
 
-    def __init__(self, worker: str, client: WorkersClient) -> None:
-        self._worker = worker
-        self._client = client
+    worker: str
+    client: WorkersClient
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         rank, error = next(iter(worker_exceptions.items()), (0, None))
-        self._client.send(Dispatcher.worker_lost, self._worker, f"process {rank}: {in_short(error)}")
+        self.client.send(Dispatcher.worker_lost, self.worker, f"process {rank}: {in_short(error)}")
 
 
 def in_short(error: Exception | None) -> str:
@@ -73,6 +75,7 @@ def in_short(error: Exception | None) -> str:
     return lines[-1].partition(". Worker exit type")[0]
 
 
+@dataclass(frozen=True)
 class _Introduction(ControllerCallback):
     """Reports to the dispatcher which actor a worker's Ray Train controller is, which `fit()` does not say.
 
@@ -80,19 +83,17 @@ class _Introduction(ControllerCallback):
     its node for hours without a word to the dispatcher.
     """
 
-    def __init__(self, worker: str, client: WorkersClient) -> None:
-        self._worker = worker
-        self._client = client
+    worker: str
+    client: WorkersClient
 
     def after_controller_start(self, train_run_context: Any) -> None:
         controller = ray.get_runtime_context().current_actor
-        self._client.send(Dispatcher.worker_controller, self._worker, controller)
         threading.Thread(target=self._repeat, args=(controller,), name="introduction", daemon=True).start()
 
     def _repeat(self, controller: Any) -> None:
         while True:
+            self.client.send(Dispatcher.worker_controller, self.worker, controller)
             time.sleep(INTRODUCTION_SECONDS)
-            self._client.send(Dispatcher.worker_controller, self._worker, controller)
 
 
 class _AloneConfig(TorchConfig):
@@ -125,8 +126,7 @@ class Pool:
         self.closed = False
         """Whether all workers have left."""
         self._closing = threading.Event()
-        self._lock = threading.Lock()
-        self._lost = 0
+        self._given_up: list[str] = []
         # Daemons: a driver that fails must not be kept by a worker that waits for its node.
         names = [f"worker-{index}" for index in range(count)]
         self._threads = [threading.Thread(target=self._keep, args=(name,), name=name, daemon=True) for name in names]
@@ -153,54 +153,44 @@ class Pool:
             serving, controllers = self.client.call(Dispatcher.serving), self.client.call(Dispatcher.controllers)
             for thread in alive:
                 if thread.name not in serving and thread.name in controllers:
-                    controller: Any = controllers[
-                        thread.name
-                    ]  # the dispatcher, which knows no Ray, keeps it as an object
-                    ray.kill(controller)
+                    ray.kill(controllers[thread.name])
             alive[0].join(LEAVE_SECONDS)
         self.closed = not alive
 
     def _keep(self, name: str) -> None:
         """Keep one worker alive until the pool closes; when the last worker is lost, so are all jobs."""
-        try:
-            reason = self._serve(name)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-        if not reason or self._closing.is_set():
-            return
-        logger.error("%s is given up: %s", name, reason)
-        self.client.send(Dispatcher.worker_lost, name, reason)
-        with self._lock:
-            self._lost += 1
-            last = self._lost == self.count
-        if last:
-            self.client.call(Dispatcher.worker_broken, name, reason)
-
-    def _serve(self, name: str) -> str:
-        """Run one worker until the pool closes; why it cannot be kept, or an empty text."""
+        reason = f"its controller died {MAX_CONTROLLER_RESTARTS} times"
         for _ in range(MAX_CONTROLLER_RESTARTS):
             if self._closing.is_set():
-                return ""
+                return
             try:
                 self._trainer(name).fit()
-                return ""  # The worker left by itself: the dispatcher was closed or knows why.
-            except (RayActorError, ray.train.TrainingFailedError) as error:
+                return  # The worker left by itself: the dispatcher was closed or knows why.
+            except Exception as error:
                 if self._closing.is_set():
-                    return ""
+                    return
+                if not isinstance(error, RayActorError | ray.train.TrainingFailedError):
+                    reason = f"{type(error).__name__}: {error}"
+                    break
                 logger.warning("%s: its controller died, starting it again (%s)", name, error)
                 self.client.send(Dispatcher.worker_lost, name, "the worker's controller died")
-        return f"its controller died {MAX_CONTROLLER_RESTARTS} times"
+        logger.error("%s is given up: %s", name, reason)
+        self.client.send(Dispatcher.worker_lost, name, reason)
+        self._given_up.append(name)
+        if len(self._given_up) == self.count:
+            self.client.call(Dispatcher.worker_broken, name, reason)
 
     def _trainer(self, name: str) -> TorchTrainer:
         config = self._config
-        resources = {"GPU": config.gpus_per_worker, "CPU": 1.0} if self._gpus else {"CPU": float(config.threads)}
         setup = WorkerSetup(name=name, client=self.client, runner=self._runner)
         callbacks: list[Any] = [_LossCallback(name, self.client), _Introduction(name, self.client)]
         return TorchTrainer(
             partial(serve, setup),
             torch_config=_AloneConfig() if config.workers == 1 else TorchConfig("nccl" if self._gpus else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=config.workers, use_gpu=self._gpus, resources_per_worker=resources
+                num_workers=config.workers,
+                use_gpu=self._gpus,
+                resources_per_worker=process_resources(config, gpus=self._gpus),
             ),
             run_config=RunConfig(
                 name=f"{name}-{uuid.uuid4().hex[:8]}",

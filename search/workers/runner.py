@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import torch.distributed
 from PIL import Image, ImageOps
@@ -115,12 +116,14 @@ class JobRunner:
         match job:
             case TrainJob():
                 self._train(job, report, go_on, keeps_state)
+            case _ if not self._scores:
+                report(None)
             case ScoreJob():
                 report(self._score(job))
             case AnchorJob():
                 report(self._anchor(job))
             case JudgeJob():
-                report(self._second_judge.judge(job.folder) if self._scores else None)
+                report(self._second_judge.judge(job.folder))
 
     @cached_property
     def _second_judge(self) -> SecondJudge:
@@ -191,21 +194,18 @@ class JobRunner:
         with written_folder(folder) as temporary:
             with training.evaluation_mode():  # where weights are averaged, the average is what was scored
                 save_adapter(training.adapter, temporary, metadata=texts)
-            report = self._report(
+            return self._write(
                 evaluation,
+                temporary,
+                folder,
                 step=training.step_count,
-                folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
                 remarks=(*restored.remarks, *training.remarks, *batch.remarks),
                 training_effort=spent,
                 scoring_effort=watch.read(),
             )
-            self._write(report, evaluation, temporary)
-        return report
 
-    def _score(self, job: ScoreJob) -> CheckpointResult | None:
-        if not self._scores:
-            return None
+    def _score(self, job: ScoreJob) -> CheckpointResult:
         watch, batch = Stopwatch(), self._image_batch()
         evaluator = self._evaluators[job.prompt_set]
         if job.prompts is not None:
@@ -216,15 +216,24 @@ class JobRunner:
             evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
         finally:
             adapter.detach()
-        return self._finished(evaluation, job.folder, watch, batch)
+        with written_folder(job.folder) as temporary:
+            return self._write(
+                evaluation, temporary, job.folder, remarks=tuple(batch.remarks), scoring_effort=watch.read()
+            )
 
-    def _anchor(self, job: AnchorJob) -> CheckpointResult | None:
-        if not self._scores:
-            return None
+    def _anchor(self, job: AnchorJob) -> CheckpointResult:
         watch, batch = Stopwatch(), self._image_batch()
         baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person, batch)
         anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
-        report = self._finished(baseline, job.folder, watch, batch, extra=anchors)
+        with written_folder(job.folder) as temporary:
+            report = self._write(
+                baseline,
+                temporary,
+                job.folder,
+                extra=anchors,
+                remarks=tuple(batch.remarks),
+                scoring_effort=watch.read(),
+            )
         text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
         write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
         return report
@@ -234,52 +243,29 @@ class JobRunner:
         device = self._base.device
         return ImageBatch(self._setup.generation.batch_size, CudaMemory(device) if device.type == "cuda" else None)
 
-    def _finished(
+    def _write(
         self,
         evaluation: Evaluation,
+        temporary: Path,
         folder: Path,
-        watch: Stopwatch,
-        batch: ImageBatch,
-        extra: Mapping[str, float] | None = None,
-    ) -> CheckpointResult:
-        with written_folder(folder) as temporary:
-            report = self._report(
-                evaluation,
-                step=0,
-                folder=folder,
-                extra=extra or {},
-                remarks=tuple(batch.remarks),
-                scoring_effort=watch.read(),
-            )
-            self._write(report, evaluation, temporary)
-        return report
-
-    def _report(
-        self,
-        evaluation: Evaluation,
         *,
-        step: int,
-        folder: Path,
-        extra: Mapping[str, float],
+        step: int = 0,
+        extra: Mapping[str, float] = MappingProxyType({}),
         remarks: tuple[str, ...],
         training_effort: Effort = NO_EFFORT,
         scoring_effort: Effort,
     ) -> CheckpointResult:
+        """Write images and values into a temporary folder, which will take the name of `folder`."""
         metrics = evaluation.metrics()
         appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
         hw10 = {}
         if self._hw10_training:
             evaluator = next(iter(self._evaluators.values()))
             hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
-        return CheckpointResult(
+        values = {**metrics, OBJECTIVE: appraisal.objective, SEARCH_VALUE: appraisal.search_value}
+        report = CheckpointResult(
             step=step,
-            metrics={
-                **metrics,
-                OBJECTIVE: appraisal.objective,
-                SEARCH_VALUE: appraisal.search_value,
-                **extra,
-                **hw10,
-            },
+            metrics={**values, **extra, **hw10},
             rows=tuple(evaluation.person.rows),
             other_rows=tuple(evaluation.others.rows),
             unfit=appraisal.unfit,
@@ -290,12 +276,11 @@ class JobRunner:
             training_cpu_seconds=training_effort.cpu_seconds,
             scoring_cpu_seconds=scoring_effort.cpu_seconds,
         )
-
-    def _write(self, report: CheckpointResult, evaluation: Evaluation, folder: Path) -> None:
-        _write_sheet(evaluation.person, folder / GRID_FILE)
+        _write_sheet(evaluation.person, temporary / GRID_FILE)
         if evaluation.others.images:
-            _write_sheet(evaluation.others, folder / OTHERS_FILE)
-        report.write(folder)
+            _write_sheet(evaluation.others, temporary / OTHERS_FILE)
+        report.write(temporary)
+        return report
 
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
         """Photos by file name, as generated images are: cut as for training, at the same size."""

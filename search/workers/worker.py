@@ -105,7 +105,7 @@ class _Service:
         self._token = token
         self._job = job
         self._leads = leads
-        self._stop = client.stop_requested(job.id, token) if leads else None
+        self._stop: Any = client.stop_requested(job.id, token) if leads else None  # only the leading process asks it
         self._progress_due = 0.0
 
     def run(self, runner: JobRunner) -> None:
@@ -142,14 +142,9 @@ class _Service:
             if now >= self._progress_due:
                 self._progress_due = now + PROGRESS_SECONDS
                 self._client.send(Dispatcher.progress, self._job.id, self._token, step)
-            assert self._stop is not None, "only the leading process asks"
             return not self._stop.made
 
         return share(wanted, leads=self._leads)
 
     def _keeps_state(self) -> bool:
-        def asked() -> bool:
-            assert self._stop is not None, "only the leading process asks"
-            return self._stop.keeps_state
-
-        return share(asked, leads=self._leads)
+        return share(lambda: bool(self._stop.keeps_state), leads=self._leads)
