@@ -26,32 +26,29 @@ def make(config: SamplerConfig, space: Space, *, seed: int, steps: int) -> BaseS
         seed: Of its draws; the same seed and the same results in the same order propose the same configurations.
         steps: Optimizer steps of a training where the space does not say.
     """
+    startup = config.startup
     with warnings.catch_warnings():
         # QMC and grouped TPE have been "experimental" for years; Optuna's version is pinned.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return _make(config, space, seed, steps)
-
-
-def _make(config: SamplerConfig, space: Space, seed: int, steps: int) -> BaseSampler:
-    startup = config.startup
-    match config.name:
-        case "learning_curves":
-            return CurveSampler(space, seed=seed, startup_trials=startup, steps=steps)
-        case "tpe":
-            return TPESampler(
-                seed=seed,
-                n_startup_trials=startup,
-                multivariate=True,  # rank, alpha and learning rate act together
-                group=any(dimension.when for dimension in space.values()),  # a model for each set that occurs together
-                constant_liar=True,  # several trials run at once: do not propose the same place twice
-            )
-        case "gp":
-            # Its trials under way count as if they had come out as expected, which keeps proposals apart.
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        case "qmc":
-            # Scrambled: unscrambled it would begin with the lowest value of everything and ignore the seed.
-            return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        case "random":
-            return RandomSampler(seed=seed)
-        case "nsga2":
-            return NSGAIISampler(seed=seed, population_size=startup)
+        match config.name:
+            case "learning_curves":
+                return CurveSampler(space, seed=seed, startup_trials=startup, steps=steps)
+            case "tpe":
+                return TPESampler(
+                    seed=seed,
+                    n_startup_trials=startup,
+                    multivariate=True,  # rank, alpha and learning rate act together
+                    # A model for each set that occurs together.
+                    group=any(dimension.when for dimension in space.values()),
+                    constant_liar=True,  # several trials run at once: do not propose the same place twice
+                )
+            case "gp":
+                # Its trials under way count as if they had come out as expected, which keeps proposals apart.
+                return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+            case "qmc":
+                # Scrambled: unscrambled it would begin with the lowest value of everything and ignore the seed.
+                return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+            case "random":
+                return RandomSampler(seed=seed)
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=startup)

@@ -169,15 +169,9 @@ class CurveSampler(BaseSampler):
         """What the model is fitted to: features, of shape (checkpoints, features), and values around 0."""
         points = np.array([self._points[trial.number] for trial in curves])
         planned, features = self._planned(points), self._cube.features(points)
-        rows = np.array(
-            [
-                [*features[place], min(1.0, step / planned[place])]
-                for place, trial in enumerate(curves)
-                for step in sorted(trial.intermediate_values)
-            ]
-        )
-        scored = [trial.intermediate_values[step] for trial in curves for step in sorted(trial.intermediate_values)]
-        values = warped(np.array(scored))
+        scored = [(place, step) for place, trial in enumerate(curves) for step in sorted(trial.intermediate_values)]
+        rows = np.array([[*features[place], min(1.0, step / planned[place])] for place, step in scored])
+        values = warped(np.array([curves[place].intermediate_values[step] for place, step in scored]))
         kept = _kept(values)
         values = values[kept]
         return rows[kept], (values - values.mean()) / (values.std() or 1.0)

@@ -11,7 +11,6 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NotRequired, TypeAlias, TypedDict
@@ -51,16 +50,6 @@ class StudySettings(TypedDict):
     fixed: NotRequired[Mapping[str, object]]
     sampler: NotRequired[SamplerConfig]
     known: NotRequired[Sequence[FrozenTrial]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _End:
-    """How a trial ended."""
-
-    checkpoints: Mapping[int, Checkpoint]
-    """By step; none for a trial that has failed."""
-    stopped: bool
-    """Before its last step."""
 
 
 class StudySampler(Searcher, ABC):
@@ -114,8 +103,9 @@ class StudySampler(Searcher, ABC):
         self.on_duplicate: OnDuplicate | None = None
         """Is called with each duplicate."""
         self._first: dict[Configuration, int] = {}
+        """Which trial had a configuration first, by its number."""
         self._duplicates: dict[int, list[optuna.Trial]] = {}
-        self._ends: dict[int, _End] = {}
+        """Of trials that have not ended, by their numbers."""
         self._default_steps = steps
         self._trials: dict[str, optuna.Trial] = {}
         self._checkpoints: dict[str, dict[int, Checkpoint]] = {}
@@ -223,24 +213,14 @@ class StudySampler(Searcher, ABC):
         """What the journal held: whose configuration came first, who resumes, and which duplicates are pending."""
         for trial in self.earlier:
             if SAME_AS in trial.user_attrs:
+                if not trial.state.is_finished():
+                    self._report_duplicate(self._reopened(trial), trial.user_attrs[SAME_AS])
                 continue
             settings = self.settings(trial)
             if settings is not None and trial.state is not TrialState.FAIL:
                 self._first.setdefault(self._configuration(settings), trial.number)
             if not trial.state.is_finished():
                 self._unfinished.append(trial)
-            elif trial.state is not TrialState.FAIL:
-                stopped = trial.state is TrialState.PRUNED
-                self._ends[trial.number] = _End(checkpoints=self.noted(trial), stopped=stopped)
-        resuming = {trial.number for trial in self._unfinished}
-        for frozen in self.earlier:
-            if SAME_AS not in frozen.user_attrs or frozen.state.is_finished():
-                continue
-            duplicate, first = self._reopened(frozen), frozen.user_attrs[SAME_AS]
-            if first in resuming:
-                self._duplicates.setdefault(first, []).append(duplicate)
-            else:
-                self._take_over(duplicate, self._ends.get(first, _End(checkpoints={}, stopped=False)))
 
     def _configuration(self, params: Mapping[str, Value]) -> Configuration:
         return tuple((name, params.get(name, self._fixed.get(name))) for name in self._order)
@@ -261,10 +241,18 @@ class StudySampler(Searcher, ABC):
         trial.set_user_attr(SAME_AS, first)
         if self.on_duplicate is not None:
             self.on_duplicate(trial.number, params, first)
-        if first in self._ends:
-            self._take_over(trial, self._ends[first])
-        else:
-            self._duplicates.setdefault(first, []).append(trial)  # reported when the first has ended
+        self._report_duplicate(trial, first)
+
+    def _report_duplicate(self, duplicate: optuna.Trial, first: int) -> None:
+        """Report of a duplicate what was reported of the first, now or when that has ended."""
+        end = self.study.get_trials(deepcopy=False)[first]
+        if not end.state.is_finished():
+            self._duplicates.setdefault(first, []).append(duplicate)
+            return
+        checkpoints = {} if end.state is TrialState.FAIL else self.noted(end)
+        for step, checkpoint in checkpoints.items():
+            self._note(duplicate, step, checkpoint)
+        self._end(duplicate, checkpoints, stopped=end.state is TrialState.PRUNED)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Note a checkpoint in the journal. A replayed step (after a trial's actor died) is noted once."""
@@ -283,23 +271,15 @@ class StudySampler(Searcher, ABC):
             self.on_trial_result(trial_id, result)
         trial, checkpoints = self._trials[trial_id], self._checkpoints[trial_id]
         planned = planned_steps(trial.params, self._default_steps)
-        end = _End(checkpoints={} if error else checkpoints, stopped=max(checkpoints, default=0) < planned)
-        self._end(trial, end)
-        if end.checkpoints:
-            self._ends[trial.number] = end
-        else:
+        if error or not checkpoints:
             self._first = {params: number for params, number in self._first.items() if number != trial.number}
+        self._end(trial, {} if error else checkpoints, stopped=max(checkpoints, default=0) < planned)
         for duplicate in self._duplicates.pop(trial.number, []):
-            self._take_over(duplicate, end)
+            self._report_duplicate(duplicate, trial.number)
 
-    def _take_over(self, duplicate: optuna.Trial, end: _End) -> None:
-        for step, checkpoint in end.checkpoints.items():
-            self._note(duplicate, step, checkpoint)
-        self._end(duplicate, end)
-
-    def _end(self, trial: optuna.Trial, end: _End) -> None:
-        if end.checkpoints:
-            self._tell(trial, end.checkpoints, stopped=end.stopped)
+    def _end(self, trial: optuna.Trial, checkpoints: Mapping[int, Checkpoint], *, stopped: bool) -> None:
+        if checkpoints:
+            self._tell(trial, checkpoints, stopped=stopped)
         else:
             self.study.tell(trial, state=TrialState.FAIL)
 

@@ -7,7 +7,6 @@ today's space may propose. From any other search only its best configurations ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +52,18 @@ def warm_start(config: SearchConfig) -> WarmStart:
     if config.warm_start is None:
         return WarmStart()
     trials = _read(config.warm_start)
-    differs = _difference(config, RunLayout(config.warm_start.parent).configuration)
-    name = config.warm_start.parent.name
+    name, configuration = config.warm_start.parent.name, RunLayout(config.warm_start.parent).configuration
+    differs = _difference(config, configuration)
     if not differs:
-        training = _training(RunLayout(config.warm_start.parent).configuration)
+        training = TrainingConfig(**read_settings(configuration).get("training", {}))
         earlier = tuple(result for trial in trials if (result := _result(config, trial, training)) is not None)
         if earlier:
             return WarmStart(
                 results=earlier, line=f"warm start: the sampler knows {len(earlier)} of {len(trials)} results of {name}"
             )
         differs = "none of its trainings lies in today's space"
-    best = _best(trials)
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    best = sorted(complete, key=lambda trial: -trial.values[0])[:BEST]  # of equals the earlier
     if not best:
         raise ConfigurationError(f"warm_start: {config.warm_start} holds no trial that ran to its end")
     draws = [config.nearest_draw(_settings(trial)) for trial in best]
@@ -93,10 +93,6 @@ def _difference(config: SearchConfig, path: Path) -> str:
     return f"{' and '.join(changed)} differ" if changed else ""
 
 
-def _training(path: Path) -> TrainingConfig:
-    return TrainingConfig(**read_settings(path).get("training", {}))
-
-
 def _settings(trial: FrozenTrial) -> dict[str, Value]:
     settings: dict[str, Value] = trial.user_attrs.get(SETTINGS, trial.params)
     return settings
@@ -120,9 +116,3 @@ def _result(config: SearchConfig, trial: FrozenTrial, training: TrainingConfig) 
         intermediate_values=dict(trial.intermediate_values),
         constraints=dict(trial.constraints),
     )
-
-
-def _best(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best trials that ran to their ends: the highest first value, of equals the earlier."""
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: -trial.values[0])[:BEST]
