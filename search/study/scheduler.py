@@ -93,10 +93,6 @@ class RungScheduler(FIFOScheduler, ABC, Generic[V]):
         reached[-1][number] = self._read(metrics)
         return others
 
-    def debug_string(self) -> str:
-        """Shown by Tune where it prints."""
-        return "Trials compared: " + ", ".join(f"{len(at)} at {rung:g}" for rung, at in self._rungs.items())
-
 
 class AshaScheduler(RungScheduler[float]):
     """ASHA: of the trials at a rung the best 1/reduction_factor by search value go on."""

@@ -125,7 +125,8 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            self._leave_terminal()
+            # What is written to a terminal that is gone fails, and the result is still to be written.
+            discard_output(*self._terminals)
         if self._stop.interrupted:
             end_now(INTERRUPTED)
         self._stop.request(f"interrupted by {WORDS[signal.Signals(number)]}", interrupted=True)
@@ -135,22 +136,21 @@ class Interrupts:
         if not self._stop.watched:
             raise KeyboardInterrupt
 
-    def _leave_terminal(self) -> None:
-        """What is written to a terminal that is gone fails, and the result is still to be written."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in self._terminals:
-            os.dup2(nowhere, descriptor)
-        os.close(nowhere)
-
 
 class SteadyConsole(Console):
     """A console that outlives its reader: Ctrl-C in `search.run | tee log` ends `tee` as well."""
 
     def on_broken_pipe(self) -> None:
         """Rich would leave the program here."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
+        discard_output(1)
+
+
+def discard_output(*descriptors: int) -> None:
+    """What is written to these from now on is lost, and no error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def end_now(code: int) -> None:
