@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +14,7 @@ from search.config.sections import BudgetConfig, SeatsConfig
 from search.storage.clock import duration
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
+from search.study.ranking import finalists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,19 +192,17 @@ class BudgetMonitor:
         Args:
             elapsed: Seconds that the search has taken.
         """
-        predicted = None if self.first is None else self._total(self.first)
+        forecast = None
+        if self.first is not None:
+            predicted = self._total(self.first)
+            error = round(predicted / elapsed - 1, 4)
+            forecast = {"after_trials": FORECAST_AFTER, **self._rate.as_result(predicted), "error": error}
         return {
             **self._rate.as_result(elapsed),
             "unit": f"{self._rate.unit} hours",
             "limit": {"name": self.limit.name, **self._rate.as_result(self.limit.seconds)} if self.limit.name else None,
             "cut_off": self.cut_off,
-            "forecast": None
-            if predicted is None
-            else {
-                "after_trials": FORECAST_AFTER,
-                **self._rate.as_result(predicted),
-                "error": round(predicted / elapsed - 1, 4),
-            },
+            "forecast": forecast,
         }
 
     def summary(self, elapsed: float) -> str:
@@ -224,9 +223,9 @@ class BudgetMonitor:
             if not record.is_over:
                 done = max(steps_now.get(record.id, 0), record.last_step)
                 share = 1.0 if record.number < work.exempt else going_on
-                steps, scored = work.expected(record.steps, going_on=share, done=done)
-                running.append(steps * paces.get(record.id, mean).step + scored * mean.image * work.images)
-        coming = [steps * mean.step + scored * mean.image * work.images for steps, scored in work.coming(records)]
+                pace = replace(mean, step=paces.get(record.id, mean).step)
+                running.append(work.seconds(work.expected(record.steps, going_on=share, done=done), pace))
+        coming = [work.seconds(trial, mean) for trial in work.coming(records)]
         return Forecast(
             search_end=self._elapsed() + makespan(coming, self._workers, running),
             final=self._final(records, paces, missing=True),
@@ -237,12 +236,10 @@ class BudgetMonitor:
         return min(forecast.total, max(self.limit.seconds, forecast.final + CLOSING_SECONDS))
 
     def _line(self, forecast: Forecast) -> str:
-        line = (
-            f"forecast after {FORECAST_AFTER} trials: {self._rate.words(forecast.total)} "
-            f"(of it {duration(forecast.final)} for the final)"
-        )
+        cut = "" if forecast.total <= self.limit.seconds else f"; the budget of {self.limit.name} ends it before"
         return (
-            line if forecast.total <= self.limit.seconds else f"{line}; the budget of {self.limit.name} ends it before"
+            f"forecast after {FORECAST_AFTER} trials: {self._rate.words(forecast.total)} "
+            f"(of it {duration(forecast.final)} for the final){cut}"
         )
 
     def _latest(self, records: Sequence[TrialRecord], paces: Mapping[str, Pace]) -> float:
@@ -260,8 +257,9 @@ class BudgetMonitor:
             missing: Also for the candidates that there are not yet, as of mean length.
         """
         work, mean = self._work, Pace.mean(list(paces.values()))
+        entrants = finalists(records, work.config.evaluation.objective, work.config.final.candidates)
         # A trial may have got its first checkpoint since the paces were measured.
-        trainings = [candidate.step * paces.get(record.id, mean).step for record, candidate in work.entrants(records)]
+        trainings = [candidate.step * paces.get(record.id, mean).step for record, candidate in entrants]
         if missing:
             trainings += [work.mean_steps * mean.step] * (work.entrant_count - len(trainings))
         return work.final_seconds(

@@ -33,7 +33,7 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
     """
     split = read_split(config.photos, config.evaluation.faces)
     work = Workload.of(config)
-    most = [work.given_steps(number) or work.lengths[-1] for number in range(config.trials)]
+    most = [work.lengths_of(number)[-1] for number in range(config.trials)]
     coming = work.coming()
     steps, checkpoints = (sum(trial[place] for trial in coming) for place in (0, 1))
     finalists, retrain = work.entrant_count, config.final.retrain
@@ -68,7 +68,7 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         )
     else:
         pace = earlier.pace
-        trials = [steps * pace.step + scored * pace.image * work.images for steps, scored in coming]
+        trials = [work.seconds(trial, pace) for trial in coming]
         final = work.final_seconds([work.mean_steps * pace.step] * finalists, image=pace.image, workers=workers)
         seconds = earlier.start_seconds + makespan(trials, workers) + final + CLOSING_SECONDS
         kept = checkpoints + finalists * (1 + retrain)
@@ -84,8 +84,8 @@ def _short(value: Any) -> str:
     return str(value).replace("'", "")
 
 
-ALIKE = (("model",), ("training", "resolution"), ("training", "batch_size"), ("evaluation", "generation"))
-"""Places in a configuration that have to agree for the pace to be comparable."""
+ALIKE = ("model", "training.resolution", "training.batch_size", "evaluation.generation")
+"""Settings, alone or with all below them, that have to agree for the pace to be comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,35 +102,28 @@ class EarlierRun:
 
 def newest_run(config: SearchConfig) -> EarlierRun | None:
     """The newest search beside this one with the same model, resolution, batch and images; None if there is none."""
-    ours = yaml.safe_load(dump_config(config))
+    ours = _alike(yaml.safe_load(dump_config(config)))
     results = sorted(config.runs.glob(f"*/{RESULT_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for layout in (RunLayout(result.parent) for result in results):
         try:
-            theirs = read_settings(layout.configuration)
+            theirs = _alike(read_settings(layout.configuration))
         except ConfigurationError:
             continue
-        if all(_at(theirs, place) == _at(ours, place) for place in ALIKE) and (found := _read(layout)) is not None:
-            return found
+        if theirs != ours or (result := find_result(layout.folder)) is None:
+            continue
+        cost = result.outcome.cost
+        sizes = [sum(file.stat().st_size for file in folder.iterdir()) for _, _, folder in layout.scored_checkpoints()]
+        if cost.optimizer_steps and cost.images and sizes:
+            return EarlierRun(
+                run=layout.folder.name,
+                pace=Pace(step=cost.training_seconds / cost.optimizer_steps, image=cost.scoring_seconds / cost.images),
+                start_seconds=result.outcome.seconds.get("start", 0.0),
+                checkpoint_bytes=sum(sizes) / len(sizes),
+            )
     return None
 
 
-def _at(document: object, place: tuple[str, ...]) -> object:
-    for key in place:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
-
-
-def _read(layout: RunLayout) -> EarlierRun | None:
-    result = find_result(layout.folder)
-    if result is None:
-        return None
-    cost = result.outcome.cost
-    sizes = [sum(file.stat().st_size for file in folder.iterdir()) for _, _, folder in layout.scored_checkpoints()]
-    if not (cost.optimizer_steps and cost.images and sizes):
-        return None
-    return EarlierRun(
-        run=layout.folder.name,
-        pace=Pace(step=cost.training_seconds / cost.optimizer_steps, image=cost.scoring_seconds / cost.images),
-        start_seconds=result.outcome.seconds.get("start", 0.0),
-        checkpoint_bytes=sum(sizes) / len(sizes),
-    )
+def _alike(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in flat(document).items() if f"{key}.".startswith(tuple(f"{at}." for at in ALIKE))
+    }

@@ -8,6 +8,7 @@ compared. Which trials are stopped, and what later ones draw, is luck that no fo
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,6 @@ from search.config.prompts import other_sets, prompt_sets
 from search.config.search_config import SearchConfig
 from search.config.space import Choice, IntRange
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
-from search.study.ranking import Candidate, finalists
 
 RULE_WEIGHT = 12
 """How many comparisons at rungs ASHA's own share weighs as much as, against those that were seen."""
@@ -87,9 +87,8 @@ class Workload:
             ConfigurationError: the prompts cannot be used.
         """
         person = prompt_sets(config)
-        others = other_sets(config, person)
-        counts = {name: len(list(prompts.pairs())) for name, prompts in person.items()}
-        for name, prompts in others.items():
+        counts: Counter[str] = Counter()
+        for name, prompts in (*person.items(), *other_sets(config, person).items()):
             counts[name] += len(list(prompts.pairs()))
         return cls(config, counts["validation"], counts["final"])
 
@@ -115,14 +114,6 @@ class Workload:
                 return (self.config.training.steps,)
 
     @property
-    def likely_lengths(self) -> tuple[int, ...]:
-        """Those that trials are expected to have, each as likely as the others.
-
-        Learning curves begin with the shortest trainings and go on to prefer them: all are taken for the shortest.
-        """
-        return self.lengths[:1] if self.config.sampler.name == "learning_curves" else self.lengths
-
-    @property
     def mean_steps(self) -> float:
         return fmean(self.lengths)
 
@@ -131,14 +122,13 @@ class Workload:
         every = self.config.evaluation.every
         return (*range(every, steps, every), steps)
 
-    def given_steps(self, number: int) -> int | None:
-        """The length of a first trial that the configuration gives; None where it is drawn."""
-        if number >= self.exempt:
-            return None
-        settings = self.config.settings(self.config.nearest_draw(self.config.first_trials[number]))
-        if "steps" in self.config.space and "steps" not in settings:
-            return None
-        return self.config.planned_steps(settings)
+    def lengths_of(self, number: int) -> tuple[int, ...]:
+        """Steps that trial `number` may have: of a first trial those that the configuration gives, if it does."""
+        if number < self.exempt:
+            settings = self.config.settings(self.config.nearest_draw(self.config.first_trials[number]))
+            if "steps" in settings:
+                return (int(settings["steps"]),)
+        return self.lengths
 
     def going_on(self, records: Sequence[TrialRecord] = ()) -> float:
         """Share of the trials at a rung that are expected to go on."""
@@ -172,16 +162,18 @@ class Workload:
             records: Trials that have, without duplicates.
         """
         going_on, coming = self.going_on(records), []
+        # Learning curves begin with the shortest trainings and go on to prefer them: all are taken for the shortest.
+        likely = 1 if self.config.sampler.name == "learning_curves" else None
         for number in range(len(records), self.config.trials):
-            given = self.given_steps(number)
-            lengths = self.likely_lengths if given is None else (given,)
-            each = [self.expected(steps, going_on=1.0 if number < self.exempt else going_on) for steps in lengths]
+            share = 1.0 if number < self.exempt else going_on
+            each = [self.expected(steps, going_on=share) for steps in self.lengths_of(number)[:likely]]
             coming.append((fmean(steps for steps, _ in each), fmean(scored for _, scored in each)))
         return coming
 
-    def entrants(self, records: Sequence[TrialRecord]) -> list[Candidate]:
-        """Who would be in the final if the search ended now, the first trial among them."""
-        return finalists(records, self.config.evaluation.objective, self.config.final.candidates)
+    def seconds(self, trial: tuple[float, float], pace: Pace) -> float:
+        """What so many steps and checkpoints take."""
+        steps, scored = trial
+        return steps * pace.step + scored * pace.image * self.images
 
     def final_seconds(
         self,

@@ -73,7 +73,7 @@ def run_study(
         sampler: Proposes.
         stop: Looked at in every turn of Tune's loop. After it the dispatcher is paused.
         earlier: What became of the trials in earlier parts of the search.
-        seats: Trials that can train at once; one more is kept waiting, so that no worker ever waits for a proposal.
+        workers: Trials that can train at once; one more is kept waiting, so that no worker ever waits for a proposal.
     """
     if not sampler.remaining:
         return

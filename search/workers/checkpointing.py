@@ -112,9 +112,9 @@ def restore(job: TrainJob, begin: Callable[[], TrainingJob]) -> RestoredTraining
             shutil.rmtree(state, ignore_errors=True)
             training.close()
             training = begin()
-            continue
-        spent, instead = _spent(state / SPENT_FILE), f"resumed from {state.name}"
-        break
+        else:
+            spent, instead = _spent(state / SPENT_FILE), f"resumed from {state.name}"
+            break
     remarks = (f"could not resume from its state {name} and {instead}: {error}" for name, error in refused)
     return RestoredTraining(training=training, spent=spent, remarks=tuple(remarks))
 
