@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.config.run_layout import checkpoint_folder
 from search.config.search_config import ConfigurationError, SearchConfig
-from search.config.space import Value
 from search.storage.clock import Clock
 from search.storage.resume import Continuation, forget_final
 from search.storage.run_folder import RunFolder, changed_inputs
@@ -107,38 +106,26 @@ def read_history(sampler: StudySampler, config: SearchConfig, trials: Path) -> l
     for folder in trials.glob("*"):
         if folder.name not in begun:
             shutil.rmtree(folder)
-    records = []
-    for name, trial in begun.items():
-        params = sampler.settings(trial)
-        if params is not None:
-            records.append(_record(name, trial, params, sampler, config, trials / name))
-    return records
+    found = (_record(trial, sampler, config, trials / name) for name, trial in begun.items())
+    return [record for record in found if record is not None]
 
 
-def _record(
-    name: str,
-    trial: FrozenTrial,
-    params: Mapping[str, Value],
-    sampler: StudySampler,
-    config: SearchConfig,
-    folder: Path,
-) -> TrialRecord:
+def _record(trial: FrozenTrial, sampler: StudySampler, config: SearchConfig, folder: Path) -> TrialRecord | None:
+    """None of a trial that was killed before all of its settings were drawn."""
+    name, params = folder.name, sampler.settings(trial)
+    if params is None:
+        return None
+    steps = config.planned_steps(params)
     if SAME_AS in trial.user_attrs:
-        first = trial_id(trial.user_attrs[SAME_AS])
-        return TrialRecord.of_duplicate(name, params, config.planned_steps(params), first)
+        return TrialRecord.of_duplicate(name, params, steps, trial_id(trial.user_attrs[SAME_AS]))
     reports = [CheckpointResult.find(checkpoint_folder(folder, step)) for step in sorted(sampler.noted(trial))]
-    record = TrialRecord(
-        id=name,
-        params=params,
-        steps=config.planned_steps(params),
-        state=STATES[trial.state],
-        checkpoints=[report for report in reports if report is not None],
-    )
+    scored = [report for report in reports if report is not None]
+    record = TrialRecord(id=name, params=params, steps=steps, state=STATES[trial.state], checkpoints=scored)
     note: Mapping[str, Any] = sampler.notes.get(end_note(name), {})
-    spent = sum(report.training_seconds + report.scoring_seconds for report in record.checkpoints)
+    spent = sum(report.training_seconds + report.scoring_seconds for report in scored)
     record.seconds = float(note.get("seconds", spent))
     record.losses = [str(loss) for loss in note.get("losses", ())]
-    if record.state in {JobState.FINISHED, JobState.STOPPED} and not record.checkpoints:
+    if record.state in {JobState.FINISHED, JobState.STOPPED} and not scored:
         record.state, record.reason = JobState.FAILED, f"its checkpoints in {folder} are gone or damaged"
     elif record.state is JobState.STOPPED:
         record.reason = str(note.get("reason", f"stopped after step {record.last_step}: {BEATEN}"))

@@ -3,6 +3,8 @@
 It is plain asyncio and knows no Ray, so that its rules can be tested without a cluster; `search.workers.pool` runs it
 as an actor. It keeps nothing that cannot be lost: after a restart the trials submit their jobs again, and a worker
 finds the job's checkpoints and reports in the job's folder.
+
+It needs no locks: no method waits between two changes, so that none sees the half of another's.
 """
 
 from __future__ import annotations
@@ -77,19 +79,18 @@ class Dispatcher:
         self._closed = False
         self._broken = ""
         self._paused = ""
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     async def submit(self, job: Job) -> None:
         """Queue a job. A job that is known already is left as it is."""
-        async with self._changed:
-            if job.id in self._records:
-                return
-            self._records[job.id] = record = _JobRecord(job=job)
-            if self._broken:
-                record.state, record.reason = JobState.FAILED, self._broken
-            elif self._paused:
-                record.state, record.reason = JobState.STOPPED, self._paused
-            self._changed.notify_all()
+        if job.id in self._records:
+            return
+        self._records[job.id] = record = _JobRecord(job=job)
+        if self._broken:
+            record.state, record.reason = JobState.FAILED, self._broken
+        elif self._paused:
+            record.state, record.reason = JobState.STOPPED, self._paused
+        self._announce()
 
     async def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
         """A job's status, as soon as it has more than `reports` reports or has ended, at the latest after `timeout` s.
@@ -119,23 +120,21 @@ class Dispatcher:
 
     async def stop(self, job_id: str, reason: str) -> None:
         """End a job that has not ended; its worker learns of it at its next step. Unknown jobs are ignored."""
-        async with self._changed:
-            record = self._records.get(job_id)
-            if record is None or record.status().ended or record.pausing:
-                return
-            record.state, record.reason = JobState.STOPPED, reason
-            self._changed.notify_all()
+        record = self._records.get(job_id)
+        if record is None or record.status().ended or record.pausing:
+            return
+        record.state, record.reason = JobState.STOPPED, reason
+        self._announce()
 
     async def pause(self, reason: str) -> None:
         """Stop all jobs, those that come later too, until `unpause`; workers save the state of what they train."""
-        async with self._changed:
-            self._paused = reason
-            for record in self._records.values():
-                if record.state is JobState.QUEUED:
-                    record.state, record.reason = JobState.STOPPED, reason
-                elif record.state is JobState.RUNNING:
-                    record.pausing = reason
-            self._changed.notify_all()
+        self._paused = reason
+        for record in self._records.values():
+            if record.state is JobState.QUEUED:
+                record.state, record.reason = JobState.STOPPED, reason
+            elif record.state is JobState.RUNNING:
+                record.pausing = reason
+        self._announce()
 
     async def unpause(self) -> None:
         """Take new jobs again. Those that were paused have ended; submit them under another id."""
@@ -150,9 +149,8 @@ class Dispatcher:
 
     async def close(self) -> None:
         """No more work: every worker's next call says so."""
-        async with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._announce()
 
     # What workers call
 
@@ -162,27 +160,25 @@ class Dispatcher:
 
     async def worker_started(self, worker: str, token: str) -> None:
         """A worker has started, perhaps again; a job that it held before is queued again."""
-        async with self._changed:
-            self._tokens[worker] = token
-            self._false_starts[worker] = 0
-            self._lose(worker, "the worker was started again")
-            self._changed.notify_all()
+        self._tokens[worker] = token
+        self._false_starts[worker] = 0
+        self._lose(worker, "the worker was started again")
+        self._announce()
 
     async def worker_lost(self, worker: str, reason: str) -> None:
         """A worker died: queue its job again now, without waiting until the worker is started again.
 
         A worker that dies again and again before it has started (out of memory, say) makes all jobs fail.
         """
-        async with self._changed:
-            if self._tokens.get(worker):
-                self._false_starts[worker] = 0
-            else:
-                self._false_starts[worker] = self._false_starts.get(worker, 0) + 1
-            self._tokens[worker] = ""
-            self._lose(worker, reason)
-            if self._false_starts[worker] >= self._tries:
-                self._break(f"{worker} died {self._tries} times while it was starting: {reason}")
-            self._changed.notify_all()
+        if self._tokens.get(worker):
+            self._false_starts[worker] = 0
+        else:
+            self._false_starts[worker] = self._false_starts.get(worker, 0) + 1
+        self._tokens[worker] = ""
+        self._lose(worker, reason)
+        if self._false_starts[worker] >= self._tries:
+            self._break(f"{worker} died {self._tries} times while it was starting: {reason}")
+        self._announce()
 
     async def workers_up(self, timeout: float) -> tuple[int, str]:
         """How many workers are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
@@ -192,9 +188,8 @@ class Dispatcher:
 
     async def worker_broken(self, worker: str, reason: str) -> None:
         """A worker cannot start, for a reason that every worker shares: all jobs, now and later, have failed."""
-        async with self._changed:
-            self._break(f"{worker} could not start: {reason}")
-            self._changed.notify_all()
+        self._break(f"{worker} could not start: {reason}")
+        self._announce()
 
     async def next_job(self, worker: str, token: str, timeout: float) -> Job | None:
         """The next job for a worker, or None when there was none within `timeout` seconds.
@@ -226,26 +221,24 @@ class Dispatcher:
         Returns:
             Whether the worker is to continue; if not, nobody wants the job from it any more.
         """
-        async with self._changed:
-            record = self._held(job_id, token)
-            if record is None:
-                return False
-            if not record.checkpoints or report.step > record.checkpoints[-1].step:
-                record.checkpoints.append(report)
-            record.step = max(record.step, report.step)
-            self._changed.notify_all()
-            return not record.pausing
+        record = self._held(job_id, token)
+        if record is None:
+            return False
+        if not record.checkpoints or report.step > record.checkpoints[-1].step:
+            record.checkpoints.append(report)
+        record.step = max(record.step, report.step)
+        self._announce()
+        return not record.pausing
 
     async def finish(self, job_id: str, token: str, *, failure: str = "") -> None:
         """The worker has left the job: done, or failed with a reason. Without effect if the job is not this
         worker's."""
-        async with self._changed:
-            record = self._held(job_id, token)
-            if record is None:
-                return
-            record.state = JobState.FAILED if failure else JobState.STOPPED if record.pausing else JobState.FINISHED
-            record.reason = failure or record.pausing
-            self._changed.notify_all()
+        record = self._held(job_id, token)
+        if record is None:
+            return
+        record.state = JobState.FAILED if failure else JobState.STOPPED if record.pausing else JobState.FINISHED
+        record.reason = failure or record.pausing
+        self._announce()
 
     async def stop_requested(self, job_id: str, token: str) -> bool:
         """Returns when the worker should leave the job: True if it should save the job's state before.
@@ -302,9 +295,15 @@ class Dispatcher:
             else:
                 record.state = JobState.QUEUED
 
+    def _announce(self) -> None:
+        """Wake all who wait for news."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     async def _wait(self, news: Callable[[], bool], timeout: float | None) -> bool:
         """Whether there is news, for which it waits at most `timeout` seconds. Nothing else runs before the caller."""
-        async with self._changed:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait_for(news), timeout)
-            return news()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not news():
+                    await self._changed.wait()
+        return news()
