@@ -13,7 +13,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.storage.trial_record import CheckpointResult, JobState
@@ -31,30 +31,19 @@ class ClosedError(RuntimeError):
 @dataclass(kw_only=True)
 class _JobRecord:
     job: Job
-    state: JobState = JobState.QUEUED
-    reason: str = ""
-    checkpoints: list[CheckpointResult] = field(default_factory=list)
-    step: int = 0
-    losses: list[str] = field(default_factory=list)
-    """How it has lost its workers, in words, one each time."""
+    status: JobStatus
     worker: str = ""
     token: str = ""
     pausing: str = ""
     """Why the worker was asked to save the job's state and leave it; empty if it was not."""
 
-    def status(self) -> JobStatus:
-        return JobStatus(
-            id=self.job.id,
-            state=self.state,
-            reason=self.reason,
-            checkpoints=tuple(self.checkpoints),
-            step=self.step,
-            losses=tuple(self.losses),
-        )
+    def change(self, **changes: Any) -> None:
+        """Change values of the status."""
+        self.status = replace(self.status, **changes)
 
     def turn(self) -> tuple[bool, float]:
         """Sorts jobs that wait: those that lost their worker, then trials by their numbers, then all others."""
-        return not self.losses, int(self.job.id) if self.job.id.isdecimal() else math.inf
+        return not self.status.losses, int(self.job.id) if self.job.id.isdecimal() else math.inf
 
 
 class Dispatcher:
@@ -85,11 +74,13 @@ class Dispatcher:
         """Queue a job. A job that is known already is left as it is."""
         if job.id in self._records:
             return
-        self._records[job.id] = record = _JobRecord(job=job)
         if self._broken:
-            record.state, record.reason = JobState.FAILED, self._broken
+            status = JobStatus(id=job.id, state=JobState.FAILED, reason=self._broken)
         elif self._paused:
-            record.state, record.reason = JobState.STOPPED, self._paused
+            status = JobStatus(id=job.id, state=JobState.STOPPED, reason=self._paused)
+        else:
+            status = JobStatus(id=job.id, state=JobState.QUEUED)
+        self._records[job.id] = _JobRecord(job=job, status=status)
         self._announce()
 
     async def status(self, job_id: str, *, reports: int = 0, timeout: float = 0.0) -> JobStatus:
@@ -100,15 +91,15 @@ class Dispatcher:
         """
 
         def news() -> bool:
-            record = self._record(job_id)
-            return len(record.checkpoints) > reports or record.status().ended
+            status = self._record(job_id).status
+            return len(status.checkpoints) > reports or status.ended
 
         await self._wait(news, timeout)
-        return self._record(job_id).status()
+        return self._record(job_id).status
 
     async def steps(self) -> dict[str, int]:
         """How many optimizer steps every job has done, scored or not."""
-        return {job_id: record.step for job_id, record in self._records.items()}
+        return {job_id: record.status.step for job_id, record in self._records.items()}
 
     async def serving(self) -> frozenset[str]:
         """Workers that are up, as far as is known: neither waiting for a node nor starting nor lost."""
@@ -121,18 +112,18 @@ class Dispatcher:
     async def stop(self, job_id: str, reason: str) -> None:
         """End a job that has not ended; its worker learns of it at its next step. Unknown jobs are ignored."""
         record = self._records.get(job_id)
-        if record is None or record.status().ended or record.pausing:
+        if record is None or record.status.ended or record.pausing:
             return
-        record.state, record.reason = JobState.STOPPED, reason
+        record.change(state=JobState.STOPPED, reason=reason)
         self._announce()
 
     async def pause(self, reason: str) -> None:
         """Stop all jobs, those that come later too, until `unpause`; workers save the state of what they train."""
         self._paused = reason
         for record in self._records.values():
-            if record.state is JobState.QUEUED:
-                record.state, record.reason = JobState.STOPPED, reason
-            elif record.state is JobState.RUNNING:
+            if record.status.state is JobState.QUEUED:
+                record.change(state=JobState.STOPPED, reason=reason)
+            elif record.status.state is JobState.RUNNING:
                 record.pausing = reason
         self._announce()
 
@@ -144,7 +135,7 @@ class Dispatcher:
         """Whether no worker is at a job any more; waits for it, at most `timeout` seconds."""
 
         return await self._wait(
-            lambda: all(record.state is not JobState.RUNNING for record in self._records.values()), timeout
+            lambda: all(record.status.state is not JobState.RUNNING for record in self._records.values()), timeout
         )
 
     async def close(self) -> None:
@@ -206,14 +197,15 @@ class Dispatcher:
         if self._closed or self._superseded(worker, token):
             raise ClosedError(f"{worker} has no more work")
         record = min(self._waiting(), key=_JobRecord.turn)
-        record.state, record.worker, record.token = JobState.RUNNING, worker, token
+        record.worker, record.token = worker, token
+        record.change(state=JobState.RUNNING)
         return record.job
 
     async def progress(self, job_id: str, token: str, step: int) -> None:
         """Note how far a job is, for the display only."""
         record = self._held(job_id, token)
         if record is not None:
-            record.step = max(record.step, step)
+            record.change(step=max(record.status.step, step))
 
     async def report(self, job_id: str, token: str, report: CheckpointResult) -> bool:
         """Hand in a scored checkpoint; a step that was handed in before the worker was lost is not counted twice.
@@ -224,9 +216,10 @@ class Dispatcher:
         record = self._held(job_id, token)
         if record is None:
             return False
-        if not record.checkpoints or report.step > record.checkpoints[-1].step:
-            record.checkpoints.append(report)
-        record.step = max(record.step, report.step)
+        known = record.status.checkpoints
+        if not known or report.step > known[-1].step:
+            record.change(checkpoints=(*known, report))
+        record.change(step=max(record.status.step, report.step))
         self._announce()
         return not record.pausing
 
@@ -236,8 +229,8 @@ class Dispatcher:
         record = self._held(job_id, token)
         if record is None:
             return
-        record.state = JobState.FAILED if failure else JobState.STOPPED if record.pausing else JobState.FINISHED
-        record.reason = failure or record.pausing
+        state = JobState.FAILED if failure else JobState.STOPPED if record.pausing else JobState.FINISHED
+        record.change(state=state, reason=failure or record.pausing)
         self._announce()
 
     async def stop_requested(self, job_id: str, token: str) -> bool:
@@ -253,11 +246,11 @@ class Dispatcher:
 
         await self._wait(unwanted, None)
         record = self._records.get(job_id)
-        return record is None or record.state is JobState.QUEUED or self._held(job_id, token) is not None
+        return record is None or record.status.state is JobState.QUEUED or self._held(job_id, token) is not None
 
     def _waiting(self) -> list[_JobRecord]:
         """Of jobs that wait for a worker, in the order in which they were submitted."""
-        return [record for record in self._records.values() if record.state is JobState.QUEUED]
+        return [record for record in self._records.values() if record.status.state is JobState.QUEUED]
 
     def _record(self, job_id: str) -> _JobRecord:
         try:
@@ -267,7 +260,9 @@ class Dispatcher:
 
     def _held(self, job_id: str, token: str) -> _JobRecord | None:
         record = self._records.get(job_id)
-        return record if record is not None and record.state is JobState.RUNNING and record.token == token else None
+        return (
+            record if record is not None and record.status.state is JobState.RUNNING and record.token == token else None
+        )
 
     def _superseded(self, worker: str, token: str) -> bool:
         # A dispatcher that was restarted knows no tokens yet: the caller's is as good as any.
@@ -276,24 +271,22 @@ class Dispatcher:
     def _break(self, reason: str) -> None:
         self._broken = reason
         for record in self._records.values():
-            if not record.status().ended:
-                record.state, record.reason = JobState.FAILED, reason
+            if not record.status.ended:
+                record.change(state=JobState.FAILED, reason=reason)
 
     def _lose(self, worker: str, reason: str) -> None:
         for record in self._records.values():
-            if record.state is not JobState.RUNNING or record.worker != worker:
+            if record.status.state is not JobState.RUNNING or record.worker != worker:
                 continue
-            record.losses.append(f"lost its worker after step {record.step}: {reason}")
+            step = record.status.step
+            losses = (*record.status.losses, f"lost its worker after step {step}: {reason}")
             record.worker = record.token = ""
+            record.change(state=JobState.QUEUED, losses=losses)
             if record.pausing:
-                record.state, record.reason = JobState.STOPPED, record.pausing
-            elif len(record.losses) >= self._tries:
-                record.state = JobState.FAILED
-                record.reason = (
-                    f"lost its worker {len(record.losses)} times, at last after step {record.step}: {reason}"
-                )
-            else:
-                record.state = JobState.QUEUED
+                record.change(state=JobState.STOPPED, reason=record.pausing)
+            elif len(losses) >= self._tries:
+                words = f"lost its worker {len(losses)} times, at last after step {step}: {reason}"
+                record.change(state=JobState.FAILED, reason=words)
 
     def _announce(self) -> None:
         """Wake all who wait for news."""
