@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -105,56 +105,44 @@ class Forecast:
         return self.search_end + self.final + CLOSING_SECONDS
 
 
+@dataclass(eq=False)
 class BudgetMonitor:
     """Predicts the whole search, and asks for the study's end before the budget ends, which includes the final.
 
     The study is ended while there is still time for one scoring that cannot be broken off, for the final at the
     measured pace with `MARGIN` beyond, and for writing everything down. Use it as a context manager around the study:
     it looks once a second, in a thread of its own.
-
-    Args:
-        config: The search.
-        rate: What its time costs.
-        workers: How many trials are trained side by side.
-        base: The untuned model on the validation prompts.
-        judging: Seconds in which the second judge looked at these images; 0 without one.
-        elapsed: Seconds since the start of the search.
-        records: The trials so far, by number; the list grows while the study runs.
-        steps: Optimizer steps by trial, scored or not. Must not block: the limit would be missed.
-        request: Asks for the end of the study, with a reason in words; called once at most.
-        say: Prints a line: the forecast.
     """
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        *,
-        rate: Rate,
-        workers: int,
-        base: CheckpointResult,
-        judging: float = 0.0,
-        elapsed: Callable[[], float],
-        records: Sequence[TrialRecord],
-        steps: Callable[[], Mapping[str, int]],
-        request: Callable[[str], None],
-        say: Callable[[str], None],
-    ) -> None:
-        self._work = Workload.of(config)
-        self._rate = rate
-        self._workers = workers
-        self._base = base
-        self._judging = judging
-        self._elapsed = elapsed
-        self._records = records
-        self._steps = steps
-        self._request = request
-        self._say = say
-        self.limit = first_limit(config.budget, rate)
-        self.first: Forecast | None = None
-        """What was predicted when `FORECAST_AFTER` trials had ended."""
+    config: SearchConfig
+    _: KW_ONLY
+    rate: Rate
+    """What the search's time costs."""
+    workers: int
+    """How many trials are trained side by side."""
+    base: CheckpointResult
+    """The untuned model on the validation prompts."""
+    judging: float = 0.0
+    """Seconds in which the second judge looked at these images; 0 without one."""
+    elapsed: Callable[[], float]
+    """Seconds since the start of the search."""
+    records: Sequence[TrialRecord]
+    """The trials so far, by number; the list grows while the study runs."""
+    steps: Callable[[], Mapping[str, int]]
+    """Optimizer steps by trial, scored or not. Must not block: the limit would be missed."""
+    request: Callable[[str], None]
+    """Asks for the end of the study, with a reason in words; called once at most."""
+    say: Callable[[str], None]
+    """Prints a line: the forecast."""
+    first: Forecast | None = field(default=None, init=False)
+    """What was predicted when `FORECAST_AFTER` trials had ended."""
+    cut_off: str = field(default="", init=False)
+    """Why the study was ended before its last trial; empty if the budget did not end it."""
+
+    def __post_init__(self) -> None:
+        self._work = Workload.of(self.config)
+        self.limit = first_limit(self.config.budget, self.rate)
         self._newest: Forecast | None = None
-        self.cut_off = ""
-        """Why the study was ended before its last trial; empty if the budget did not end it."""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="budget", daemon=True)
 
@@ -170,21 +158,21 @@ class BudgetMonitor:
 
     def look(self) -> None:
         """Decide and predict, by what is known now."""
-        records = [record for record in list(self._records) if record.state is not JobState.DUPLICATE]
+        records = [record for record in list(self.records) if record.state is not JobState.DUPLICATE]
         paces = {record.id: Pace.of(tuple(record.checkpoints)) for record in records if record.checkpoints}
-        if self.limit.name and not self.cut_off and self._elapsed() >= self._latest(records, paces):
+        if self.limit.name and not self.cut_off and self.elapsed() >= self._latest(records, paces):
             self.cut_off = f"the budget of {self.limit.name} is used up but for the final"
-            self._request(self.cut_off)
+            self.request(self.cut_off)
         if not paces:
             return
         self._newest = self._predict(records, paces)
         if self.first is None and sum(record.is_over for record in records) >= FORECAST_AFTER:
             self.first = self._newest
-            self._say(self._line(self.first))
+            self.say(self._line(self.first))
 
     def seconds_left(self) -> float | None:
         """Until the end of the search as predicted now, the final included; None before a checkpoint was scored."""
-        return None if self._newest is None else max(0.0, self._total(self._newest) - self._elapsed())
+        return None if self._newest is None else max(0.0, self._total(self._newest) - self.elapsed())
 
     def as_result(self, elapsed: float) -> dict[str, Any]:
         """The budget's part of `cost` in the result file: truth and forecast.
@@ -196,11 +184,11 @@ class BudgetMonitor:
         if self.first is not None:
             predicted = self._total(self.first)
             error = round(predicted / elapsed - 1, 4)
-            forecast = {"after_trials": FORECAST_AFTER, **self._rate.as_result(predicted), "error": error}
+            forecast = {"after_trials": FORECAST_AFTER, **self.rate.as_result(predicted), "error": error}
         return {
-            **self._rate.as_result(elapsed),
-            "unit": f"{self._rate.unit} hours",
-            "limit": {"name": self.limit.name, **self._rate.as_result(self.limit.seconds)} if self.limit.name else None,
+            **self.rate.as_result(elapsed),
+            "unit": f"{self.rate.unit} hours",
+            "limit": {"name": self.limit.name, **self.rate.as_result(self.limit.seconds)} if self.limit.name else None,
             "cut_off": self.cut_off,
             "forecast": forecast,
         }
@@ -209,14 +197,14 @@ class BudgetMonitor:
         """Truth and forecast in a line."""
         predicted = "" if self.first is None else f" (predicted {duration(self._total(self.first))})"
         cut = f"; {self.cut_off}" if self.cut_off else ""
-        return f"took {self._rate.words(elapsed)}{predicted}{cut}"
+        return f"took {self.rate.words(elapsed)}{predicted}{cut}"
 
     def _poll(self) -> None:
         while not self._done.wait(POLL_SECONDS):
             self.look()
 
     def _predict(self, records: Sequence[TrialRecord], paces: Mapping[str, Pace]) -> Forecast:
-        work, mean, steps_now = self._work, Pace.mean(list(paces.values())), self._steps()
+        work, mean, steps_now = self._work, Pace.mean(list(paces.values())), self.steps()
         going_on = work.going_on(records)
         running = []
         for record in records:
@@ -227,7 +215,7 @@ class BudgetMonitor:
                 running.append(work.seconds(work.expected(record.steps, going_on=share, done=done), pace))
         coming = [work.seconds(trial, mean) for trial in work.coming(records)]
         return Forecast(
-            search_end=self._elapsed() + makespan(coming, self._workers, running),
+            search_end=self.elapsed() + makespan(coming, self.workers, running),
             final=self._final(records, paces, missing=True),
         )
 
@@ -238,7 +226,7 @@ class BudgetMonitor:
     def _line(self, forecast: Forecast) -> str:
         cut = "" if forecast.total <= self.limit.seconds else f"; the budget of {self.limit.name} ends it before"
         return (
-            f"forecast after {FORECAST_AFTER} trials: {self._rate.words(forecast.total)} "
+            f"forecast after {FORECAST_AFTER} trials: {self.rate.words(forecast.total)} "
             f"(of it {duration(forecast.final)} for the final){cut}"
         )
 
@@ -257,7 +245,7 @@ class BudgetMonitor:
             missing: Also for the candidates that there are not yet, as of mean length.
         """
         work, mean = self._work, Pace.mean(list(paces.values()))
-        entrants = finalists(records, work.config.evaluation.objective, work.config.final.candidates)
+        entrants = finalists(records, self.config.evaluation.objective, self.config.final.candidates)
         # A trial may have got its first checkpoint since the paces were measured.
         trainings = [candidate.step * paces.get(record.id, mean).step for record, candidate in entrants]
         if missing:
@@ -265,7 +253,7 @@ class BudgetMonitor:
         return work.final_seconds(
             trainings,
             image=mean.image,
-            workers=self._workers,
-            judging=self._judging,
-            anchors=self._base.scoring_seconds * work.final_images / work.images,
+            workers=self.workers,
+            judging=self.judging,
+            anchors=self.base.scoring_seconds * work.final_images / work.images,
         )

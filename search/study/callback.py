@@ -34,7 +34,6 @@ class TrialCallback(tune.Callback):
         self._setup = setup
         self._records = records
         self._listeners = tuple(listeners)
-        self._by_name = {record.id: record for record in records}
         self._began: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -46,16 +45,14 @@ class TrialCallback(tune.Callback):
         name = trial_id(trial.config["number"])
         if name in self._began:
             return
-        if name not in self._by_name:
-            params = trial.config["params"]
-            self._add(TrialRecord(id=name, params=params, steps=self._setup.config.planned_steps(params)))
-        self._start(self._by_name[name])
+        params = trial.config["params"]
+        new = TrialRecord(id=name, params=params, steps=self._setup.config.planned_steps(params))
+        self._start(next((record for record in self._records if record.id == name), new))
 
     def duplicate(self, number: int, params: Mapping[str, Value], first: int) -> None:
         """The sampler has proposed a configuration again; it is not trained."""
         steps = self._setup.config.planned_steps(params)
         record = TrialRecord.of_duplicate(trial_id(number), params, steps, trial_id(first))
-        self._add(record)
         self._start(record)
         self._end(record, record.state, record.reason)
 
@@ -91,13 +88,11 @@ class TrialCallback(tune.Callback):
         self._end(self._record(trial), JobState.FAILED, reason)
 
     def _record(self, trial: Trial) -> TrialRecord:
-        return self._by_name[trial_id(trial.config["number"])]
-
-    def _add(self, record: TrialRecord) -> None:
-        self._by_name[record.id] = record
-        insort(self._records, record, key=lambda each: each.number)
+        return next(record for record in self._records if record.number == trial.config["number"])
 
     def _start(self, record: TrialRecord) -> None:
+        if record not in self._records:
+            insort(self._records, record, key=lambda each: each.number)
         self._began[record.id] = time.monotonic()
         for listener in self._listeners:
             listener.started(record)

@@ -1,6 +1,6 @@
 """The dispatcher: hands jobs to workers and their reports back to whoever waits for them.
 
-It is plain asyncio and knows no Ray, so that its rules can be tested without a cluster; `search.workers.pool` runs it
+It is plain asyncio and knows no Ray, so that its rules can be tested without a cluster; `search.workers.client` runs it
 as an actor. It keeps nothing that cannot be lost: after a restart the trials submit their jobs again, and a worker
 finds the job's checkpoints and reports in the job's folder.
 
