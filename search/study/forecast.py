@@ -19,6 +19,7 @@ from search.config.prompts import other_sets, prompt_sets
 from search.config.search_config import SearchConfig
 from search.config.space import Choice, IntRange
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from search.study.samplers.unit_cube import values_of
 
 RULE_WEIGHT = 12
 """How many comparisons at rungs ASHA's own share weighs as much as, against those that were seen."""
@@ -105,13 +106,10 @@ class Workload:
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """Steps that a trial may have, ascending."""
-        match self.config.space.get("steps"):
-            case IntRange(low=low, high=high, step=step):
-                return tuple(range(low, high + 1, step))
-            case Choice(values=values):
-                return tuple(sorted(int(value) for value in values))
-            case _:
-                return (self.config.training.steps,)
+        steps = self.config.space.get("steps")
+        if not isinstance(steps, IntRange | Choice):
+            return (self.config.training.steps,)
+        return tuple(int(value) for value in values_of(steps))
 
     @property
     def mean_steps(self) -> float:

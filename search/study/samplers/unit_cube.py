@@ -37,7 +37,7 @@ class UnitCube:
         self._space = space
         self._order = order(space)
         self._places = {name: place for place, name in enumerate(space)}
-        self._values = {name: _values(dimension) for name, dimension in space.items()}
+        self._values = {name: values_of(dimension) for name, dimension in space.items()}
 
     def random(self, count: int, random: Generator) -> Array:
         """Points drawn evenly, of shape (count, dimensions)."""
@@ -129,7 +129,7 @@ class UnitCube:
         return min(max(math.exp(value) if dimension.log else value, dimension.low), dimension.high)
 
 
-def _values(dimension: AnyDimension) -> tuple[Value, ...]:
+def values_of(dimension: AnyDimension) -> tuple[Value, ...]:
     """What a dimension may be; of a range of real numbers nothing."""
     match dimension:
         case FloatRange():
