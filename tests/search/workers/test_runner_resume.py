@@ -202,7 +202,7 @@ def test_a_worker_lost_while_scoring_costs_no_training(
         return True
 
     with monkeypatch.context() as broken:
-        broken.setattr(runner, "_report", _lost)
+        broken.setattr(runner, "_write", _lost)
         with pytest.raises(RuntimeError, match="lost"):
             do(runner, job, go_on=count)
     assert [report.step for report in do(runner, job, go_on=count)] == [4, 8]
