@@ -77,7 +77,7 @@ class Tracker(TrialListener):
         self._writer: MlflowWriter | None = None
         self._views: dict[str, RunView] = {}
         self._pending: dict[str, RunView | Champion] = {}
-        self._refused: dict[str, str] = {}
+        self._refused = set[str]()
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -232,9 +232,9 @@ class Tracker(TrialListener):
                 self._stop_monitor()
                 continue
             self._absences = 0
-            self._refused.pop(name, None)
+            self._refused.discard(name)
             if refusal:
-                self._refused[name] = refusal
+                self._refused.add(name)
                 self.failure = self.failure or refusal
                 logger.warning("MLflow at %s would not take %s: %s", self.shown_uri, name or "the search", refusal)
             with self._changed:
