@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.diffusers
@@ -63,9 +64,7 @@ def register_champion(client: MlflowClient, run_id: str, champion: Champion) -> 
     return f"models:/{name}/{number}"
 
 
-def _log(
-    client: MlflowClient, run_id: str, champion: Champion, tags: Mapping[str, str]
-) -> mlflow.models.model.ModelInfo:
+def _log(client: MlflowClient, run_id: str, champion: Champion, tags: Mapping[str, str]) -> Any:
     metrics = {f"final_{name}": f"{value:.6g}" for name, value in champion.final.items()}
     metadata = {**tags, "trigger": champion.config.photos.trigger, **metrics}
     # start_run says that the run has finished or failed when it is left; that is not for it to say.
