@@ -290,9 +290,9 @@ class Search:
         if final is not None:
             self.status = CHAMPION
             write_champion(self.config, final, self.layout, self.setup, second_judge=opinion.line if opinion else "")
-            trial, step = final.champion.record.id, final.champion.candidate.step
-            metrics = final.champion.final.metrics
-            champion = Champion.of(self.config, self.layout.champion, trial=trial, step=step, final=metrics)
+            won, adapter = final.champion, self.layout.champion
+            trial, step, metrics = won.record.id, won.candidate.step, won.final.metrics
+            champion = Champion(config=self.config, adapter=adapter, trial=trial, step=step, final=metrics)
             model_uri = self.tracker.champion(champion)
         if self.base is not None:
             sets = {"prompt_sets": self.setup.prompt_sets, "other_sets": self.setup.other_sets}

@@ -6,33 +6,36 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import inspect
 import re
 import textwrap
-import types
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, get_args
 
 import typer
 import yaml
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from search.config.search_config import FIXED, SearchConfig
 from search.config.space import AnyDimension, Value
 from trainer.run_config import RunConfig
 
+Schema: TypeAlias = Mapping[str, Any]
+"""JSON schema of a section or of a key."""
+
 REQUIRED = "must be given"
 
-Section: TypeAlias = type[Any]
-"""A pydantic model or a dataclass: what a mapping of the file is checked by."""
+WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "path": "path"}
+"""By JSON schema's type or format."""
 
-WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
-
-BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length at least"}
+BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+    **dict.fromkeys(("minLength", "minItems", "minProperties"), "length at least"),
+}
 
 INTRODUCTION = """\
 # Configuration
@@ -56,79 +59,20 @@ The file of `python -m trainer.run` ([Training](training.md)). Its `training` is
 """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Key:
-    """One key of a section."""
+class DocumentedSchema(GenerateJsonSchema):
+    """JSON schema in which every key is described by the text under its field."""
 
-    name: str
-    values: str
-    """What it may hold, in words."""
-    default: str
-    meaning: str
-    section: Section | None
-    """What checks its value where that is a section, too."""
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        return _described(super().model_schema(schema), schema["cls"])
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        return _described(super().dataclass_schema(schema), schema["cls"])
 
 
-def reference() -> str:
-    """The whole page."""
-    places: dict[Section, str] = {}
-    for name, section in sections(SearchConfig):
-        places.setdefault(section, name)
-    parts = [INTRODUCTION, "## A search", _table(SearchConfig, places)]
-    for section, name in places.items():
-        parts += [f"### {name}", _summary(section), _table(section, places)]
-    parts += ["### space", SPACE, "\n".join(map(_form, get_args(AnyDimension)))]
-    parts += ["A space may not name", "\n".join(f"- `{name}`: {reason}" for name, reason in FIXED.items())]
-    photos = dict(sections(RunConfig))["photos"]
-    places[photos] = "photos of a training run"
-    parts += ["## One training run", TRAINER, _table(RunConfig, places)]
-    parts += [f"### {places[photos]}", _summary(photos), _table(photos, places)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def sections(owner: Section, place: str = "") -> Iterator[tuple[str, Section]]:
-    """The sections within one, each behind the one that holds it, by dotted names."""
-    for key in keys(owner):
-        if key.section is not None:
-            yield f"{place}{key.name}", key.section
-            yield from sections(key.section, f"{place}{key.name}.")
-
-
-def keys(section: Section) -> tuple[Key, ...]:
-    """The keys of a section, in the order of the code."""
-    docstrings = _docstrings(section)
-    made = []
-    for name, annotation, limits, default in _fields(section):
-        inner = next((kind for kind in _members(annotation) if _is_section(kind)), None)
-        made.append(
-            Key(
-                name=name,
-                values="section" if inner else _words(annotation, limits),
-                default=_default(default),
-                meaning=docstrings.get(name) or (_summary(inner).split("\n\n")[0] if inner else ""),
-                section=inner,
-            )
-        )
-    return tuple(made)
-
-
-def _fields(section: Section) -> Iterator[tuple[str, Any, list[Any], Any]]:
-    """Name, annotation, limits and default of each field; the default of a key that must be given is undefined."""
-    if issubclass(section, BaseModel):
-        for name, field in section.model_fields.items():
-            yield name, field.annotation, field.metadata, field.get_default(call_default_factory=True)
-        return
-    hints = get_type_hints(section, include_extras=True)
-    for each in dataclasses.fields(section):
-        made = each.default_factory() if each.default_factory is not dataclasses.MISSING else each.default
-        yield each.name, hints[each.name], [], PydanticUndefined if made is dataclasses.MISSING else made
-
-
-def _docstrings(section: Section) -> dict[str, str]:
-    """The text under each field, as one line; a subclass' own counts before its base's."""
-    found: dict[str, str] = {}
-    for owner in section.__mro__:
-        if not _is_section(owner) or owner is BaseModel:
+def _described(schema: dict[str, Any], section: type) -> dict[str, Any]:
+    """With the text under each field as one line; a subclass' own counts before its base's."""
+    for owner in reversed(section.__mro__):
+        if owner in (object, BaseModel):
             continue
         tree = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
         assert isinstance(tree, ast.ClassDef)
@@ -136,93 +80,106 @@ def _docstrings(section: Section) -> dict[str, str]:
             if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
                 continue
             if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                found.setdefault(field.target.id, " ".join(str(below.value.value).split()))
-    return found
+                schema["properties"][field.target.id]["description"] = " ".join(str(below.value.value).split())
+    return schema
 
 
-def _words(annotation: Any, limits: list[Any]) -> str:
-    members = [member for member in _members(annotation) if member is not types.NoneType]
-    if set(members) == set(get_args(Value)):
-        return ", ".join(("value", *_limits(limits)))
-    words = " or ".join(dict.fromkeys(map(_word, members)))
-    return ", ".join((words, *_limits(limits)))
+def schema_of(kind: type[Any]) -> Schema:
+    """The JSON schema of a pydantic model or a dataclass, whose keys hold as `section` what they refer to."""
+    schema = TypeAdapter(kind).json_schema(schema_generator=DocumentedSchema)
+    known = schema.get("$defs", {})
+    for owner in (schema, *known.values()):
+        for value in owner["properties"].values():
+            for reference in (each["$ref"] for each in (value, *value.get("anyOf", ())) if "$ref" in each):
+                value["section"] = section = known[reference.rpartition("/")[2]]
+                value.setdefault("description", _summary(section).split("\n\n")[0])
+    return schema
 
 
-def _word(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        inner = [limit for each in arguments[1:] if isinstance(each, FieldInfo) for limit in each.metadata]
-        return _words(arguments[0], inner)
-    if origin is Literal:
-        return ", ".join(f"`{choice}`" for choice in arguments)
-    if origin is tuple:
-        return f"list of: {_words(arguments[0], [])}"
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        held = _words(arguments[1], [])
-        return "mapping" if "section" in held else f"mapping to: {held}"
-    return WORDS.get(annotation, "section")
+def sections(owner: Schema, place: str = "") -> Iterator[tuple[str, Schema]]:
+    """The sections within one, each behind the one that holds it, by dotted names."""
+    for key, value in owner["properties"].items():
+        if (section := value.get("section")) is not None:
+            yield f"{place}{key}", section
+            yield from sections(section, f"{place}{key}.")
 
 
-def _limits(limits: list[Any]) -> Iterator[str]:
-    for limit in limits:
-        for name, words in BOUNDS.items():
-            if (bound := getattr(limit, name, None)) is not None:
-                yield f"{words} {bound}"
+def reference() -> str:
+    """The whole page."""
+    search, run = schema_of(SearchConfig), schema_of(RunConfig)
+    places: dict[str, str] = {}
+    chapters = []
+    for place, section in sections(search):
+        if places.setdefault(section["title"], place) == place:
+            chapters.append((place, section))
+    photos = run["properties"]["photos"]["section"]
+    places[photos["title"]] = "photos of a training run"
+    parts = [INTRODUCTION, "## A search", _table(search, places)]
+    for place, section in chapters:
+        parts += [f"### {place}", _summary(section), _table(section, places)]
+    forms = (search["$defs"][kind.__name__] for kind in get_args(AnyDimension))
+    parts += ["### space", SPACE, "\n".join(map(_form, forms))]
+    parts += ["A space may not name", "\n".join(f"- `{name}`: {reason}" for name, reason in FIXED.items())]
+    parts += ["## One training run", TRAINER, _table(run, places)]
+    parts += [f"### {places[photos['title']]}", _summary(photos), _table(photos, places)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _members(annotation: Any) -> Iterator[Any]:
-    """What a field may hold, unions taken apart."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _members(member)
-    elif get_origin(annotation) is Annotated and get_origin(get_args(annotation)[0]) in (Union, types.UnionType):
-        yield from _members(get_args(annotation)[0])
-    else:
-        yield annotation
+def _summary(section: Schema) -> str:
+    """A section's docstring up to what it says of errors."""
+    return str(section.get("description", "")).split("\n\nRaises:")[0]
 
 
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
-
-
-def _default(value: Any) -> str:
-    if value is PydanticUndefined:
-        return REQUIRED
-    if _is_section(type(value)):
-        return ""
-    if value is None:
-        return "none"
-    plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-    shown = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=1000)
-    return f"`{shown.strip().removesuffix('...').strip()}`"
-
-
-def _summary(section: Section) -> str:
-    """A class' docstring up to what it says of errors."""
-    return inspect.cleandoc(section.__doc__ or "").split("\n\nRaises:")[0]
-
-
-def _form(form: Section) -> str:
-    """A form of a dimension: its keys and what they mean."""
-    named = [
-        f"`{key.name}`" + (f" (default {key.default})" if key.default != REQUIRED else "")
-        for key in keys(form)
-        if key.name != "when"
-    ]
-    return f"- {', '.join(named)}: {' '.join(_summary(form).split())}"
-
-
-def _table(section: Section, places: Mapping[Section, str]) -> str:
+def _table(section: Schema, places: Mapping[str, str]) -> str:
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for key in keys(section):
-        values = key.values if key.section is None else f"[section](#{_anchor(places[key.section])})"
-        cells = (f"`{key.name}`", values, key.default, key.meaning)
+    for key, value in section["properties"].items():
+        inner = value.get("section")
+        values = _words(value) if inner is None else f"[section](#{_anchor(places[inner['title']])})"
+        cells = (f"`{key}`", values, _default(section, key), value["description"])
         lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 
 def _anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def _form(form: Schema) -> str:
+    """A form of a dimension: its keys and what they mean."""
+    defaults = {key: _default(form, key) for key in form["properties"] if key != "when"}
+    named = [f"`{key}`" + (f" (default {text})" if text != REQUIRED else "") for key, text in defaults.items()]
+    return f"- {', '.join(named)}: {' '.join(_summary(form).split())}"
+
+
+def _words(value: Schema) -> str:
+    """What a key may hold, in words."""
+    kinds = [kind for kind in value.get("anyOf", [value]) if kind.get("type") != "null"]
+    return "value" if len(kinds) == len(get_args(Value)) else " or ".join(map(_word, kinds))
+
+
+def _word(kind: Schema) -> str:
+    if "enum" in kind:
+        words = ", ".join(f"`{choice}`" for choice in kind["enum"])
+    elif kind["type"] == "array":
+        words = f"list of: {_words(kind['items'])}"
+    elif kind["type"] == "object":
+        held = kind["additionalProperties"]
+        words = "mapping" if "oneOf" in held else f"mapping to: {_words(held)}"
+    else:
+        words = WORDS[kind.get("format", kind["type"])]
+    return ", ".join((words, *(f"{text} {kind[name]}" for name, text in BOUNDS.items() if name in kind)))
+
+
+def _default(section: Schema, key: str) -> str:
+    if key in section.get("required", ()):
+        return REQUIRED
+    default = section["properties"][key].get("default", {})
+    if default is None:
+        return "none"
+    if "section" in section["properties"][key]:
+        return ""
+    shown = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=1000)
+    return f"`{shown.strip().removesuffix('...').strip()}`"
 
 
 def main() -> None:

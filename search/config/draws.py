@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations, product
 from typing import TypeAlias
 
-from search.config.space import Choice, Ratio, Space, Value, clip, extremes, nearest_value
+from search.config.space import Choice, Ratio, Space, Value, among, clip, extremes, nearest_value
 from trainer.settings_file import nearest
 
 Draw: TypeAlias = Mapping[str, Value]
@@ -146,8 +146,3 @@ def _base(name: str, dimension: Ratio, settings: Mapping[str, object]) -> float:
 def _product(ratio: float, base: float) -> Value:
     value = float(f"{ratio * base:.{DIGITS}g}")
     return int(value) if value.is_integer() else value
-
-
-def among(value: Value, values: tuple[Value, ...]) -> bool:
-    """Whether a value is one of several; True is not 1 here."""
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from evaluation.config import TRIGGER_FIELD, PromptSet
 from evaluation.hw10 import SEED
 from search.config.search_config import ConfigurationError, SearchConfig
+from search.config.sections import EvaluationConfig, FinalConfig
 
 PromptSetName: TypeAlias = Literal["validation", "final"]
 """`validation` steers the search; `final` only confirms its outcome."""
@@ -21,17 +22,13 @@ def prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
         ConfigurationError: a file holds no prompts, or the final would show an image of the validation again.
     """
     hw10 = config.evaluation.protocol == "hw10"
-    seeds = (
-        {"validation": (SEED,), "final": (SEED,)}
-        if hw10
-        else {
-            "validation": config.evaluation.seeds,
-            "final": config.final.seeds,
-        }
-    )
-    sets: dict[PromptSetName, PromptSet] = {
-        "validation": PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=seeds["validation"]),
-        "final": PromptSet(prompts=read_prompts(config.final.prompts), seeds=seeds["final"]),
+    sections: dict[PromptSetName, EvaluationConfig | FinalConfig] = {
+        "validation": config.evaluation,
+        "final": config.final,
+    }
+    sets = {
+        name: PromptSet(prompts=read_prompts(section.prompts), seeds=(SEED,) if hw10 else section.seeds)
+        for name, section in sections.items()
     }
     validation, final = (
         {(prompts.prompts[index], seed) for index, seed in prompts.pairs()} for prompts in sets.values()

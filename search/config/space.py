@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from trainer.settings_file import Section
 
@@ -20,6 +20,12 @@ Value: TypeAlias = bool | float | int | str
 def _several(value: Any) -> Any:
     """A single value as the only one of several."""
     return value if isinstance(value, list | tuple) else (value,)
+
+
+def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"{list(values)} must not repeat")
+    return values
 
 
 class _Range(Section):
@@ -65,29 +71,17 @@ class IntRange(_Range):
 class Choice(_Range):
     """One of `values`, which have no order."""
 
-    values: tuple[Value, ...] = Field(min_length=1)
-
-    @field_validator("values")
-    @classmethod
-    def _distinct(cls, values: tuple[Value, ...]) -> tuple[Value, ...]:
-        if len(set(values)) != len(values):
-            raise ValueError(f"values {list(values)} must not repeat")
-        return values
+    values: Annotated[tuple[Value, ...], AfterValidator(_distinct)] = Field(min_length=1)
 
 
 class Ratio(_Range):
     """As many times the value of another setting, one of `ratio`: an alpha of half, one or two ranks."""
 
-    ratio: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(min_length=1)
+    ratio: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], AfterValidator(_distinct)] = Field(
+        min_length=1
+    )
     of: str = "rank"
     """The other setting, a number; drawn, or fixed under `training`."""
-
-    @field_validator("ratio")
-    @classmethod
-    def _distinct(cls, ratio: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(ratio)) != len(ratio):
-            raise ValueError(f"ratio {list(ratio)} must not repeat")
-        return ratio
 
 
 def _kind(value: Any) -> str:
@@ -137,9 +131,14 @@ def clip(space: Space, params: Mapping[str, Value]) -> dict[str, Value]:
     return clipped
 
 
+def among(value: Value, values: tuple[Value, ...]) -> bool:
+    """Whether a value is one of several; True is not 1 here."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)
+
+
 def nearest_value(values: tuple[Value, ...], value: Value) -> Value:
     """The value itself if it is offered, else the nearest number (in the logarithm), else the first."""
-    if any(value == offered and isinstance(value, bool) == isinstance(offered, bool) for offered in values):
+    if among(value, values):
         return value
     numbers = [number for number in values if _is_number(number) and float(number) > 0]
     if _is_number(value) and float(value) > 0 and numbers:

@@ -174,4 +174,4 @@ def _anchors(base: CheckpointResult | None, final: Final | None, folder: Path) -
 
 def _with_intervals(finalist: Finalist) -> FinalMetrics:
     intervals = {name: (interval.lower, interval.upper) for name, interval in finalist.intervals.items()}
-    return FinalMetrics(metrics=dict(finalist.final.metrics), intervals=intervals)
+    return FinalMetrics.model_validate({**finalist.final.metrics, "intervals": intervals})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.bootstrap import Interval
 from evaluation.scores import Anchors
@@ -17,29 +16,26 @@ SCHEMA_VERSION = 1
 Metrics: TypeAlias = dict[str, float]
 """Finite values by the names of `evaluation.scores.METRICS`."""
 
+Measured: TypeAlias = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
+"""Left out of the file where it was not measured."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class FinalMetrics(_Part):
-    """An adapter's metrics in the final. In the file the intervals stand beside the metrics."""
+    """An adapter's metrics in the final: their intervals, and beside them each metric by its name."""
 
-    metrics: Metrics
-    intervals: dict[str, tuple[float, float]]
+    model_config = ConfigDict(extra="allow")
+
+    intervals: dict[str, tuple[float, float]] = {}
     """Lower and upper end by metric, over prompts and seeds."""
+    __pydantic_extra__: Metrics = Field(init=False)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _apart(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "metrics" not in values:
-            metrics = {name: value for name, value in values.items() if name != "intervals"}
-            return {"metrics": metrics, "intervals": values.get("intervals", {})}
-        return values
-
-    @model_serializer
-    def _together(self) -> dict[str, Any]:
-        return {**self.metrics, "intervals": {name: list(ends) for name, ends in self.intervals.items()}}
+    @property
+    def metrics(self) -> Metrics:
+        return self.__pydantic_extra__
 
 
 class RetrainingResult(_Part):
@@ -142,20 +138,16 @@ class AnchorsResult(_Part):
     base_distance: float
     real_distance: float
     base_clip_score: float
-    copy_distance: float | None = None
-    other_distance: float | None = None
-    base_spread: float | None = None
+    copy_distance: Measured = None
+    other_distance: Measured = None
+    base_spread: Measured = None
     pairings: str
     """File of what was paired with what, relative to the run folder."""
-
-    @model_serializer
-    def _measured(self) -> dict[str, Any]:
-        return {name: value for name, value in self if value is not None}
 
     @property
     def anchors(self) -> Anchors:
         """For computing with them."""
-        return Anchors(**{name: value for name, value in self if name != "pairings"})
+        return Anchors(**self.model_dump(exclude={"pairings"}))
 
 
 class RankCorrelationResult(_Part):
@@ -280,12 +272,8 @@ class MlflowResult(_Part):
     tracking_uri: str
     experiment_id: str
     run_id: str
-    failure: str = ""
+    failure: str = Field(default="", exclude_if=lambda failure: not failure)
     """Why its record is not whole."""
-
-    @model_serializer
-    def _known(self) -> dict[str, str]:
-        return {name: value for name, value in self if name != "failure" or value}
 
 
 class Outcome(_Part):

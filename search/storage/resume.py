@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -24,37 +23,21 @@ REMEASURED = ("final.prompts", "final.seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A setting that is not as it was."""
-
-    key: str
-    """With dots, as for `--set`."""
-    old: Any
-    new: Any
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.old!r} before, {self.new!r} now"
-
-    def within(self, keys: Sequence[str]) -> bool:
-        return any(self.key == key or self.key.startswith(f"{key}.") for key in keys)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Continuation:
     """A run that is to go on."""
 
     folder: Path
     config: SearchConfig
-    changes: tuple[Difference, ...]
-    """All of them free."""
+    changes: tuple[str, ...]
+    """Settings that are not as they were, `KEY: OLD before, NEW now`; all of them free."""
 
     @property
     def changes_final(self) -> bool:
-        return any(change.within(("final",)) for change in self.changes)
+        return any(_within(change, ("final",)) for change in self.changes)
 
     @property
     def remeasures_final(self) -> bool:
-        return any(change.within(REMEASURED) for change in self.changes)
+        return any(_within(change, REMEASURED) for change in self.changes)
 
 
 def read_continuation(folder: Path, config: Path | None = None, overrides: Sequence[str] = ()) -> Continuation:
@@ -78,21 +61,25 @@ def read_continuation(folder: Path, config: Path | None = None, overrides: Seque
     # A configuration file is of many runs: its name and place are not this run's.
     named = () if any(override.startswith("name=") for override in overrides) else (f"name={before.name}",)
     now = load_config(config or own, [*overrides, *named]).model_copy(update=place)
-    changes = differences(before.model_copy(update=place), now)
-    if refused := [change for change in changes if not change.within(FREE)]:
+    changes = _changes(before.model_copy(update=place), now)
+    if refused := [change for change in changes if not _within(change, FREE)]:
         raise ConfigurationError(
             f"{folder} cannot go on with another search than it was begun with:\n"
             + "\n".join(f"  {change}" for change in refused)
             + f"\nonly {', '.join(FREE[:-1])} may change; begin a new run with another --name for these"
         )
-    return Continuation(folder=folder, config=now, changes=tuple(changes))
+    return Continuation(folder=folder, config=now, changes=changes)
 
 
-def differences(before: SearchConfig, now: SearchConfig) -> list[Difference]:
+def _changes(before: SearchConfig, now: SearchConfig) -> tuple[str, ...]:
     """The settings that differ, in the order of the configuration."""
     old, new = (flat(yaml.safe_load(dump_config(config)), whole_dimensions=False) for config in (before, now))
-    keys = dict.fromkeys((*old, *new))
-    return [Difference(key=key, old=old.get(key), new=new.get(key)) for key in keys if old.get(key) != new.get(key)]
+    pairs = {key: (old.get(key), new.get(key)) for key in (*old, *new)}
+    return tuple(f"{key}: {was!r} before, {is_now!r} now" for key, (was, is_now) in pairs.items() if was != is_now)
+
+
+def _within(change: str, keys: Sequence[str]) -> bool:
+    return change.startswith(tuple(f"{key}{end}" for key in keys for end in ".:"))
 
 
 def how_to_resume(folder: Path, address: str | None) -> str:

@@ -12,12 +12,15 @@ from pathlib import Path
 from types import TracebackType
 
 import yaml
+from pydantic import TypeAdapter
 
 from search.config.run_layout import CONFIGURATION_FILE, STATE_FOLDER, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
 from trainer.files import write_file
+
+_SUMS = TypeAdapter(dict[str, str])
 
 
 class RunFolder:
@@ -84,11 +87,15 @@ class RunFolder:
     @property
     def inputs(self) -> Mapping[str, str]:
         """What the search was begun with, by name; empty if that was not written down."""
-        return read_inputs(self.path)
+        try:
+            return _SUMS.validate_json(self.layout.inputs.read_bytes())
+        except (OSError, ValueError):
+            return {}
 
     def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
         """Write down what is searched, with what."""
-        write_inputs(self.path, inputs)
+        text = json.dumps(inputs, indent=1)
+        write_file(self.layout.inputs, lambda path: path.write_text(text, "utf-8"))
         write_file(self.layout.configuration, lambda path: path.write_text(dump_config(config), "utf-8"))
 
     def discard(self) -> None:
@@ -209,21 +216,6 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
     told = {(True, False): "is gone", (False, True): "is new", (True, True): "has changed"}
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return [f"{name} {told[name in before, name in now]}" for name in names]
-
-
-def write_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
-    """Write them into a run folder."""
-    text = json.dumps(inputs, indent=1)
-    write_file(RunLayout(folder).inputs, lambda path: path.write_text(text, "utf-8"))
-
-
-def read_inputs(folder: Path) -> dict[str, str]:
-    """Those of a run folder; empty if they were not written down."""
-    try:
-        values = json.loads(RunLayout(folder).inputs.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else {}
 
 
 def _sum(content: bytes) -> str:

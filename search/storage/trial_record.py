@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import ConfigDict, TypeAdapter
 
 from evaluation.bootstrap import Values, image_values
 from evaluation.config import ObjectiveConfig
@@ -35,6 +36,8 @@ class JobState(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class CheckpointResult:
     """What was measured of one scored checkpoint of a job."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     step: int
     """Optimizer steps done; 0 where nothing was trained."""
@@ -85,19 +88,7 @@ class CheckpointResult:
 
     def write(self, folder: Path) -> None:
         """Write the values into a folder, which may still have a temporary name."""
-        values = {
-            "step": self.step,
-            "metrics": dict(self.metrics),
-            "training_seconds": self.training_seconds,
-            "scoring_seconds": self.scoring_seconds,
-            "training_cpu_seconds": self.training_cpu_seconds,
-            "scoring_cpu_seconds": self.scoring_cpu_seconds,
-            "unfit": list(self.unfit),
-            "remarks": list(self.remarks),
-            "rows": [asdict(row) for row in self.rows],
-            "other_rows": [asdict(row) for row in self.other_rows],
-        }
-        text = json.dumps(values, allow_nan=False, indent=1)
+        text = json.dumps(_STORED.dump_python(self, mode="json", exclude={"folder"}), allow_nan=False, indent=1)
         write_file(folder / CHECKPOINT_FILE, lambda path: path.write_text(text, "utf-8"))
 
     @classmethod
@@ -106,20 +97,21 @@ class CheckpointResult:
 
         Raises:
             OSError: there is nothing.
-            ValueError, KeyError, TypeError: it is damaged.
+            ValueError, TypeError: it is damaged.
         """
         values = json.loads((folder / CHECKPOINT_FILE).read_text("utf-8"))
-        lists = {name: tuple(values.get(name, ())) for name in ("unfit", "remarks")}
-        rows = {name: tuple(ImageRow(**row) for row in values.get(name, ())) for name in ("rows", "other_rows")}
-        return cls(**{**values, **lists, **rows}, folder=folder)
+        return _STORED.validate_python({**values, "folder": folder})
 
     @classmethod
     def find(cls, folder: Path) -> CheckpointResult | None:
         """What a folder holds; None where there is nothing, or it is damaged."""
         try:
             return cls.read(folder)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, TypeError):
             return None
+
+
+_STORED = TypeAdapter(CheckpointResult)
 
 
 EFFORTS = ("training_seconds", "scoring_seconds", "training_cpu_seconds", "scoring_cpu_seconds")

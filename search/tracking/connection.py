@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 # A call that nobody answers must not hold the thread for minutes, and is not sent again before it is known what the
@@ -20,6 +18,7 @@ import mlflow
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import ExclusiveFileLock
 from sqlalchemy.engine import URL, make_url
 
 from search.config.search_config import without_password
@@ -60,24 +59,23 @@ class Connection:
 
     def __init__(self, uri: str | None, experiment: str, home: Path) -> None:
         self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
-        self.experiment = experiment
+        self.shown_uri = without_password(self.uri)
+        """The tracking URI without a password."""
         self.experiment_id = ""
         """Empty until MLflow has been reached."""
+        self._experiment = experiment
         self._home = home
         self._client: MlflowClient | None = None
-        self._database = self._parse()
-        if uri is None and self._database is not None and self._database.database != str(home / "mlflow.db"):
+        self._database = database = self._parse()
+        name = database.database if database is not None and database.get_backend_name() == "sqlite" else None
+        self._file = Path(name) if name else None
+        if uri is None and self._file != home / "mlflow.db":
             raise TrackingError(
                 f"MLflow cannot keep its database in {home}, whose name holds a ? or a %; set tracking.uri, or name "
                 "another folder of runs"
             )
         if self.reachable():
             self.client()
-
-    @property
-    def shown_uri(self) -> str:
-        """The tracking URI without a password."""
-        return without_password(self.uri)
 
     def reachable(self) -> bool:
         """Whether MLflow answers; a database file always does, a server is asked for its health."""
@@ -99,8 +97,7 @@ class Connection:
         """
         if self._client is None:
             try:
-                with self._alone():
-                    self._client = self._open()
+                self._client = self._open()
             except TrackingError:
                 raise
             except Exception as error:  # MLflow raises whatever its stores and their drivers do.
@@ -110,22 +107,26 @@ class Connection:
         return self._client
 
     def _open(self) -> MlflowClient:
-        if self._database is not None:
-            self._check_database(self._database)
-        mlflow.set_tracking_uri(self.uri)
-        client = MlflowClient(self.uri)
-        known = client.get_experiment_by_name(self.experiment)
-        if known is None:
-            # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
-            local = (self._home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
-            self.experiment_id = str(client.create_experiment(self.experiment, artifact_location=local))
-        elif known.lifecycle_stage == "deleted":
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        # Two searches that begin at the same time must not both make a database's tables.
+        with ExclusiveFileLock(str(self._file.with_name(f".{self._file.name}.lock"))) if self._file else nullcontext():
+            if self._database is not None:
+                self._check_database(self._database)
+            mlflow.set_tracking_uri(self.uri)
+            client = MlflowClient(self.uri)
+            known = client.get_experiment_by_name(self._experiment)
+            if known is None:
+                # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
+                local = (self._home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
+                self.experiment_id = str(client.create_experiment(self._experiment, artifact_location=local))
+                return client
+        if known.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"tracking.experiment {self.experiment!r} was deleted in MLflow at {self.shown_uri}; restore it "
+                f"tracking.experiment {self._experiment!r} was deleted in MLflow at {self.shown_uri}; restore it "
                 f"(mlflow experiments restore -x {known.experiment_id}), or name another with tracking.experiment"
             )
-        else:
-            self.experiment_id = str(known.experiment_id)
+        self.experiment_id = str(known.experiment_id)
         return client
 
     def _parse(self) -> URL | None:
@@ -146,8 +147,6 @@ class Connection:
 
     def _check_database(self, url: URL) -> None:
         """Try the database once; MLflow itself would try ten times, without a word."""
-        if url.get_backend_name() == "sqlite" and url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = sqlalchemy.create_engine(url)
         try:
             with engine.connect() as connection:
@@ -156,21 +155,6 @@ class Connection:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")  # waits five seconds for another one's lock
         finally:
             engine.dispose()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two searches that begin at the same time must not both make a database's tables."""
-        if self._database is None or self._database.get_backend_name() != "sqlite" or not self._database.database:
-            yield
-            return
-        file = Path(self._database.database)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(file.with_name(f".{file.name}.lock"), os.O_CREAT | os.O_RDWR)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
     def _refusal(self, error: Exception) -> TrackingError:
         said = (str(error).splitlines() or [type(error).__name__])[0]

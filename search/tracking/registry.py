@@ -19,31 +19,18 @@ ALIAS = "champion"
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The winner, as it is registered."""
+    """The winner of a search."""
 
-    name: str
-    """Of the registered model."""
+    config: SearchConfig
+    """Of the search; its name is the registered model's."""
     adapter: Path
     """Folder of the adapter's files."""
-    base_model: str
-    """What diffusers loads the base model by."""
-    metadata: Mapping[str, str]
-    """`trial` and `step`, which become tags of the version, and what else is kept with the model."""
-
-    @classmethod
-    def of(cls, config: SearchConfig, folder: Path, *, trial: str, step: int, final: Mapping[str, float]) -> Champion:
-        """The champion of a search.
-
-        Args:
-            config: Of the search.
-            folder: The champion's, in the run folder.
-            trial: Whose adapter it is.
-            step: Of its checkpoint.
-            final: Its metrics in the final.
-        """
-        metrics = {f"final_{name}": f"{value:.6g}" for name, value in final.items()}
-        metadata = {"trial": trial, "step": str(step), "trigger": config.photos.trigger, **metrics}
-        return cls(name=config.name, adapter=folder, base_model=loadable(config.model), metadata=metadata)
+    trial: str
+    """Whose adapter it is."""
+    step: int
+    """Of its checkpoint."""
+    final: Mapping[str, float]
+    """Its metrics in the final."""
 
 
 def register_champion(client: MlflowClient, run_id: str, champion: Champion) -> str:
@@ -59,32 +46,33 @@ def register_champion(client: MlflowClient, run_id: str, champion: Champion) -> 
     Returns:
         `models:/NAME/VERSION`.
     """
-    tags = {key: champion.metadata[key] for key in ("trial", "step")}
-    known = [
-        version
-        for version in client.search_model_versions(f"run_id = '{run_id}'")
-        if version.name == champion.name and version.tags == tags
-    ]
-    version = known[0].version if known else _register(client, run_id, champion, tags)
+    name, tags = champion.config.name, {"trial": champion.trial, "step": str(champion.step)}
+    versions = client.search_model_versions(f"run_id = '{run_id}'")
+    version = next((known for known in versions if (known.name, known.tags) == (name, tags)), None)
+    if version is None:
+        model = _log(client, run_id, champion, tags)
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        version = client.create_model_version(
+            name, source=model.model_uri, run_id=run_id, model_id=model.model_id, tags=tags
+        )
+    number = version.version
     # An old run that is delivered again does not take the alias from a newer one.
-    holder = client.get_registered_model(champion.name).aliases.get(ALIAS)
-    if holder is None or int(holder) < int(version) or client.get_model_version(champion.name, holder).run_id == run_id:
-        client.set_registered_model_alias(champion.name, ALIAS, str(version))
-    return f"models:/{champion.name}/{version}"
+    holder = client.get_registered_model(name).aliases.get(ALIAS)
+    if holder is None or int(holder) < int(number) or client.get_model_version(name, holder).run_id == run_id:
+        client.set_registered_model_alias(name, ALIAS, str(number))
+    return f"models:/{name}/{number}"
 
 
-def _register(client: MlflowClient, run_id: str, champion: Champion, tags: Mapping[str, str]) -> Any:
+def _log(client: MlflowClient, run_id: str, champion: Champion, tags: Mapping[str, str]) -> Any:
+    metrics = {f"final_{name}": f"{value:.6g}" for name, value in champion.final.items()}
+    metadata = {**tags, "trigger": champion.config.photos.trigger, **metrics}
     # start_run says that the run has finished or failed when it is left; that is not for it to say.
     status = client.get_run(run_id).info.status
     try:
         with mlflow.start_run(run_id=run_id):
-            info = mlflow.diffusers.log_model(
-                str(champion.adapter), champion.base_model, name=ALIAS, metadata=dict(champion.metadata)
+            return mlflow.diffusers.log_model(
+                str(champion.adapter), loadable(champion.config.model), name=ALIAS, metadata=metadata
             )
     finally:
         client.update_run(run_id, status=status)
-    if not client.search_registered_models(f"name = '{champion.name}'"):
-        client.create_registered_model(champion.name)
-    return client.create_model_version(
-        champion.name, source=info.model_uri, run_id=run_id, model_id=info.model_id, tags=dict(tags)
-    ).version

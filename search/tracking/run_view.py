@@ -21,14 +21,6 @@ IDENTITY_FILE = "mlflow.json"
 Status: TypeAlias = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 """MLflow's words."""
 
-TRIAL_STATUS: Mapping[JobState, Status] = {
-    JobState.FINISHED: "FINISHED",
-    JobState.STOPPED: "FINISHED",
-    JobState.DUPLICATE: "FINISHED",
-    JobState.FAILED: "FAILED",
-}
-"""A stopped trial did all that was asked of it; its tag `state` tells it apart."""
-
 LONGEST_TAG = 5000
 """Characters of a tag that every version of MLflow takes."""
 
@@ -80,6 +72,10 @@ class State:
     time: int | None = None
     """When it ended, in milliseconds since 1970; None: when MLflow is given the end."""
 
+    @property
+    def ended(self) -> bool:
+        return self.status != "RUNNING"
+
     @classmethod
     def of(cls, status: Status, state: str, *, time: int | None = None, **tags: str) -> State:
         """A state with those tags that say anything."""
@@ -130,16 +126,15 @@ def search_view(folder: Path, identity: Identity, result: SearchResult | None, s
         state: Whether the search goes on; None: that stays as it is in MLflow.
     """
     layout = RunLayout(folder)
-    base = CheckpointResult.find(layout.base("validation"))
-    summaries = [] if base is None else [_summary("base_", base.metrics, base.grid, "base")]
+    files = [layout.result, layout.report, layout.trial_table, layout.image_table]
+    summaries = []
+    if (base := CheckpointResult.find(layout.base("validation"))) is not None:
+        summaries.append(_with_picture("base", base.metrics, base.grid))
     outcome = result.outcome if result is not None and result.has_champion else None
     if outcome is not None and outcome.champion is not None:
-        final = outcome.champion.final.metrics
-        summaries.append(_summary("champion_", final, layout.champion / "samples.png", "champion"))
+        summaries.append(_with_picture("champion", outcome.champion.final.metrics, layout.champion / "samples.png"))
         if agreement := _agreement(outcome.second_judge):
             summaries.append(Point(metrics=agreement, step=0, time=_written(layout.champion)))
-    files = [layout.result, layout.report, layout.trial_table, layout.image_table]
-    if outcome is not None:
         files.append(layout.champion / "README.md")
     return RunView(
         trial="",
@@ -156,40 +151,35 @@ def search_view(folder: Path, identity: Identity, result: SearchResult | None, s
     )
 
 
-def trial_view(record: TrialRecord, search: State, second_likeness: float | None = None) -> RunView:
+def trial_view(record: TrialRecord, search: State, result: SearchResult | None = None) -> RunView:
     """A trial's run.
 
     Args:
         record: What became of the trial so far.
         search: How the search stands: what stops it stops a trial that has not ended, too.
-        second_likeness: Of its best checkpoint, [-inf, 1], in the second judge's eyes.
+        result: The search's outcome, which holds the second judge's likeness; None while there is none.
     """
-    points = [
-        Point(metrics=report.metrics, step=report.step, time=_measured(report), file=report.grid)
-        for report in record.checkpoints
-    ]
-    best, summaries = record.best, []
+    points = [_scored(report, report.metrics, file=report.grid) for report in record.checkpoints]
     ended = (points[-1].time or None) if points else None
+    best, summaries = record.best, []
     if record.state is JobState.RUNNING:
         state = State.of(search.status, search.tags["state"])
     else:
+        # A stopped trial did all that was asked of it; its tag `state` tells it apart.
+        status: Status = "FAILED" if record.state is JobState.FAILED else "FINISHED"
         remarks = "; ".join(record.remarks)
-        state = State.of(
-            TRIAL_STATUS[record.state], str(record.state), time=ended, reason=record.reason, remarks=remarks
-        )
+        state = State.of(status, str(record.state), time=ended, reason=record.reason, remarks=remarks)
         if best is not None:
             metrics = {f"best_{name}": value for name, value in best.metrics.items()} | {"best_step": float(best.step)}
             adapter = best.folder / "pytorch_lora_weights.safetensors"
-            summaries.append(
-                Point(metrics=metrics, step=best.step, time=_measured(best), file=adapter, place="adapter")
-            )
-    if best is not None and second_likeness is not None:
-        summaries.append(Point(metrics={SECOND_LIKENESS: second_likeness}, step=best.step, time=_measured(best)))
-    params = {**record.params, "steps": record.steps}
+            summaries.append(_scored(best, metrics, file=adapter, place="adapter"))
+    judged = result.outcome.second_judge if result is not None and result.has_champion else None
+    if best is not None and judged is not None and record.id in judged.trials:
+        summaries.append(_scored(best, {SECOND_LIKENESS: judged.trials[record.id]}))
     return RunView(
         trial=record.id,
         name=f"trial-{record.id}",
-        params={name: str(value) for name, value in params.items()},
+        params={name: str(value) for name, value in {**record.params, "steps": record.steps}.items()},
         state=state,
         started=ended - round(1000 * record.seconds) if ended is not None and record.seconds else None,
         checkpoints=points,
@@ -197,14 +187,13 @@ def trial_view(record: TrialRecord, search: State, second_likeness: float | None
     )
 
 
-def second_likeness(result: SearchResult | None) -> Mapping[str, float]:
-    """The second judge's likeness by trial; empty if there is none."""
-    judged = result.outcome.second_judge if result is not None and result.has_champion else None
-    return judged.trials if judged is not None else {}
+def _scored(report: CheckpointResult, metrics: Mapping[str, float], file: Path | None = None, place: str = "") -> Point:
+    time = _written(report.folder / CHECKPOINT_FILE)
+    return Point(metrics=metrics, step=report.step, time=time, file=file, place=place)
 
 
-def _summary(prefix: str, metrics: Mapping[str, float], picture: Path, place: str) -> Point:
-    named = {prefix + name: float(value) for name, value in metrics.items()}
+def _with_picture(place: str, metrics: Mapping[str, float], picture: Path) -> Point:
+    named = {f"{place}_{name}": float(value) for name, value in metrics.items()}
     return Point(metrics=named, step=0, time=_written(picture), file=picture, place=place)
 
 
@@ -212,16 +201,9 @@ def _agreement(judged: SecondJudgeResult | None) -> dict[str, float]:
     """How well the two judges agree; what is unknown is left out."""
     if judged is None or judged.rank_correlation is None or judged.agrees is None:
         return {}
-    values = {
-        "second_judge_kendall": judged.rank_correlation.kendall,
-        "second_judge_spearman": judged.rank_correlation.spearman,
-        "second_judge_agrees": float(judged.agrees),
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _measured(report: CheckpointResult) -> int:
-    return _written(report.folder / CHECKPOINT_FILE)
+    correlation = judged.rank_correlation
+    values = {"kendall": correlation.kendall, "spearman": correlation.spearman, "agrees": float(judged.agrees)}
+    return {f"second_judge_{name}": value for name, value in values.items() if value is not None}
 
 
 def _written(path: Path) -> int:

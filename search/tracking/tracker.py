@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from search.storage.result import find_result
+from search.storage.result import SearchResult, find_result
 from search.storage.result_schema import MlflowResult
 from search.storage.trial_listener import TrialListener
 from search.storage.trial_record import CheckpointResult, TrialRecord
@@ -33,7 +32,6 @@ from search.tracking.run_view import (
     RunView,
     State,
     search_view,
-    second_likeness,
     trial_view,
 )
 
@@ -68,26 +66,24 @@ class Tracker(TrialListener):
     def __init__(self, uri: str | None, experiment: str, home: Path, *, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._connection = Connection(uri, experiment, home)
-        self.failure = "" if self.experiment_id else self._away()
+        self.shown_uri = self._connection.shown_uri
+        """The tracking URI without a password."""
+        self._absences = 0 if self.experiment_id else 1
+        self._away = f"MLflow at {self.shown_uri} does not answer"
+        self.failure = self._away if self._absences else ""
         """The first thing that went wrong, in words; empty if nothing did, or if MLflow has taken all of it since."""
         self._folder = Path()
         self._identity: Identity | None = None
         self._writer: MlflowWriter | None = None
         self._views: dict[str, RunView] = {}
         self._pending: dict[str, RunView | Champion] = {}
-        self._refused: dict[str, str] = {}
+        self._refused = set[str]()
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._monitor: Any = None
-        self._absences = 0 if self.experiment_id else 1
         self._doubtful = False
         self._progress = time.monotonic()
-
-    @property
-    def shown_uri(self) -> str:
-        """The tracking URI without a password."""
-        return self._connection.shown_uri
 
     @property
     def experiment_id(self) -> str:
@@ -122,18 +118,17 @@ class Tracker(TrialListener):
             raise TrackingError(f"{folder} has nothing to deliver: its search ended before it began a trial")
         self._identity = identity or Identity.make(folder, params or {})
         self._writer = MlflowWriter(self._connection, folder, self._identity.token)
-        self._put(search_view(folder, self._identity, None, None if params is None else RUNNING))
+        self._put_search(None, None if params is None else RUNNING)
         for record in records:
             self.changed(record)
         self._thread.start()
 
     def changed(self, record: TrialRecord | None = None) -> None:
         """Show what has become of a trial; without one, what the run folder holds of the search itself."""
-        assert self._identity is not None, "started before anything changes"
         if record is not None:
-            self._put(trial_view(record, RUNNING))
+            self._put(record.id, trial_view(record, RUNNING))
         else:
-            self._put(search_view(self._folder, self._identity, None, RUNNING))
+            self._put_search(None, RUNNING)
 
     def started(self, record: TrialRecord) -> None:
         self.changed(record)
@@ -150,9 +145,7 @@ class Tracker(TrialListener):
         Returns:
             `models:/NAME/VERSION`; None if MLflow is away, which then gets it later.
         """
-        with self._changed:
-            self._pending[CHAMPION] = champion
-            self._changed.notify_all()
+        self._put(CHAMPION, champion)
         self.flush()
         return (self._writer.model_uri or None) if self._writer is not None else None
 
@@ -163,13 +156,11 @@ class Tracker(TrialListener):
 
     def finish(self, records: Sequence[TrialRecord]) -> None:
         """Close all runs as the result in the run folder says it; without one, as those of an interrupted search."""
-        assert self._identity is not None, "started before it is finished"
         result = find_result(self._folder)
         state = INTERRUPTED if result is None else State.of_search(result)
-        judged = second_likeness(result)
         for record in records:
-            self._put(trial_view(record, state, judged.get(record.id)))
-        self._put(search_view(self._folder, self._identity, result, state))
+            self._put(record.id, trial_view(record, state, result))
+        self._put_search(result, state)
 
     def as_result(self) -> MlflowResult:
         """Where MLflow keeps the search, for the result file."""
@@ -193,26 +184,28 @@ class Tracker(TrialListener):
             interrupted = issubclass(kind, KeyboardInterrupt | SystemExit)  # SystemExit: Ray's answer to SIGTERM
             state = INTERRUPTED if interrupted else State.of("FAILED", f"failed: {error}")
             for view in list(self._views.values()):
-                if view.state is not None and view.state.status == "RUNNING":
-                    self._put(replace(view, state=state, files=()))
+                if view.state is not None and not view.state.ended:
+                    self._put(view.trial, replace(view, state=state, files=()))
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
         while self._thread.is_alive() and time.monotonic() - self._progress < self._patience:
             self._thread.join(0.2)
         if self.pending and not self.failure:
-            self.failure = f"{self._away()} in time"
+            self.failure = f"{self._away} in time"
 
-    def _put(self, view: RunView) -> None:
+    def _put(self, name: str, what: RunView | Champion) -> None:
         with self._changed:
-            if self._views.get(view.trial) == view:
-                return
-            self._views[view.trial] = view
-            self._pending[view.trial] = view
+            if isinstance(what, RunView):
+                if self._views.get(name) == what:
+                    return
+                self._views[name] = what
+            self._pending[name] = what
             self._changed.notify_all()
 
-    def _away(self) -> str:
-        return f"MLflow at {self._connection.shown_uri} does not answer"
+    def _put_search(self, result: SearchResult | None, state: State | None) -> None:
+        assert self._identity is not None, "started before anything changes"
+        self._put("", search_view(self._folder, self._identity, result, state))
 
     def _run(self) -> None:
         """The thread, which may outlive the search in a call that hangs, but not the process."""
@@ -223,55 +216,27 @@ class Tracker(TrialListener):
             self._stop_monitor()
             self._writer.close()
 
-    def _next(self, writer: MlflowWriter) -> tuple[str, RunView | Champion] | None:
-        """What is to be written next; None at the end."""
-        with self._changed:
-            if not self._pending and not self._closing.is_set():
-                self._changed.wait(0.2)
-                self._progress = time.monotonic()
-            if not self._pending and self._closing.is_set() and self._doubtful:
-                # A server that hung may have done later what it was asked for, a second time: look at all of it again.
-                self._doubtful = False
-                writer.forget()
-                self._pending |= {name: view for name, view in self._views.items() if name not in self._refused}
-            return next(iter(self._pending.items()), None)
-
     def _deliver_all(self, writer: MlflowWriter) -> None:
         """Write view after view; while MLflow is away, try again."""
-        tries: Counter[str] = Counter()
-        while True:
-            following = self._next(writer)
-            if following is None:
-                if self._closing.is_set():
-                    return
-                continue
-            name, what = following
-            self._progress = time.monotonic() if not self._absences else self._progress
+        while (following := self._next(writer)) is not None:
             if self._absences and not self._connection.reachable():
                 if self._closing.wait(RETRY_SECONDS[min(self._absences, len(RETRY_SECONDS)) - 1]):
                     return
                 self._absences += 1
                 continue
-            try:
-                self._deliver(writer, what)
-            except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
-                writer.forget()
-                self._doubtful = True
-                if not self._connection.reachable():
-                    self.failure = self.failure or self._away()
-                    self._absences += 1
-                    self._stop_monitor()
-                    continue
-                tries[name] += 1
-                if tries[name] < TRIES:
-                    self._closing.wait(RETRY_SECONDS[0])
-                    continue
-                self._refused[name] = f"{type(error).__name__}: {error}"
-                logger.warning("MLflow at %s would not take %s: %s", self.shown_uri, name or "the search", error)
-                self.failure = self.failure or self._refused[name]
-            else:
-                self._refused.pop(name, None)
-            tries[name] = self._absences = 0
+            name, what = following
+            refusal = self._deliver(writer, what)
+            if refusal is None:
+                self.failure = self.failure or self._away
+                self._absences += 1
+                self._stop_monitor()
+                continue
+            self._absences = 0
+            self._refused.discard(name)
+            if refusal:
+                self._refused.add(name)
+                self.failure = self.failure or refusal
+                logger.warning("MLflow at %s would not take %s: %s", self.shown_uri, name or "the search", refusal)
             with self._changed:
                 if self._pending.get(name) is what:
                     del self._pending[name]
@@ -279,13 +244,45 @@ class Tracker(TrialListener):
                 self.failure = ""
             self._progress = time.monotonic()
 
-    def _deliver(self, writer: MlflowWriter, what: RunView | Champion) -> None:
-        if isinstance(what, Champion):
-            writer.register(what)
-            return
-        if not what.trial and what.state is not RUNNING:
+    def _next(self, writer: MlflowWriter) -> tuple[str, RunView | Champion] | None:
+        """Wait for what is to be written next; None at the end."""
+        with self._changed:
+            while not self._pending and not self._closing.is_set():
+                self._changed.wait(0.2)
+                self._progress = time.monotonic()
+            if not self._pending and self._doubtful:
+                # A server that hung may have done later what it was asked for, a second time: look at all of it again.
+                self._doubtful = False
+                writer.forget()
+                self._pending |= {name: view for name, view in self._views.items() if name not in self._refused}
+            return next(iter(self._pending.items()), None)
+
+    def _deliver(self, writer: MlflowWriter, what: RunView | Champion) -> str | None:
+        """Why MLflow refuses something; empty if it has taken it, None if it is away."""
+        refusal = ""
+        for tried in range(TRIES):
+            if tried:
+                self._closing.wait(RETRY_SECONDS[0])
+            self._progress = time.monotonic() if not self._absences else self._progress
+            try:
+                if isinstance(what, Champion):
+                    writer.register(what)
+                else:
+                    self._write(writer, what)
+            except Exception as error:  # Whatever it is: hours of search do not end for want of a record.
+                writer.forget()
+                self._doubtful = True
+                if not self._connection.reachable():
+                    return None
+                refusal = f"{type(error).__name__}: {error}"
+            else:
+                return ""
+        return refusal
+
+    def _write(self, writer: MlflowWriter, view: RunView) -> None:
+        if not view.trial and view.state is not RUNNING:
             self._stop_monitor()  # it writes to runs that go on
-        writer.write(what)
+        writer.write(view)
         if self._monitor is None and self._views[""].state is RUNNING:
             monitor: Any = SystemMetricsMonitor  # carries no types
             self._monitor = monitor(writer.run_id, resume_logging=True, tracking_uri=self._connection.uri)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from evaluation.scores import METRICS
-from search.config.__main__ import keys, reference, sections
+from search.config.__main__ import reference, schema_of, sections
 from search.config.search_config import SearchConfig, load_config
 from tests.docs.conftest import Page
 from trainer.config import TrainingConfig
@@ -85,10 +85,11 @@ def test_the_page_of_settings_is_current(root: Path) -> None:
 
 
 def test_the_page_of_settings_explains_every_key() -> None:
-    owners: list[type[Any]] = [SearchConfig, RunConfig]
+    owners = [schema_of(SearchConfig), schema_of(RunConfig)]
     owners += [section for owner in tuple(owners) for _, section in sections(owner)]
-    assert [(owner.__name__, key.name) for owner in owners for key in keys(owner) if not key.meaning] == []
-    named = {key.name for key in keys(TrainingConfig)}
+    keys = [(owner["title"], key, value) for owner in owners for key, value in owner["properties"].items()]
+    assert [(title, key) for title, key, value in keys if not value.get("description")] == []
+    named = set(schema_of(TrainingConfig)["properties"])
     assert named == {field.name for field in dataclasses.fields(TrainingConfig)}
 
 

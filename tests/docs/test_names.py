@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 from typer.main import get_command
 
-from search.config.__main__ import keys, sections
+from search.config.__main__ import schema_of, sections
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.storage.result_schema import Outcome
@@ -42,7 +42,10 @@ def test_files_that_are_named_exist(root: Path, pages: dict[str, Page]) -> None:
 
 
 def test_modules_and_settings_that_are_named_exist(pages: dict[str, Page]) -> None:
-    settings, firsts = _settings(), {*PACKAGES, *(name for name, _ in sections(SearchConfig) if "." not in name)}
+    settings, firsts = (
+        _settings(),
+        {*PACKAGES, *(name for name, _ in sections(schema_of(SearchConfig)) if "." not in name)},
+    )
     missing, found = [], 0
     for page, span in _spans(pages):
         if not re.fullmatch(rf"(?:{'|'.join(firsts)})(?:\.\w+)+", span) or span.endswith(SUFFIXES):
@@ -73,7 +76,7 @@ def test_commands_and_their_options_exist(pages: dict[str, Page]) -> None:
 
 
 def test_keys_of_the_result_that_are_named_exist(pages: dict[str, Page]) -> None:
-    known = {f"{name}.{key.name}" for name, section in sections(Outcome) for key in keys(section)}
+    known = {f"{name}.{key}" for name, section in sections(schema_of(Outcome)) for key in section["properties"]}
     named = {span for _, span in _spans(pages) if re.fullmatch(r"(?:champion|cost|second_judge)\.\w+", span)}
     assert {span for span in named if not span.endswith(SUFFIXES)} - known == set()
     assert len(named) > 5
@@ -102,8 +105,9 @@ def test_the_run_folders_table_has_every_path(pages: dict[str, Page]) -> None:
 
 def _settings() -> set[str]:
     """All keys of a search's configuration, with dots."""
-    within = {f"{name}.{key.name}" for name, section in sections(SearchConfig) for key in keys(section)}
-    return {key.name for key in keys(SearchConfig)} | within
+    search = schema_of(SearchConfig)
+    within = {f"{name}.{key}" for name, section in sections(search) for key in section["properties"]}
+    return {*search["properties"]} | within
 
 
 def _spans(pages: dict[str, Page]) -> Iterator[tuple[Page, str]]:

@@ -82,10 +82,9 @@ def _complete(result: SearchResult, config: SearchConfig, tracker: Tracker, reco
     mlflow = outcome.mlflow.model_copy(update=known if tracker.run_id else {})
     champion = outcome.champion
     if result.has_champion and champion is not None:
-        folder = RunLayout(result.folder).champion
-        uri = tracker.champion(
-            Champion.of(config, folder, trial=champion.trial, step=champion.step, final=champion.final.metrics)
-        )
+        adapter, final = RunLayout(result.folder).champion, champion.final.metrics
+        winner = Champion(config=config, adapter=adapter, trial=champion.trial, step=champion.step, final=final)
+        uri = tracker.champion(winner)
         champion = champion.model_copy(update={"model_uri": uri or champion.model_uri})
     complete = outcome.model_copy(update={"mlflow": mlflow, "champion": champion})
     if complete != outcome:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from search.config.draws import among, holds, order
-from search.config.space import AnyDimension, Choice, FloatRange, IntRange, Ratio, Space, Value
+from search.config.draws import holds, order
+from search.config.space import AnyDimension, Choice, FloatRange, IntRange, Ratio, Space, Value, among
 
 NEAR = 0.08
 """Standard deviation by which `UnitCube.near` moves a range of real numbers."""

@@ -125,7 +125,7 @@ class FakeSearch:
         Image.new("RGB", (8, 8)).save(folder / "samples.png")
         (folder / "README.md").write_text("# anna\n")
         save_file({"weight": torch.zeros(1)}, folder / "pytorch_lora_weights.safetensors")
-        return Champion.of(self.config, folder, trial="000", step=100, final={"objective": 0.4})
+        return Champion(config=self.config, adapter=folder, trial="000", step=100, final={"objective": 0.4})
 
     def finish(self, tracker: Tracker, *, status: str = "champion", model_uri: str | None = None) -> None:
         """Write the result, as a whole search would, and close the runs."""
@@ -140,7 +140,7 @@ class FakeSearch:
             step=100,
             params={},
             search={},
-            final=FinalMetrics(metrics={"objective": 0.4}, intervals={"objective": (0.3, 0.5)}),
+            final=FinalMetrics.model_validate({"objective": 0.4, "intervals": {"objective": (0.3, 0.5)}}),
             retrained=(),
             across_seeds={},
             among_finalists=AmongFinalists(verdict="winner", leader="000", tied=()),

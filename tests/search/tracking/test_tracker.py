@@ -143,6 +143,21 @@ def test_a_search_that_resumes_keeps_its_runs(make_search: MakeSearch) -> None:
     assert grids(client, children["000"]) == [50, 100]
 
 
+def test_a_trial_that_goes_on_shows_its_checkpoints(make_search: MakeSearch) -> None:
+    search = make_search()
+    with search.tracker() as tracker:
+        search.begin(tracker)
+        name = search.propose(tracker)
+        for step, objective in ((50, 0.25), (100, 0.5)):
+            search.score(tracker, name, step, objective)
+            tracker.flush()
+        client = MlflowClient(tracker.shown_uri)
+        child = runs_of(client)[1][name]
+        assert child.info.status == "RUNNING"
+        assert points(client, child, "objective") == [(50, 0.25), (100, 0.5)]
+        assert grids(client, child) == [50, 100]
+
+
 def test_a_reason_that_no_longer_holds_is_taken_back(make_search: MakeSearch) -> None:
     """A trial that a limit has cut off goes on in a later search, and then ends by itself."""
     search = make_search()
