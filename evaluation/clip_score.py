@@ -46,19 +46,19 @@ class ClipScorer:
         self._text_features: dict[str, torch.Tensor] = {}
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float64]:
-        """100 x cosine of each image with its own text, [n], each in [-100, 100]. Long texts are cut as CLIP does.
+        """100 x cosine of each image with each text, [n, texts], each in [-100, 100]. Long texts are cut as CLIP does.
 
-        Raises:
-            ValueError: there are not as many texts as images.
+        Args:
+            images: at least none.
+            texts: at least one.
         """
-        if len(images) != len(texts):
-            raise ValueError(f"{len(images)} images and {len(texts)} texts; give one text for each image")
-        scores = np.empty(len(images), dtype=np.float64)
+        scores = np.empty((len(images), len(texts)), dtype=np.float64)
         with torch.inference_mode():
+            encoded = self._encode_texts(texts)
             for start in range(0, len(images), self._batch_size):
                 batch = slice(start, start + self._batch_size)
-                cosines = (self._encode_images(images[batch]) * self._encode_texts(texts[batch])).sum(dim=-1)
-                scores[batch] = 100.0 * cosines.clamp(-1.0, 1.0).cpu().numpy()
+                cosines = self._encode_images(images[batch]) @ encoded.T
+                scores[batch] = 100.0 * cosines.clamp(-1.0, 1.0).numpy()
         return scores
 
     def _encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:

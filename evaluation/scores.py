@@ -96,6 +96,7 @@ class Anchors:
     """Mean distance of the reference photos to each other, each pair once (likeness 1)."""
     base_clip_score: float
     """Mean CLIP score of the untuned model's images (fidelity 1)."""
+    mismatched_clip_score: float | None = None
     copy_distance: float | None = None
     """Picture distance below which an image copies a training photo (`evaluation.similarity`); None: not measured."""
     other_distance: float | None = None

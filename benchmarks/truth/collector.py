@@ -101,19 +101,19 @@ class Collector:
                 self._collection.generation,
             ),
         )
-        clip_scores = self._timed(
-            "judging", lambda: self._clip_scorer.score(images, [without_trigger(prompt) for prompt in prompts])
-        )
+        texts = [without_trigger(prompt) for prompt in prompt_set.prompts]
+        clip_scores = self._timed("judging", lambda: self._clip_scorer.score(images, texts))
         faces = self._timed("judging", lambda: self._face_model.embed(images))
         found = [face for face in faces if face is not None]
         return Pictures(
             prompt_index=np.array([index for index, _ in pairs]),
             seed=np.array(seeds),
             pixels=_pixels(images),
-            clip_score=clip_scores,
+            clip_scores=clip_scores,
             face_found=np.array([face is not None for face in faces]),
             embedding=_embeddings(found),
             confidence=np.array([face.confidence for face in found], dtype=np.float64),
+            faces=np.array([face.faces for face in found], dtype=np.int64),
         )
 
     def _photos(self) -> Photos:

@@ -22,7 +22,7 @@ from evaluation.objective import leakage_cost
 from evaluation.scores import Anchors
 from evaluation.similarity import picture_distances, thumbnails
 
-OBJECTIVE = ObjectiveConfig()
+OBJECTIVE = ObjectiveConfig(likeness=0.5, fidelity=0.4, faceless=0.5)
 """The demo's search weighs with the defaults."""
 
 
@@ -41,8 +41,8 @@ class Measures:
 
     face_found: NDArray[np.bool_]
     """[prompts, seeds]"""
-    clip_score: NDArray[np.float64]
-    """[prompts, seeds]"""
+    clip_scores: NDArray[np.float64]
+    """Of each image with each prompt, [prompts, seeds, prompts]."""
     distance: NDArray[np.float64]
     """Of each image's face to each photo, [prompts, seeds, photos]; 0 without a face, where it is not read."""
     trained_distance: NDArray[np.float64]
@@ -64,7 +64,7 @@ class Measures:
         pictured = picture_distances(as_thumbnails(pictures.pixels), as_thumbnails(photos.pixels[photos.trained_on]))
         return cls(
             face_found=pictures.face_found.reshape(shape),
-            clip_score=pictures.clip_score.reshape(shape),
+            clip_scores=pictures.clip_scores.reshape(*shape, -1),
             distance=to(photos.embedding[~photos.trained_on]),
             trained_distance=to(photos.embedding[photos.trained_on]),
             trained_picture_distance=pictured.reshape(*shape, -1),
@@ -159,6 +159,8 @@ class Records:
             base_distance=float(distance[found].mean()),
             real_distance=mean_pairwise_distance(self._held_out[part.photos]),
             base_clip_score=float(clip_score.mean()),
+            copy_distance=None,
+            mismatched_clip_score=_mismatched(self.base.subject, part),
         )
 
     def objective(self, record: Record, part: Slice, anchors: Anchors | None = None) -> NDArray[np.float64]:
@@ -168,7 +170,10 @@ class Records:
         """
         anchors = anchors or self.anchors(part)
         found, _, clip_score = _cut(record.subject, part)
-        fidelity = clip_score / anchors.base_clip_score
+        assert anchors.mismatched_clip_score is not None
+        fidelity = (clip_score - anchors.mismatched_clip_score) / (
+            anchors.base_clip_score - anchors.mismatched_clip_score
+        )
         likeness = self.likeness(record, part, anchors)
         own = OBJECTIVE.likeness * likeness + OBJECTIVE.fidelity * fidelity - OBJECTIVE.faceless * ~found
         return own - leakage_cost(self.leakage(record, part, anchors), OBJECTIVE)
@@ -192,7 +197,7 @@ class Records:
         anchors = anchors or self.anchors(part)
         found, distance, _ = _cut(record.subject, part)
         values = (anchors.base_distance - distance) / (anchors.base_distance - anchors.real_distance)
-        return np.where(found, values, 0.0)
+        return np.where(found, values.clip(-1.0, 1.0), 0.0)
 
     @cached_property
     def _held_out(self) -> NDArray[np.float32]:
@@ -208,4 +213,12 @@ def _cut(measures: Measures, part: Slice) -> tuple[NDArray[np.bool_], NDArray[np
     """Face found, mean distance to the slice's photos, and CLIP score: [prompts, seeds] of the slice each."""
     rows = np.ix_(part.prompts, part.seeds)
     distance = measures.distance[np.ix_(part.prompts, part.seeds, part.photos)].mean(axis=2)
-    return measures.face_found[rows], distance, measures.clip_score[rows]
+    own = np.einsum("psp->ps", measures.clip_scores)
+    return measures.face_found[rows], distance, own[rows]
+
+
+def _mismatched(measures: Measures, part: Slice) -> float:
+    """Mean CLIP score of the slice's images with the slice's OTHER prompts."""
+    scores = measures.clip_scores[np.ix_(part.prompts, part.seeds, part.prompts)]
+    other = ~np.eye(len(part.prompts), dtype=bool)[:, None, :]
+    return float(scores[np.broadcast_to(other, scores.shape)].mean())
