@@ -92,10 +92,11 @@ class FaceModel:
         Detection goes image by image, as in DeepFace itself; the faces are then embedded in one batch.
 
         Raises:
-            FaceModelError: DeepFace failed; a missing face is no failure.
+            FaceModelError: detector or recogniser failed, at which image; a missing face is no failure.
         """
         side = self.config.minimum_side
-        counted = [self._counted(self._detect(image, minimum_side=side), min(image.size)) for image in images]
+        found = self._detect_all(images, minimum_side=side)
+        counted = [self._counted(faces, min(image.size)) for image, faces in zip(images, found, strict=True)]
         largest = [max(faces, key=lambda face: face.box[2] * face.box[3], default=None) for faces in counted]
         embeddings = iter(self._embed_crops([face.crop for face in largest if face is not None]))
         return [
@@ -113,29 +114,44 @@ class FaceModel:
         `embed`.
 
         Raises:
-            FaceModelError: DeepFace failed.
+            FaceModelError: as for `embed`.
         """
-        found = [self._detect(image, minimum_side=0) for image in images]
+        found = self._detect_all(images, minimum_side=0)
         embeddings = iter(self._embed_crops([face.crop for faces in found for face in faces]))
         return [
             [Representation(embedding=next(embeddings), confidence=face.confidence) for face in faces]
             for faces in found
         ]
 
-    def _detect(self, image: Image.Image, *, minimum_side: int) -> list[_Detection]:
-        pixels, enlargement = _pixels(image, minimum_side)
-        faces = self._call(
-            "extract_faces", pixels, detector_backend=self.config.detector, enforce_detection=False, color_face="bgr"
-        )
+    def _detect_all(self, images: Sequence[Image.Image], *, minimum_side: int) -> list[list[_Detection]]:
         return [
-            _Detection(
-                crop=face["face"],
-                # Some detectors' scores are not capped at 1.
-                confidence=min(float(face["confidence"]), 1.0),
-                box=_box(face["facial_area"], enlargement),
-            )
-            for face in faces
+            self._detect(image, f"image {number} of {len(images)}", minimum_side=minimum_side)
+            for number, image in enumerate(images, start=1)
         ]
+
+    def _detect(self, image: Image.Image, place: str, *, minimum_side: int) -> list[_Detection]:
+        """The faces of one image; `place` is what an error calls it."""
+        pixels, enlargement = _pixels(image, minimum_side)
+        try:
+            faces = self._deepface.DeepFace.extract_faces(
+                pixels, detector_backend=self.config.detector, enforce_detection=False, color_face="bgr"
+            )
+            return [
+                _Detection(
+                    crop=face["face"],
+                    # Some detectors' scores are not capped at 1.
+                    confidence=min(float(face["confidence"]), 1.0),
+                    box=_box(face["facial_area"], enlargement),
+                )
+                for face in faces
+            ]
+        except Exception as error:
+            # Detectors are other people's packages and throw what they like (cv2.error, KeyError, IndexError ...), and
+            # DeepFace's FaceNotDetected is a ValueError. None of it says that there is no face.
+            raise FaceModelError(
+                f"the detector {self.config.detector!r} failed on {place} ({image.width} x {image.height} px): "
+                f"{_words(error)}; choose another detector"
+            ) from error
 
     def _counted(self, faces: list[_Detection], shorter_side: int) -> list[_Detection]:
         """The faces that count; `shorter_side` is the image's, in pixels."""
@@ -149,17 +165,15 @@ class FaceModel:
     def _embed_crops(self, crops: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
         if not crops:
             return []
-        answer = self._call("represent", crops, model_name=self.config.recognizer, detector_backend="skip")
-        # A list of one image comes back without the outer list.
-        entries = answer if len(crops) == 1 else [faces[0] for faces in answer]
-        return [_normalised(entry["embedding"]) for entry in entries]
-
-    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
-        """Call DeepFace so that no failure can be taken for `no face` (its FaceNotDetected is a ValueError too)."""
+        name = self.config.recognizer
         try:
-            return getattr(self._deepface.DeepFace, function)(*arguments, **options)
-        except (ValueError, RuntimeError, OSError, ImportError) as error:
-            raise FaceModelError(f"DeepFace's {function} failed with {self.config}: {error}") from error
+            answer = self._deepface.DeepFace.represent(crops, model_name=name, detector_backend="skip")
+            # A list of one image comes back without the outer list.
+            entries = answer if len(crops) == 1 else [faces[0] for faces in answer]
+            embeddings = [entry["embedding"] for entry in entries]
+        except Exception as error:  # as a detector's: whatever the model's package throws
+            raise FaceModelError(f"the recognizer {name!r} failed on {len(crops)} faces: {_words(error)}") from error
+        return [_normalised(embedding) for embedding in embeddings]
 
     def _build(self, task: str, role: str, name: str) -> None:
         known = list(self._deepface.modules.modeling.AVAILABLE_MODELS[task])
@@ -169,10 +183,10 @@ class FaceModel:
             raise FaceModelError(f"{role} is {name!r}, which DeepFace does not have{hint}; it has {', '.join(known)}")
         try:
             self._deepface.DeepFace.build_model(task=task, model_name=name)
-        except (ValueError, RuntimeError, OSError, ImportError) as error:
+        except Exception as error:  # whatever the model's package throws
             raise FaceModelError(
-                f"the {role} {name!r} cannot be loaded: {error}. DeepFace downloads missing weights from the internet; "
-                "without it, put the file where the message says, or use recognizer Dlib with detector dlib, whose "
+                f"the {role} {name!r} cannot be loaded: {_words(error)}. DeepFace downloads missing weights from the "
+                "internet; without it, put the file where the message says, or use recognizer Dlib with detector dlib, whose "
                 "weights come with the package face_recognition_models"
             ) from error
 
@@ -207,6 +221,11 @@ def _pixels(image: Image.Image, minimum_side: int) -> tuple[NDArray[np.uint8], f
 def _box(area: Mapping[str, Any], enlargement: float) -> Box:
     x, y, width, height = (round(area[side] / enlargement) for side in ("x", "y", "w", "h"))
     return x, y, width, height
+
+
+def _words(error: Exception) -> str:
+    """What was thrown, by its name, since `KeyError: 0` says more than `0`."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _normalised(embedding: Any) -> NDArray[np.float32]:

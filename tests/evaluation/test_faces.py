@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -215,19 +216,51 @@ def test_missing_weights_are_an_error_when_the_model_is_made(tmp_path: Path, mon
         FaceModel(FaceConfig(recognizer="OpenFace", detector="dlib"))
 
 
-@pytest.mark.parametrize("function", ["extract_faces", "represent"])
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("extract_faces", r"the detector 'dlib' failed on image 2 of 2 \(128 x 128 px\): {}.*choose another detector"),
+        ("represent", r"the recognizer 'Dlib' failed on 2 faces: {}"),
+    ],
+)
+@pytest.mark.parametrize("thrown", ["FaceNotDetected", "cv2.error", "KeyError", "IndexError", "TypeError"])
 def test_a_failing_face_model_is_never_taken_for_no_face(
-    face_model: FaceModel, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch, function: str
+    face_model: FaceModel,
+    photos_of_man: list[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    message: str,
+    thrown: str,
 ) -> None:
     deepface: Any = importlib.import_module("deepface.DeepFace")
-    face_not_detected = importlib.import_module("deepface.modules.exceptions").FaceNotDetected
+    errors: dict[str, type[Exception]] = {
+        "FaceNotDetected": importlib.import_module("deepface.modules.exceptions").FaceNotDetected,
+        "cv2.error": cv2.error,
+        "KeyError": KeyError,
+        "IndexError": IndexError,
+        "TypeError": TypeError,
+    }
+    original, calls = getattr(deepface, function), []
 
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise face_not_detected("weights are missing")
+    def fail(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if function == "extract_faces" and len(calls) < 2:
+            return original(*arguments, **options)
+        raise errors[thrown]("it broke")
 
     monkeypatch.setattr(deepface, function, fail)
-    with pytest.raises(FaceModelError, match=f"{function} failed.*weights are missing"):
-        face_model.embed(photos_of_man[:1])
+    with pytest.raises(FaceModelError, match=message.format(rf"{errors[thrown].__name__}: .*it broke")):
+        face_model.embed(photos_of_man[:2])
+
+
+@pytest.mark.parametrize("answer", [{}, {"face": np.zeros((4, 4, 3)), "confidence": 0.9, "facial_area": {"x": 0}}])
+def test_an_answer_that_lacks_something_is_an_error_too(
+    face_model: FaceModel, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    deepface: Any = importlib.import_module("deepface.DeepFace")
+    monkeypatch.setattr(deepface, "extract_faces", lambda *arguments, **options: [answer])
+    with pytest.raises(FaceModelError, match=r"failed on image 1 of 1.*KeyError"):
+        face_model.represent(photos_of_man[:1])
 
 
 def test_importing_deepface_leaves_warnings_alone() -> None:
