@@ -86,6 +86,19 @@ class FaceModel:
         self._build("facial_recognition", "recognizer", config.recognizer)
         self._build("face_detector", "detector", config.detector)
 
+    @property
+    def verification_threshold(self) -> float | None:
+        """The distance (`distances`) below which the recogniser says "the same person", in (0, 2].
+
+        DeepFace's threshold for `euclidean_l2`, chosen by its author on pairs of real photos (1.10 for GhostFaceNet,
+        0.4 for Dlib); None where it has none. Thresholds of two recognisers do not compare.
+        """
+        verification = importlib.import_module("deepface.modules.verification")
+        try:
+            return float(verification.find_threshold(self.config.recognizer, "euclidean_l2"))
+        except ValueError:  # how it says that it has no number
+            return None
+
     def embed(self, images: Sequence[Image.Image]) -> list[Face | None]:
         """The face of each image: the largest box among the faces that count (see `FaceConfig`); None without one.
 

@@ -263,6 +263,25 @@ def test_an_answer_that_lacks_something_is_an_error_too(
         face_model.represent(photos_of_man[:1])
 
 
+def test_the_threshold_is_the_one_that_deepface_verifies_with(
+    face_model: FaceModel, photos_of_man: list[Image.Image], man: list[Face], woman: list[Face]
+) -> None:
+    deepface: Any = importlib.import_module("deepface.DeepFace")
+    options = {"model_name": "Dlib", "detector_backend": "dlib", "distance_metric": "euclidean_l2"}
+    first, second = (np.asarray(photo)[:, :, ::-1] for photo in photos_of_man[:2])
+    told = deepface.verify(first, second, **options)
+    assert face_model.verification_threshold == told["threshold"] == 0.4
+    # In the metric of `distances`: the same pair is as far apart here as there.
+    pair = distances(man[0].embedding[None], man[1].embedding[None]).item()
+    assert pair == pytest.approx(told["distance"], abs=1e-4)
+    assert pair < face_model.verification_threshold < distances(stacked(man), stacked(woman)).min()
+
+
+def test_a_recogniser_without_a_number_has_no_threshold(face_model: FaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_model, "config", FaceConfig(recognizer="Newest", detector="dlib"))
+    assert face_model.verification_threshold is None
+
+
 def test_importing_deepface_leaves_warnings_alone() -> None:
     program = (
         "import warnings\n"
