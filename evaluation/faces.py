@@ -198,9 +198,9 @@ class FaceModel:
             self._deepface.DeepFace.build_model(task=task, model_name=name)
         except Exception as error:  # whatever the model's package throws
             raise FaceModelError(
-                f"the {role} {name!r} cannot be loaded: {_words(error)}. DeepFace downloads missing weights from the "
-                "internet; without it, put the file where the message says, or use recognizer Dlib with detector dlib, whose "
-                "weights come with the package face_recognition_models"
+                f"the {role} {name!r} cannot be loaded: {_words(error)}. DeepFace downloads missing weights from "
+                "the internet; without it, put the file where the message says, or use recognizer Dlib with detector "
+                "dlib, whose weights come with the package face_recognition_models"
             ) from error
 
 
