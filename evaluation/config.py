@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,6 +11,13 @@ ObjectiveMode = Literal["weighted", "pareto"]
 
 TRIGGER_FIELD = "{trigger}"
 """Stands in a prompt for the word that names the person."""
+
+
+NO_PROBABILITIES: Mapping[str, str] = {
+    "opencv": "(100 - s) / 100 of the cascade's score s, so that surer faces get LESS",
+    "dlib": "a margin, 0 to about 3.5, of which DeepFace keeps what is below 1",
+}
+"""Detectors of DeepFace whose confidence is no probability, and what it is."""
 
 
 def _whole_number(name: str, value: int, *, least: int) -> None:
@@ -72,8 +80,10 @@ class FaceConfig:
     detector: str = "ssd"
     """DeepFace detector, as DeepFace spells it (`ssd`, `retinaface`, `dlib` ...), but not `skip`: it finds no faces."""
     minimum_confidence: float = 0.0
-    """Faces count only with a detection confidence ABOVE this, 0 (inclusive) to 1 (exclusive).
-    DeepFace rounds confidence to 0.01 and gives 0 to the whole image when it finds no face."""
+    """Faces count only with a detection confidence ABOVE this, 0 (inclusive) to 1 (exclusive). The number is the
+    detector's own and does not travel to another one: `ssd`, `yunet` and `retinaface` drop faces below 0.9 themselves;
+    with `opencv`, which gives surer faces less, and `dlib`, which gives a margin, anything but 0 is refused. DeepFace
+    rounds confidence to 0.01 and gives 0 to the whole image when it finds no face."""
     minimum_face: float = 0.05
     """Faces count only with a box whose longer side is at least this share of the image's shorter side, 0 to 1. An
     embedding of fewer pixels says little of a person, and a face in the background is not the picture's subject."""
@@ -95,6 +105,12 @@ class FaceConfig:
         _finite_number("minimum_confidence", self.minimum_confidence, lower=0.0, upper=1.0)
         if self.minimum_confidence == 1.0:
             raise ValueError("minimum_confidence is 1.0, which no face exceeds; give a number below 1")
+        if self.minimum_confidence and self.detector in NO_PROBABILITIES:
+            raise ValueError(
+                f"minimum_confidence is {self.minimum_confidence}, but the confidence of detector {self.detector!r} is "
+                f"{NO_PROBABILITIES[self.detector]}; leave minimum_confidence out or choose a detector whose "
+                "confidence is a probability, such as ssd or retinaface"
+            )
         _finite_number("minimum_face", self.minimum_face, lower=0.0, upper=1.0)
         _whole_number("minimum_side", self.minimum_side, least=0)
 
