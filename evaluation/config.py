@@ -50,8 +50,9 @@ class GenerationConfig:
     negative_prompt: str = ""
     """What guidance leads away from, the same for every image."""
     shared_noise: bool = False
-    """Draw all images' first noise from ONE generator, batch after batch, as the homework did: an image then depends on
-    those before it and on the batch size. Only to reproduce the homework's numbers (`evaluation.hw10`)."""
+    """Draw all images' first noise from ONE generator on the model's device, batch after batch, as the homework did: an
+    image then depends on those before it, on the batch size and on the device. Only to reproduce the homework's numbers
+    (`evaluation.hw10`)."""
 
     def __post_init__(self) -> None:
         _whole_number("steps", self.steps, least=1)

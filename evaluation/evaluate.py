@@ -127,18 +127,18 @@ class Evaluator:
             anchors=anchors,
         )
 
-    def hw10(self, evaluation: Evaluation, training: Sequence[Sequence[Representation]]) -> Hw10Scores:
-        """The homework's numbers for images already evaluated; see `evaluation.hw10`.
+    def hw10(self, evaluation: Evaluation, photos: Sequence[Sequence[Representation]]) -> Hw10Scores:
+        """The homework's numbers for images that this evaluator has made; see `evaluation.hw10`.
 
         Args:
             evaluation: of any model.
-            training: `face_model.represent` of the photos trained on.
+            photos: `face_model.represent` of all photos of the person.
         """
-        return hw10_scores(
-            self.face_model.represent(evaluation.person.images),
-            training,
-            [row.clip_score for row in evaluation.person.rows],
-        )
+        rows, images = evaluation.person.rows, evaluation.person.images
+        prompts = [with_trigger(prompt, self.trigger) for prompt in self.prompt_set.prompts]
+        clip_scores = self.clip_scorer.score(images, prompts)
+        own = [float(clip_scores[number, row.prompt_index]) for number, row in enumerate(rows)]
+        return hw10_scores(self.face_model.represent(images), photos, own)
 
     def _measure_others(self, pipeline: ImagePipeline, person: Person, batch: ImageBatch) -> Measurement:
         if self.others is None:

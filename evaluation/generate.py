@@ -159,10 +159,11 @@ def generate_images(
     """One RGB image for each (prompt, seed) pair, in order.
 
     The first noise of each image comes from a generator of its own (`noise_generator`), so an image depends on its
-    prompt and seed and not on its neighbours or the device; only float rounding changes with the batch size. The pipeline's modules
-    are shared, its scheduler, progress bar and training modes are left as they were. A model that has diverged to
-    NaN gives black pixels rather than an error: its images are then faceless and it ranks last. Latents are decoded one
-    image after the other, which takes no longer and holds the decoder's activations of one image only.
+    prompt and seed and not on its neighbours or the device (but see `GenerationConfig.shared_noise`); only float
+    rounding changes with the batch size. The pipeline's modules are shared, its scheduler, progress bar and training
+    modes are left as they were. A model that has diverged to NaN gives black pixels rather than an error: its images
+    are then faceless and it ranks last. Latents are decoded one image after the other, which takes no longer and holds
+    the decoder's activations of one image only.
 
     Args:
         pipeline: its denoiser and text encoders may carry PEFT adapters. Flow models (Stable Diffusion 3, Flux) draw
@@ -186,7 +187,7 @@ def generate_images(
         )
     sampler = _sampling_pipeline(pipeline, config)
     batch = batch or ImageBatch(config.batch_size)
-    shared = torch.Generator("cpu").manual_seed(seeds[0]) if config.shared_noise and seeds else None
+    shared = torch.Generator(sampler.device).manual_seed(seeds[0]) if config.shared_noise and seeds else None
 
     def draw(start: int, stop: int) -> list[Image.Image]:
         generators = [noise_generator(*pair) for pair in zip(prompts[start:stop], seeds[start:stop], strict=True)]

@@ -93,10 +93,9 @@ class JobRunner:
         self._person = measure_person(
             face_model, reference=self._photos(setup.split.reference), training=self._photos(setup.split.training)
         )
-        # The homework compares with the photos as they are, not cropped to the model's square.
-        self._hw10_training = (
-            face_model.represent([_whole(photo.path) for photo in setup.split.training]) if setup.hw10 else []
-        )
+        # The homework compares with all photos as they are, not cropped to the model's square.
+        photos = (*setup.split.training, *setup.split.reference)
+        self._hw10_photos = face_model.represent([_whole(photo.path) for photo in photos]) if setup.hw10 else []
 
     def do(self, job: Job, *, report: Send, go_on: GoOn, keeps_state: Callable[[], bool] = lambda: False) -> None:
         """Do one job to its end, or until `report` or `go_on` answers False.
@@ -193,6 +192,7 @@ class JobRunner:
                 save_adapter(training.adapter, temporary, metadata=texts)
             report = self._report(
                 evaluation,
+                self._evaluators[job.prompt_set],
                 step=training.step_count,
                 folder=folder,
                 extra={VALIDATION_LOSS: validation_loss},
@@ -216,27 +216,31 @@ class JobRunner:
             evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
         finally:
             adapter.detach()
-        return self._finished(evaluation, job.folder, watch, batch)
+        return self._finished(evaluation, evaluator, job.folder, watch, batch)
 
     def _anchor(self, job: AnchorJob) -> CheckpointResult | None:
         if not self._scores:
             return None
         watch, batch = Stopwatch(), self._image_batch()
-        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person, batch)
+        evaluator = self._evaluators[job.prompt_set]
+        baseline = evaluator.measure_anchors(self._pipeline, self._person, batch)
         anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
-        report = self._finished(baseline, job.folder, watch, batch, extra=anchors)
+        report = self._finished(baseline, evaluator, job.folder, watch, batch, extra=anchors)
         text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
         write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
         return report
 
     def _image_batch(self) -> ImageBatch:
         """Of one job: what is learnt of memory holds for its rest."""
-        device = self._base.device
-        return ImageBatch(self._setup.generation.batch_size, CudaMemory(device) if device.type == "cuda" else None)
+        device, generation = self._base.device, self._setup.generation
+        # With shared noise the images depend on the size of the batches, which therefore follows memory only in need.
+        counted = device.type == "cuda" and not generation.shared_noise
+        return ImageBatch(generation.batch_size, CudaMemory(device) if counted else None)
 
     def _finished(
         self,
         evaluation: Evaluation,
+        evaluator: Evaluator,
         folder: Path,
         watch: Stopwatch,
         batch: ImageBatch,
@@ -245,6 +249,7 @@ class JobRunner:
         with written_folder(folder) as temporary:
             report = self._report(
                 evaluation,
+                evaluator,
                 step=0,
                 folder=folder,
                 extra=extra or {},
@@ -257,6 +262,7 @@ class JobRunner:
     def _report(
         self,
         evaluation: Evaluation,
+        evaluator: Evaluator,
         *,
         step: int,
         folder: Path,
@@ -267,10 +273,7 @@ class JobRunner:
     ) -> CheckpointResult:
         metrics = evaluation.metrics()
         appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
-        hw10 = {}
-        if self._hw10_training:
-            evaluator = next(iter(self._evaluators.values()))
-            hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
+        hw10 = evaluator.hw10(evaluation, self._hw10_photos).as_metrics() if self._hw10_photos else {}
         return CheckpointResult(
             step=step,
             metrics={

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import FaceConfig, PromptSet
+from evaluation.config import FaceConfig, GenerationConfig, PromptSet
+from evaluation.hw10 import GENERATION, hw10_generation
 from search.config.prompts import read_prompts
 from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.config.space import clip
@@ -175,6 +176,24 @@ def test_values_that_cannot_work_are_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load_config(write_config({**document, **change}))
+
+
+def test_what_the_homeworks_protocol_leaves_open_is_the_homeworks(
+    document: dict[str, Any], write_config: Write
+) -> None:
+    document["evaluation"]["protocol"] = "hw10"
+    del document["evaluation"]["generation"]
+    assert load_config(write_config(document)).evaluation.generation == GenerationConfig(**GENERATION)
+    document["evaluation"]["generation"] = {"resolution": 64, "steps": 12}
+    config = load_config(write_config(document))
+    assert config.evaluation.generation == GenerationConfig(**{**GENERATION, "resolution": 64, "steps": 12})
+    assert hw10_generation(config.evaluation.generation) == GenerationConfig(**{**GENERATION, "resolution": 64})
+    document["evaluation"]["generation"] = {"resolution": 64, "stepps": 12}
+    with pytest.raises(ConfigurationError, match="did you mean 'steps'"):
+        load_config(write_config(document))
+    document["evaluation"] |= {"protocol": "likeness", "generation": {"resolution": 64}}
+    with pytest.raises(ConfigurationError, match=r"evaluation.generation.batch_size: this key is missing"):
+        load_config(write_config(document))
 
 
 def test_a_second_judge_is_another_than_the_first(document: dict[str, Any], write_config: Write) -> None:
