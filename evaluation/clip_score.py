@@ -98,7 +98,8 @@ def _load_model(name_or_path: str) -> Any:
     stated = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
     if stated != "clip":
         raise ValueError(f"its config.json says model_type {stated!r}, not 'clip'")
-    model, loaded = CLIPModel.from_pretrained(
+    model_class: Any = CLIPModel  # its stub does not know output_loading_info
+    model, loaded = model_class.from_pretrained(
         name_or_path,
         use_safetensors=True,
         dtype=torch.float32,
