@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 SamplerName = Literal["dpmsolver++", "ddim", "as-is"]
@@ -67,8 +68,26 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnnxRecognizer:
+    """A face recogniser from an ONNX file that takes faces as ArcFace does (Deng et al. 2019), like insightface's:
+    aligned to ArcFace's template, RGB, (value - 127.5) / 127.5, [1, 3, size, size].
+
+    Faces are found by `detector`. Five points align them with `retinaface`, of which alone DeepFace hands them on, two
+    eyes with the other detectors, the square around the box where the eyes are not found.
+    """
+
+    onnx: Path
+    """The file. Nothing in it is run but onnxruntime's own operators, on one CPU thread."""
+    size: int = 112
+    """Side of the aligned face, pixels, at least 16."""
+
+    def __post_init__(self) -> None:
+        _whole_number("recognizer.size", self.size, least=16)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FaceConfig:
-    """How faces are found and embedded by DeepFace.
+    """How faces are found by DeepFace, and embedded by it or by a recogniser from a file.
 
     A face counts when its confidence is above `minimum_confidence` and its box is not tiny (`minimum_face`); an image
     without a face that counts is faceless. Of several faces that count, the one with the largest box is taken: in a
@@ -76,8 +95,9 @@ class FaceConfig:
     frontal detectors such as `dlib` mostly do not, for the untuned model's images and every candidate's alike.
     """
 
-    recognizer: str = "GhostFaceNet"
-    """DeepFace recognition model, as DeepFace spells it (`GhostFaceNet`, `ArcFace`, `Dlib` ...)."""
+    recognizer: str | OnnxRecognizer = "GhostFaceNet"
+    """DeepFace recognition model, as DeepFace spells it (`GhostFaceNet`, `ArcFace`, `Dlib` ...), or a file:
+    `{onnx: PATH, size: 112}`."""
     detector: str = "ssd"
     """DeepFace detector, as DeepFace spells it (`ssd`, `retinaface`, `dlib` ...), but not `skip`: it finds no faces."""
     minimum_confidence: float = 0.0
@@ -96,7 +116,12 @@ class FaceConfig:
     @property
     def name(self) -> str:
         """Both models, as a person calls them."""
-        return f"{self.recognizer} with {self.detector}"
+        return f"{self.recognizer_name} with {self.detector}"
+
+    @property
+    def recognizer_name(self) -> str:
+        """DeepFace's name, or that of the file."""
+        return self.recognizer.onnx.name if isinstance(self.recognizer, OnnxRecognizer) else self.recognizer
 
     def __post_init__(self) -> None:
         if not self.recognizer:

@@ -1,4 +1,4 @@
-"""The face of each image as DeepFace finds and embeds it.
+"""The face of each image as DeepFace finds it and a recogniser embeds it.
 
 Legend: n, m = numbers of faces; dim = length of an embedding (128 for Dlib, 512 for GhostFaceNet).
 """
@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.config import FaceConfig
+from evaluation.config import FaceConfig, OnnxRecognizer
 from evaluation.face_weights import install_dlib_weights
+from evaluation.recognizers import DeepFaceRecognizer, OnnxFile, Recognizer, words
+from evaluation.recognizers import FaceModelError as FaceModelError
 
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of an image."""
-
-
-class FaceModelError(ValueError):
-    """The face model cannot be used (a wrong name, missing weights ...). It never means that an image has no face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,13 +63,13 @@ class _Detection:
     """A face, or with confidence 0 the whole of an image without one, before it is embedded."""
 
     crop: NDArray[Any]
-    """[height, width, 3], BGR in [0, 1], aligned by the eyes."""
+    """The recogniser's own form of a face (`Recognizer.crop`)."""
     confidence: float
     box: Box
 
 
 class FaceModel:
-    """A DeepFace recogniser and detector, loaded once."""
+    """A DeepFace detector and a recogniser, DeepFace's or from a file, loaded once."""
 
     def __init__(self, config: FaceConfig) -> None:
         """Load both models, so that whatever is wrong with them shows here and not at the first image.
@@ -83,7 +81,12 @@ class FaceModel:
         if config.recognizer == "Dlib" or config.detector == "dlib":
             install_dlib_weights()
         self._deepface = _import_deepface()
-        self._build("facial_recognition", "recognizer", config.recognizer)
+        self._recognizer: Recognizer
+        if isinstance(config.recognizer, OnnxRecognizer):
+            self._recognizer = OnnxFile(config.recognizer)
+        else:
+            self._build("facial_recognition", "recognizer", config.recognizer)
+            self._recognizer = DeepFaceRecognizer(self._deepface, config.recognizer)
         self._build("face_detector", "detector", config.detector)
 
     @property
@@ -91,13 +94,9 @@ class FaceModel:
         """The distance (`distances`) below which the recogniser says "the same person", in (0, 2].
 
         DeepFace's threshold for `euclidean_l2`, chosen by its author on pairs of real photos (1.10 for GhostFaceNet,
-        0.4 for Dlib); None where it has none. Thresholds of two recognisers do not compare.
+        0.4 for Dlib); None where it has none, as for a file. Thresholds of two recognisers do not compare.
         """
-        verification = importlib.import_module("deepface.modules.verification")
-        try:
-            return float(verification.find_threshold(self.config.recognizer, "euclidean_l2"))
-        except ValueError:  # how it says that it has no number
-            return None
+        return self._recognizer.verification_threshold
 
     def embed(self, images: Sequence[Image.Image]) -> list[Face | None]:
         """The face of each image: the largest box among the faces that count (see `FaceConfig`); None without one.
@@ -111,7 +110,7 @@ class FaceModel:
         found = self._detect_all(images, minimum_side=side)
         counted = [self._counted(faces, min(image.size)) for image, faces in zip(images, found, strict=True)]
         largest = [max(faces, key=lambda face: face.box[2] * face.box[3], default=None) for faces in counted]
-        embeddings = iter(self._embed_crops([face.crop for face in largest if face is not None]))
+        embeddings = iter(self._recognizer.embed([face.crop for face in largest if face is not None]))
         return [
             None
             if face is None
@@ -130,7 +129,7 @@ class FaceModel:
             FaceModelError: as for `embed`.
         """
         found = self._detect_all(images, minimum_side=0)
-        embeddings = iter(self._embed_crops([face.crop for faces in found for face in faces]))
+        embeddings = iter(self._recognizer.embed([face.crop for faces in found for face in faces]))
         return [
             [Representation(embedding=next(embeddings), confidence=face.confidence) for face in faces]
             for faces in found
@@ -151,7 +150,7 @@ class FaceModel:
             )
             return [
                 _Detection(
-                    crop=face["face"],
+                    crop=self._recognizer.crop(pixels, face),
                     # Some detectors' scores are not capped at 1.
                     confidence=min(float(face["confidence"]), 1.0),
                     box=_box(face["facial_area"], enlargement),
@@ -163,7 +162,7 @@ class FaceModel:
             # DeepFace's FaceNotDetected is a ValueError. None of it says that there is no face.
             raise FaceModelError(
                 f"the detector {self.config.detector!r} failed on {place} ({image.width} x {image.height} px): "
-                f"{_words(error)}; choose another detector"
+                f"{words(error)}; choose another detector"
             ) from error
 
     def _counted(self, faces: list[_Detection], shorter_side: int) -> list[_Detection]:
@@ -175,19 +174,6 @@ class FaceModel:
             if face.confidence > self.config.minimum_confidence and max(face.box[2], face.box[3]) >= least
         ]
 
-    def _embed_crops(self, crops: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
-        if not crops:
-            return []
-        name = self.config.recognizer
-        try:
-            answer = self._deepface.DeepFace.represent(crops, model_name=name, detector_backend="skip")
-            # A list of one image comes back without the outer list.
-            entries = answer if len(crops) == 1 else [faces[0] for faces in answer]
-            embeddings = [entry["embedding"] for entry in entries]
-        except Exception as error:  # as a detector's: whatever the model's package throws
-            raise FaceModelError(f"the recognizer {name!r} failed on {len(crops)} faces: {_words(error)}") from error
-        return [_normalised(embedding) for embedding in embeddings]
-
     def _build(self, task: str, role: str, name: str) -> None:
         known = list(self._deepface.modules.modeling.AVAILABLE_MODELS[task])
         if name not in known:
@@ -198,7 +184,7 @@ class FaceModel:
             self._deepface.DeepFace.build_model(task=task, model_name=name)
         except Exception as error:  # whatever the model's package throws
             raise FaceModelError(
-                f"the {role} {name!r} cannot be loaded: {_words(error)}. DeepFace downloads missing weights from "
+                f"the {role} {name!r} cannot be loaded: {words(error)}. DeepFace downloads missing weights from "
                 "the internet; without it, put the file where the message says, or use recognizer Dlib with detector "
                 "dlib, whose weights come with the package face_recognition_models"
             ) from error
@@ -234,21 +220,6 @@ def _pixels(image: Image.Image, minimum_side: int) -> tuple[NDArray[np.uint8], f
 def _box(area: Mapping[str, Any], enlargement: float) -> Box:
     x, y, width, height = (round(area[side] / enlargement) for side in ("x", "y", "w", "h"))
     return x, y, width, height
-
-
-def _words(error: Exception) -> str:
-    """What was thrown, by its name, since `KeyError: 0` says more than `0`."""
-    return f"{type(error).__name__}: {error}"
-
-
-def _normalised(embedding: Any) -> NDArray[np.float32]:
-    vector = np.asarray(embedding, dtype=np.float64)
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0.0:
-        raise FaceModelError(f"the face model returned an embedding of length {length}; its weights may be damaged")
-    unit = (vector / length).astype(np.float32)
-    unit.flags.writeable = False
-    return unit
 
 
 def _import_deepface() -> ModuleType:

@@ -90,7 +90,7 @@ def deviations(config: GenerationConfig, faces: FaceConfig, clip: str) -> tuple[
                 f"evaluation.generation.{name} is {configured!r} and used, the homework's is {GENERATION[name]!r}"
             )
     for name, judge, homework in (
-        ("faces.recognizer", faces.recognizer, RECOGNIZER),
+        ("faces.recognizer", faces.recognizer_name, RECOGNIZER),
         ("faces.detector", faces.detector, DETECTOR),
         ("clip", clip, CLIP),
     ):

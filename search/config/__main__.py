@@ -103,7 +103,7 @@ def keys(section: Section) -> tuple[Key, ...]:
         made.append(
             Key(
                 name=name,
-                values="section" if inner else _words(annotation, limits),
+                values=_words(annotation, limits),
                 default=_default(default),
                 meaning=docstrings.get(name) or (_summary(inner).split("\n\n")[0] if inner else ""),
                 section=inner,
@@ -215,7 +215,9 @@ def _form(form: Section) -> str:
 def _table(section: Section, places: Mapping[Section, str]) -> str:
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for key in keys(section):
-        values = key.values if key.section is None else f"[section](#{_anchor(places[key.section])})"
+        values = key.values
+        if key.section is not None:
+            values = values.replace("section", f"[section](#{_anchor(places[key.section])})")
         cells = (f"`{key.name}`", values, key.default, key.meaning)
         lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

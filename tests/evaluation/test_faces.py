@@ -282,11 +282,6 @@ def test_the_threshold_is_the_one_that_deepface_verifies_with(
     assert pair < face_model.verification_threshold < distances(stacked(man), stacked(woman)).min()
 
 
-def test_a_recogniser_without_a_number_has_no_threshold(face_model: FaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(face_model, "config", FaceConfig(recognizer="Newest", detector="dlib"))
-    assert face_model.verification_threshold is None
-
-
 def test_importing_deepface_leaves_warnings_alone() -> None:
     program = (
         "import warnings\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import FaceConfig, GenerationConfig, PromptSet
+from evaluation.config import FaceConfig, GenerationConfig, OnnxRecognizer, PromptSet
 from evaluation.hw10 import GENERATION, hw10_generation
 from search.config.prompts import read_prompts
 from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
@@ -208,6 +208,28 @@ def test_a_second_judge_is_another_than_the_first(document: dict[str, Any], writ
     assert config.evaluation.second_judge == FaceConfig(recognizer="Dlib", detector="dlib")
     del document["evaluation"]["second_judge"]
     assert load_config(write_config(document)).evaluation.second_judge is None
+
+
+def test_a_recogniser_may_be_a_file_beside_the_configuration(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    document["evaluation"] |= {
+        "faces": {"recognizer": {"onnx": "judge.onnx"}, "detector": "dlib"},
+        "second_judge": {"recognizer": {"onnx": "judge.onnx", "size": 128}, "detector": "dlib"},
+    }
+    path = write_config(document)
+    with pytest.raises(ConfigurationError, match=r"judge.onnx is not a file \(looked for "):
+        load_config(path)
+    (tmp_path / "judge.onnx").touch()
+    config = load_config(path)
+    file = tmp_path.resolve() / "judge.onnx"
+    assert config.evaluation.faces == FaceConfig(recognizer=OnnxRecognizer(onnx=file), detector="dlib")
+    assert config.evaluation.second_judge == FaceConfig(recognizer=OnnxRecognizer(onnx=file, size=128), detector="dlib")
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+    document["evaluation"]["faces"]["recognizer"] = {"onnx": "judge.onnx", "side": 128}
+    with pytest.raises(ConfigurationError, match=r"evaluation.faces.recognizer.side: there is no such key"):
+        load_config(write_config(document))
 
 
 def test_a_file_that_is_not_utf8_is_named(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:
