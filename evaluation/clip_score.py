@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from safetensors import SafetensorError
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, PreTrainedConfig
 
 
 class ClipScorer:
@@ -25,15 +26,16 @@ class ClipScorer:
             batch_size: images encoded together; it does not change the scores.
 
         Raises:
-            ValueError: there is no such model, or it has no safetensors.
+            ValueError: there is no such model, it is no whole CLIP (another architecture, weights missing or of another
+                shape), or it has no safetensors.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1")
         try:
-            model: Any = CLIPModel.from_pretrained(name_or_path, use_safetensors=True, dtype=torch.float32)
+            model = _load_model(name_or_path)
             self._tokenizer = CLIPTokenizer.from_pretrained(name_or_path)
             self._image_processor = _load_image_processor(name_or_path, model.config.vision_config.image_size)
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"the CLIP model {name_or_path!r} cannot be loaded: {error}; give a folder that holds a CLIPModel in "
                 "safetensors and its tokenizer, or a name on the Hugging Face hub (not with HF_HUB_OFFLINE=1, "
@@ -84,6 +86,30 @@ class ClipScorer:
 def _unit(features: torch.Tensor) -> torch.Tensor:
     # MPS has no float64; scores are only compared on the host anyway.
     return torch.nn.functional.normalize(features.cpu().to(torch.float64), dim=-1)
+
+
+def _load_model(name_or_path: str) -> Any:
+    """The whole model in float32. Transformers fills weights that are missing with random ones, other ones each time.
+
+    Raises:
+        ValueError: it is another kind of model, or weights are missing.
+        OSError, RuntimeError, SafetensorError: as transformers reports files that are missing or damaged.
+    """
+    stated = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
+    if stated != "clip":
+        raise ValueError(f"its config.json says model_type {stated!r}, not 'clip'")
+    model_class: Any = CLIPModel  # its stub does not know output_loading_info
+    model, loaded = model_class.from_pretrained(
+        name_or_path,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+    )
+    lacking = sorted({*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])})
+    if lacking:
+        raise ValueError(f"its file has no fitting weights for {len(lacking)} of the model's, such as {lacking[0]}")
+    return model
 
 
 def _load_image_processor(name_or_path: str, image_size: int) -> Any:

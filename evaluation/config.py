@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 SamplerName = Literal["dpmsolver++", "ddim", "as-is"]
@@ -10,6 +12,13 @@ ObjectiveMode = Literal["weighted", "pareto"]
 
 TRIGGER_FIELD = "{trigger}"
 """Stands in a prompt for the word that names the person."""
+
+
+NO_PROBABILITIES: Mapping[str, str] = {
+    "opencv": "(100 - s) / 100 of the cascade's score s, so that surer faces get LESS",
+    "dlib": "a margin, 0 to about 3.5, of which DeepFace keeps what is below 1",
+}
+"""Detectors of DeepFace whose confidence is no probability, and what it is."""
 
 
 def _whole_number(name: str, value: int, *, least: int) -> None:
@@ -42,8 +51,9 @@ class GenerationConfig:
     negative_prompt: str = ""
     """What guidance leads away from, the same for every image."""
     shared_noise: bool = False
-    """Draw all images' first noise from ONE generator, batch after batch, as the homework did: an image then depends on
-    those before it and on the batch size. Only to reproduce the homework's numbers (`evaluation.hw10`)."""
+    """Draw all images' first noise from ONE generator on the model's device, batch after batch, as the homework did: an
+    image then depends on those before it, on the batch size and on the device. Only to reproduce the homework's numbers
+    (`evaluation.hw10`)."""
 
     def __post_init__(self) -> None:
         _whole_number("steps", self.steps, least=1)
@@ -58,8 +68,26 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnnxRecognizer:
+    """A face recogniser from an ONNX file that takes faces as ArcFace does (Deng et al. 2019), like insightface's:
+    aligned to ArcFace's template, RGB, (value - 127.5) / 127.5, [1, 3, size, size].
+
+    Faces are found by `detector`. Five points align them with `retinaface`, of which alone DeepFace hands them on, two
+    eyes with the other detectors, the square around the box where the eyes are not found.
+    """
+
+    onnx: Path
+    """The file. Nothing in it is run but onnxruntime's own operators, on one CPU thread."""
+    size: int = 112
+    """Side of the aligned face, pixels, at least 16."""
+
+    def __post_init__(self) -> None:
+        _whole_number("recognizer.size", self.size, least=16)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FaceConfig:
-    """How faces are found and embedded by DeepFace.
+    """How faces are found by DeepFace, and embedded by it or by a recogniser from a file.
 
     A face counts when its confidence is above `minimum_confidence` and its box is not tiny (`minimum_face`); an image
     without a face that counts is faceless. Of several faces that count, the one with the largest box is taken: in a
@@ -67,13 +95,16 @@ class FaceConfig:
     frontal detectors such as `dlib` mostly do not, for the untuned model's images and every candidate's alike.
     """
 
-    recognizer: str = "GhostFaceNet"
-    """DeepFace recognition model, as DeepFace spells it (`GhostFaceNet`, `ArcFace`, `Dlib` ...)."""
+    recognizer: str | OnnxRecognizer = "GhostFaceNet"
+    """DeepFace recognition model, as DeepFace spells it (`GhostFaceNet`, `ArcFace`, `Dlib` ...), or a file:
+    `{onnx: PATH, size: 112}`."""
     detector: str = "ssd"
     """DeepFace detector, as DeepFace spells it (`ssd`, `retinaface`, `dlib` ...), but not `skip`: it finds no faces."""
     minimum_confidence: float = 0.0
-    """Faces count only with a detection confidence ABOVE this, 0 (inclusive) to 1 (exclusive).
-    DeepFace rounds confidence to 0.01 and gives 0 to the whole image when it finds no face."""
+    """Faces count only with a detection confidence ABOVE this, 0 (inclusive) to 1 (exclusive). The number is the
+    detector's own and does not travel to another one: `ssd`, `yunet` and `retinaface` drop faces below 0.9 themselves;
+    with `opencv`, which gives surer faces less, and `dlib`, which gives a margin, anything but 0 is refused. DeepFace
+    rounds confidence to 0.01 and gives 0 to the whole image when it finds no face."""
     minimum_face: float = 0.05
     """Faces count only with a box whose longer side is at least this share of the image's shorter side, 0 to 1. An
     embedding of fewer pixels says little of a person, and a face in the background is not the picture's subject."""
@@ -85,7 +116,12 @@ class FaceConfig:
     @property
     def name(self) -> str:
         """Both models, as a person calls them."""
-        return f"{self.recognizer} with {self.detector}"
+        return f"{self.recognizer_name} with {self.detector}"
+
+    @property
+    def recognizer_name(self) -> str:
+        """DeepFace's name, or that of the file."""
+        return self.recognizer.onnx.name if isinstance(self.recognizer, OnnxRecognizer) else self.recognizer
 
     def __post_init__(self) -> None:
         if not self.recognizer:
@@ -95,6 +131,12 @@ class FaceConfig:
         _finite_number("minimum_confidence", self.minimum_confidence, lower=0.0, upper=1.0)
         if self.minimum_confidence == 1.0:
             raise ValueError("minimum_confidence is 1.0, which no face exceeds; give a number below 1")
+        if self.minimum_confidence and self.detector in NO_PROBABILITIES:
+            raise ValueError(
+                f"minimum_confidence is {self.minimum_confidence}, but the confidence of detector {self.detector!r} is "
+                f"{NO_PROBABILITIES[self.detector]}; leave minimum_confidence out or choose a detector whose "
+                "confidence is a probability, such as ssd or retinaface"
+            )
         _finite_number("minimum_face", self.minimum_face, lower=0.0, upper=1.0)
         _whole_number("minimum_side", self.minimum_side, least=0)
 

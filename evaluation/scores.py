@@ -330,12 +330,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ),
             Metric(
                 name=HW10_FACE_SCORE,
-                meaning="the homework's face distance: images with a face x photos trained on",
+                meaning="the homework's face distance: images with a face x all photos",
                 upper=MAXIMUM_DISTANCE,
             ),
             Metric(
                 name=HW10_CLIP_SCORE,
-                meaning="the homework's CLIP score: mean over images with a face only",
+                meaning="the homework's CLIP score: with the trigger in the prompt, mean over images with a face only",
                 direction="maximize",
                 lower=-100.0,
                 upper=100.0,

@@ -22,7 +22,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from benchmarks.scoring.scored import Scored
 from evaluation.config import with_trigger, without_trigger
-from evaluation.faces import install_dlib_weights
+from evaluation.face_weights import install_dlib_weights
 from evaluation.scores import ImageRow
 from search.workers.setup import RunnerSetup
 from trainer.models.loading import set_threads

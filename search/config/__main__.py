@@ -134,7 +134,9 @@ def _table(section: Schema, places: Mapping[str, str]) -> str:
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for key, value in section["properties"].items():
         inner = value.get("section")
-        values = _words(value) if inner is None else f"[section](#{_anchor(places[inner['title']])})"
+        values = _words(value)
+        if inner is not None:
+            values = values.replace("section", f"[section](#{_anchor(places[inner['title']])})")
         cells = (f"`{key}`", values, _default(section, key), value["description"])
         lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
@@ -158,7 +160,9 @@ def _words(value: Schema) -> str:
 
 
 def _word(kind: Schema) -> str:
-    if "enum" in kind:
+    if "$ref" in kind:
+        words = "section"
+    elif "enum" in kind:
         words = ", ".join(f"`{choice}`" for choice in kind["enum"])
     elif kind["type"] == "array":
         words = f"list of: {_words(kind['items'])}"
@@ -176,7 +180,7 @@ def _default(section: Schema, key: str) -> str:
     default = section["properties"][key].get("default", {})
     if default is None:
         return "none"
-    if "section" in section["properties"][key]:
+    if "section" in section["properties"][key] and not isinstance(default, str):
         return ""
     shown = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=1000)
     return f"`{shown.strip().removesuffix('...').strip()}`"

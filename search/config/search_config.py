@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from evaluation.config import FaceConfig, OnnxRecognizer
 from search.config.draws import corners, draw_of, order, settings_of
 from search.config.presets import PresetName, with_preset
 from search.config.run_layout import RunLayout
@@ -51,8 +52,8 @@ FIXED: Mapping[str, str] = {
 }
 """Training settings that a space may not name, and why."""
 
-DIMENSION_TAGS = frozenset({"float", "int", "choice", "ratio"})
-"""Names of the kinds of dimensions, which pydantic puts into the place of a problem."""
+UNION_TAGS = frozenset({"float", "int", "choice", "ratio", "str", "OnnxRecognizer"})
+"""Names of the kinds of dimensions and of recognisers, which pydantic puts into the place of a problem."""
 
 SEARCHABLE = ("lora", "rslora", "dora")
 """Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
@@ -233,7 +234,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
         config = SearchConfig.model_validate(with_preset(document))
     except ValidationError as error:
         raise ConfigurationError(
-            f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, DIMENSION_TAGS))
+            f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, UNION_TAGS))
         ) from error
     return _resolve(config, path.parent)
 
@@ -286,9 +287,17 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
             raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
         return resolved
 
+    def judge(faces: FaceConfig | None) -> FaceConfig | None:
+        if faces is None or not isinstance(faces.recognizer, OnnxRecognizer):
+            return faces
+        found = dataclasses.replace(faces.recognizer, onnx=file(faces.recognizer.onnx))
+        return dataclasses.replace(faces, recognizer=found)
+
     evaluation = config.evaluation.model_copy(
         update={
             "prompts": file(config.evaluation.prompts),
+            "faces": judge(config.evaluation.faces),
+            "second_judge": judge(config.evaluation.second_judge),
             "clip": resolve_model(config.evaluation.clip, folder, needed="config.json"),
         }
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
+from evaluation.hw10 import GENERATION
 from trainer.data.photos_config import PhotoFolderConfig
 from trainer.settings_file import Section
 
@@ -53,8 +54,10 @@ class EvaluationConfig(Section):
     """How a checkpoint is scored."""
 
     protocol: Literal["likeness", "hw10"] = "likeness"
-    """`hw10` makes images in the homework's way (its seed, 30 steps, batches of 4) and reports its three numbers
-    besides; likeness, fidelity and objective steer the search all the same. See `evaluation.hw10`."""
+    """`hw10` makes images in the homework's way (its seed, 30 steps, guidance 7.5, the model's own scheduler, batches
+    of 4, no negative prompt) whatever `generation` says, and reports its three numbers besides; likeness, fidelity and
+    objective steer the search all the same. What `generation` leaves out is then the homework's, too, as 512 px; a
+    stated resolution is used. What differs from the homework is said when the search starts. See `evaluation.hw10`."""
     prompts: Path
     """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
     seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
@@ -72,6 +75,14 @@ class EvaluationConfig(Section):
     limits: LimitsConfig = LimitsConfig()
     """What makes a candidate unfit to win."""
     others: OthersConfig = OthersConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _homework_is_the_default(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("protocol") != "hw10":
+            return data
+        generation = data.get("generation", {})
+        return {**data, "generation": {**GENERATION, **generation}} if isinstance(generation, dict) else data
 
     @model_validator(mode="after")
     def _two_judges(self) -> EvaluationConfig:

@@ -153,7 +153,7 @@ def _entry(judge: FaceConfig, **values: Any) -> dict[str, Any]:
         "trials": {},
         "finalists": [],
     }
-    return {"recognizer": judge.recognizer, "detector": judge.detector, "reason": "", **nothing, **values}
+    return {"recognizer": judge.recognizer_name, "detector": judge.detector, "reason": "", **nothing, **values}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet
 
 from evaluation.bootstrap import Interval, Values, paired_difference_interval
+from evaluation.hw10 import hw10_generation
 from evaluation.scores import OBJECTIVE, Anchors
 from search.config.presets import flat
 from search.config.run_layout import RunLayout, checkpoint_folder
@@ -75,8 +76,9 @@ class ComparedRun:
     def protocol(self) -> dict[str, Any]:
         """What a score of the final depends on besides the adapter; None for what is not known without a final."""
         evaluation, final = self.config.evaluation, self.outcome.anchors.get("final")
-        generation = asdict(evaluation.generation)
-        if evaluation.protocol != "hw10":
+        hw10 = evaluation.protocol == "hw10"
+        generation = asdict(hw10_generation(evaluation.generation) if hw10 else evaluation.generation)
+        if not hw10:
             del generation["batch_size"]  # Images do not depend on how many are made together.
         prompts, seeds = self._drawn()
         return {

@@ -14,6 +14,7 @@ from types import TracebackType
 import yaml
 from pydantic import TypeAdapter
 
+from evaluation.config import OnnxRecognizer
 from search.config.run_layout import CONFIGURATION_FILE, STATE_FOLDER, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
@@ -187,7 +188,7 @@ def read_config(folder: Path) -> SearchConfig:
 def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[CaptionedPhoto] = ()) -> dict[str, str]:
     """SHA-256 sums by name: of every photo with its caption and side of the split, of class images, of the prompts.
 
-    Of models that lie in a folder the files' names and sizes; their weights take too long to read.
+    Of models and recognisers the files' names and sizes; their weights take too long to read.
     """
     found = {}
     for side, photos in (("training", split.training), ("reference", split.reference)):
@@ -206,6 +207,10 @@ def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[Ca
         if files:
             sizes = [f"{path.relative_to(model)} {path.stat().st_size}" for path in files]
             found[f"folder {name}"] = _sum("\n".join(sizes).encode())
+    for name, faces in (("faces", config.evaluation.faces), ("second_judge", config.evaluation.second_judge)):
+        if faces is not None and isinstance(faces.recognizer, OnnxRecognizer):
+            path = faces.recognizer.onnx
+            found[f"file evaluation.{name}.recognizer"] = _sum(f"{path.name} {path.stat().st_size}".encode())
     return found
 
 

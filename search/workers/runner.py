@@ -94,10 +94,9 @@ class JobRunner:
         self._person = measure_person(
             face_model, reference=self._photos(setup.split.reference), training=self._photos(setup.split.training)
         )
-        # The homework compares with the photos as they are, not cropped to the model's square.
-        self._hw10_training = (
-            face_model.represent([_whole(photo.path) for photo in setup.split.training]) if setup.hw10 else []
-        )
+        # The homework compares with all photos as they are, not cropped to the model's square.
+        photos = (*setup.split.training, *setup.split.reference)
+        self._hw10_photos = face_model.represent([_whole(photo.path) for photo in photos]) if setup.hw10 else []
 
     def do(self, job: Job, *, report: Send, go_on: GoOn, keeps_state: Callable[[], bool] = lambda: False) -> None:
         """Do one job to its end, or until `report` or `go_on` answers False.
@@ -196,6 +195,7 @@ class JobRunner:
                 save_adapter(training.adapter, temporary, metadata=texts)
             return self._write(
                 evaluation,
+                self._evaluators[job.prompt_set],
                 temporary,
                 folder,
                 step=training.step_count,
@@ -218,16 +218,18 @@ class JobRunner:
             adapter.detach()
         with written_folder(job.folder) as temporary:
             return self._write(
-                evaluation, temporary, job.folder, remarks=tuple(batch.remarks), scoring_effort=watch.read()
+                evaluation, evaluator, temporary, job.folder, remarks=tuple(batch.remarks), scoring_effort=watch.read()
             )
 
     def _anchor(self, job: AnchorJob) -> CheckpointResult:
         watch, batch = Stopwatch(), self._image_batch()
-        baseline = self._evaluators[job.prompt_set].measure_anchors(self._pipeline, self._person, batch)
+        evaluator = self._evaluators[job.prompt_set]
+        baseline = evaluator.measure_anchors(self._pipeline, self._person, batch)
         anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
         with written_folder(job.folder) as temporary:
             report = self._write(
                 baseline,
+                evaluator,
                 temporary,
                 job.folder,
                 extra=anchors,
@@ -240,12 +242,15 @@ class JobRunner:
 
     def _image_batch(self) -> ImageBatch:
         """Of one job: what is learnt of memory holds for its rest."""
-        device = self._base.device
-        return ImageBatch(self._setup.generation.batch_size, CudaMemory(device) if device.type == "cuda" else None)
+        device, generation = self._base.device, self._setup.generation
+        # With shared noise the images depend on the size of the batches, which therefore follows memory only in need.
+        counted = device.type == "cuda" and not generation.shared_noise
+        return ImageBatch(generation.batch_size, CudaMemory(device) if counted else None)
 
     def _write(
         self,
         evaluation: Evaluation,
+        evaluator: Evaluator,
         temporary: Path,
         folder: Path,
         *,
@@ -258,10 +263,7 @@ class JobRunner:
         """Write images and values into a temporary folder, which will take the name of `folder`."""
         metrics = evaluation.metrics()
         appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
-        hw10 = {}
-        if self._hw10_training:
-            evaluator = next(iter(self._evaluators.values()))
-            hw10 = evaluator.hw10(evaluation, self._hw10_training).as_metrics()
+        hw10 = evaluator.hw10(evaluation, self._hw10_photos).as_metrics() if self._hw10_photos else {}
         values = {**metrics, OBJECTIVE: appraisal.objective, SEARCH_VALUE: appraisal.search_value}
         report = CheckpointResult(
             step=step,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
-from evaluation.hw10 import hw10_generation
+from evaluation.hw10 import deviations, hw10_generation
 from search.config.prompts import PromptSetName, other_sets, prompt_sets
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
@@ -76,14 +76,19 @@ class RunnerSetup:
         return setup, inputs_of(config, split, class_photos)
 
     def warnings(self, config: SearchConfig) -> list[str]:
-        """What a user should know of the photos before anything is trained, a line each."""
+        """What a user should know of the photos and the protocol before anything is trained, a line each."""
         largest = max(training.batch_size for training in config.possible_trainings())
         found = (
             *resemblance_warnings((*self.split.training, *self.split.reference)),
             *bucket_warnings(repeated(self.split.training), config.photos.buckets, config.training.resolution, largest),
         )
-        prior = config.photos.prior
-        return [f"photos: {text}" for text in found] + ([f"class images: {prior.source}"] if prior is not None else [])
+        prior, judged = config.photos.prior, config.evaluation
+        homework = deviations(judged.generation, judged.faces, judged.clip) if judged.protocol == "hw10" else ()
+        return [
+            *(f"photos: {text}" for text in found),
+            *([f"class images: {prior.source}"] if prior is not None else []),
+            *(f"protocol hw10: {text}" for text in homework),
+        ]
 
     def params(self, config: SearchConfig) -> dict[str, Any]:
         """What is the same for all trials, by the name under which MLflow shows it."""

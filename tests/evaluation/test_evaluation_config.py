@@ -83,6 +83,17 @@ def test_face_config_names_the_bad_value(field: str, value: Any, message: str) -
         FaceConfig(**{field: value})
 
 
+@pytest.mark.parametrize(("detector", "reason"), [("opencv", "surer faces get LESS"), ("dlib", "a margin")])
+def test_a_minimum_confidence_is_refused_where_it_means_something_else(detector: str, reason: str) -> None:
+    message = (
+        f"minimum_confidence is 0.5, but the confidence of detector '{detector}' is .*{reason}.*; leave .* such as"
+    )
+    with pytest.raises(ValueError, match=message):
+        FaceConfig(detector=detector, minimum_confidence=0.5)
+    assert FaceConfig(detector=detector).minimum_confidence == 0.0
+    assert FaceConfig(detector="ssd", minimum_confidence=0.5).minimum_confidence == 0.5
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

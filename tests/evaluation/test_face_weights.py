@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import faces as face_weights
-from evaluation.faces import SHA256_BY_FILE, install_dlib_weights
+from evaluation import face_weights
+from evaluation.face_weights import SHA256_BY_FILE, install_dlib_weights
 from tests.support.command import CEILING
 
 
@@ -46,7 +46,7 @@ def test_a_truncated_file_is_replaced(home: Path) -> None:
 
 
 def test_several_processes_may_install_at_once(home: Path) -> None:
-    program = "from evaluation.faces import install_dlib_weights; install_dlib_weights()"
+    program = "from evaluation.face_weights import install_dlib_weights; install_dlib_weights()"
     running = [subprocess.Popen([sys.executable, "-c", program], env=dict(os.environ)) for _ in range(4)]
     assert [process.wait(timeout=CEILING) for process in running] == [0, 0, 0, 0]
     assert hashes(home) == SHA256_BY_FILE

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -146,14 +147,19 @@ def test_a_profile_that_the_detector_misses_is_faceless(
     assert [face is None for face in face_model.embed([front, profile])] == [False, True]
 
 
-def test_confidence_must_be_above_the_minimum(face_model: FaceModel, photos_of_man: list[Image.Image]) -> None:
-    tilted = photos_of_man[0].rotate(45, resample=Image.Resampling.BICUBIC)
-    (face,) = faces_of(face_model, [tilted])
-    assert 0.05 < face.confidence < 0.95
-    below = FaceModel(FaceConfig(recognizer="Dlib", detector="dlib", minimum_confidence=face.confidence - 0.01))
-    equal = FaceModel(FaceConfig(recognizer="Dlib", detector="dlib", minimum_confidence=face.confidence))
-    assert below.embed([tilted])[0] is not None
-    assert equal.embed([tilted])[0] is None
+def test_confidence_must_be_above_the_minimum(
+    face_model: FaceModel, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real face as a detector with probabilities would give it; the weights of none come as a package."""
+    deepface: Any = importlib.import_module("deepface.DeepFace")
+    (face,) = deepface.extract_faces(
+        np.asarray(photos_of_man[0])[:, :, ::-1], detector_backend="dlib", color_face="bgr"
+    )
+    monkeypatch.setattr(deepface, "extract_faces", lambda *arguments, **options: [{**face, "confidence": 0.95}])
+    for minimum, counts in ((0.94, True), (0.95, False)):
+        config = FaceConfig(recognizer="Dlib", detector="ssd", minimum_confidence=minimum)
+        monkeypatch.setattr(face_model, "config", config)
+        assert (face_model.embed(photos_of_man[:1])[0] is not None) == counts
 
 
 def test_small_images_are_enlarged_and_boxes_stay_in_their_own_pixels(
@@ -215,19 +221,65 @@ def test_missing_weights_are_an_error_when_the_model_is_made(tmp_path: Path, mon
         FaceModel(FaceConfig(recognizer="OpenFace", detector="dlib"))
 
 
-@pytest.mark.parametrize("function", ["extract_faces", "represent"])
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("extract_faces", r"the detector 'dlib' failed on image 2 of 2 \(128 x 128 px\): {}.*choose another detector"),
+        ("represent", r"the recognizer 'Dlib' failed on 2 faces: {}"),
+    ],
+)
+@pytest.mark.parametrize("thrown", ["FaceNotDetected", "cv2.error", "KeyError", "IndexError", "TypeError"])
 def test_a_failing_face_model_is_never_taken_for_no_face(
-    face_model: FaceModel, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch, function: str
+    face_model: FaceModel,
+    photos_of_man: list[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    message: str,
+    thrown: str,
 ) -> None:
     deepface: Any = importlib.import_module("deepface.DeepFace")
-    face_not_detected = importlib.import_module("deepface.modules.exceptions").FaceNotDetected
+    errors: dict[str, type[Exception]] = {
+        "FaceNotDetected": importlib.import_module("deepface.modules.exceptions").FaceNotDetected,
+        "cv2.error": cv2.error,
+        "KeyError": KeyError,
+        "IndexError": IndexError,
+        "TypeError": TypeError,
+    }
+    original, calls = getattr(deepface, function), []
 
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise face_not_detected("weights are missing")
+    def fail(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if function == "extract_faces" and len(calls) < 2:
+            return original(*arguments, **options)
+        raise errors[thrown]("it broke")
 
     monkeypatch.setattr(deepface, function, fail)
-    with pytest.raises(FaceModelError, match=f"{function} failed.*weights are missing"):
-        face_model.embed(photos_of_man[:1])
+    with pytest.raises(FaceModelError, match=message.format(rf"{errors[thrown].__name__}: .*it broke")):
+        face_model.embed(photos_of_man[:2])
+
+
+@pytest.mark.parametrize("answer", [{}, {"face": np.zeros((4, 4, 3)), "confidence": 0.9, "facial_area": {"x": 0}}])
+def test_an_answer_that_lacks_something_is_an_error_too(
+    face_model: FaceModel, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    deepface: Any = importlib.import_module("deepface.DeepFace")
+    monkeypatch.setattr(deepface, "extract_faces", lambda *arguments, **options: [answer])
+    with pytest.raises(FaceModelError, match=r"failed on image 1 of 1.*KeyError"):
+        face_model.represent(photos_of_man[:1])
+
+
+def test_the_threshold_is_the_one_that_deepface_verifies_with(
+    face_model: FaceModel, photos_of_man: list[Image.Image], man: list[Face], woman: list[Face]
+) -> None:
+    deepface: Any = importlib.import_module("deepface.DeepFace")
+    options = {"model_name": "Dlib", "detector_backend": "dlib", "distance_metric": "euclidean_l2"}
+    first, second = (np.asarray(photo)[:, :, ::-1] for photo in photos_of_man[:2])
+    told = deepface.verify(first, second, **options)
+    assert face_model.verification_threshold == told["threshold"] == 0.4
+    # In the metric of `distances`: the same pair is as far apart here as there.
+    pair = distances(man[0].embedding[None], man[1].embedding[None]).item()
+    assert pair == pytest.approx(told["distance"], abs=1e-4)
+    assert pair < face_model.verification_threshold < distances(stacked(man), stacked(woman)).min()
 
 
 def test_importing_deepface_leaves_warnings_alone() -> None:

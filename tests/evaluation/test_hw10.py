@@ -1,6 +1,7 @@
 """The homework's scores, by hand and as the homework computes them."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from evaluation.clip_score import ClipScorer
+from evaluation.config import FaceConfig, GenerationConfig
 from evaluation.faces import FaceModel, Representation
-from evaluation.hw10 import Hw10Scores, hw10_scores
+from evaluation.generate import generate_images
+from evaluation.hw10 import CLIP, GENERATION, SEED, Hw10Scores, deviations, hw10_generation, hw10_scores
 
 FACE_SCORE, CLIP_SCORE = 0.4340, 20.556
 """Of the fixed pictures below, with the demo's face model and CLIP."""
@@ -55,8 +58,36 @@ def test_all_faceless_is_not_the_best_score() -> None:
 def test_impossible_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="1 images and 2 CLIP scores"):
         hw10_scores([[face(1.0, 0.0)]], [[face(1.0, 0.0)]], [30.0, 31.0])
-    with pytest.raises(ValueError, match="no training photo"):
+    with pytest.raises(ValueError, match="no photo has an embedding"):
         hw10_scores([[face(1.0, 0.0)]], [[]], [30.0])
+
+
+def test_images_are_those_of_the_notebooks_loop(pipeline: Any) -> None:
+    """Its loop over batches of 4 with the pipeline as it was loaded, at the demo's resolution."""
+    prompts = [f"a photo of sks man, {mood}" for mood in ("happy", "sad", "angry", "calm", "old")]
+    otherwise = GenerationConfig(steps=5, guidance_scale=2, resolution=64, batch_size=9, negative_prompt="blurry")
+    images = generate_images(pipeline, prompts, [SEED] * 5, hw10_generation(otherwise))
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator(device=pipeline.device).manual_seed(SEED)
+    expected: list[Image.Image] = []
+    for start in range(0, 5, 4):
+        asked = prompts[start : start + 4]
+        made = pipeline(asked, height=64, width=64, num_inference_steps=30, guidance_scale=7.5, generator=generator)
+        expected.extend(made.images)
+    for image, other in zip(images, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(image, dtype=int), np.asarray(other, dtype=int), atol=1)
+
+
+def test_what_is_not_the_homeworks_is_said() -> None:
+    homework = GenerationConfig(**GENERATION)
+    assert deviations(homework, FaceConfig(), CLIP) == ()
+    demo = replace(homework, resolution=64, steps=18)
+    assert deviations(demo, FaceConfig(recognizer="Dlib"), "demo/clip") == (
+        "evaluation.generation.steps is 18, the homework's 30 is used",
+        "evaluation.generation.resolution is 64 and used, the homework's is 512",
+        "evaluation.faces.recognizer is 'Dlib' and used, the homework's is 'GhostFaceNet'",
+        "evaluation.clip is 'demo/clip' and used, the homework's is 'openai/clip-vit-base-patch32'",
+    )
 
 
 def test_fixed_pictures_against_deepface_and_clip_called_as_the_homework_calls_them(
@@ -94,7 +125,9 @@ def test_fixed_pictures_against_deepface_and_clip_called_as_the_homework_calls_t
         kept_clip.append(100 * float(torch.nn.functional.cosine_similarity(picture, text, dim=0)))
 
     scores = hw10_scores(
-        face_model.represent(generated), face_model.represent(training), list(clip_scorer.score(generated, prompts))
+        face_model.represent(generated),
+        face_model.represent(training),
+        list(clip_scorer.score(generated, prompts).diagonal()),
     )
     assert scores.face_score == pytest.approx(np.mean(kept_distances), abs=1e-5)
     assert scores.clip_score == pytest.approx(np.mean(kept_clip), abs=1e-3)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import FaceConfig, PromptSet
+from evaluation.config import FaceConfig, GenerationConfig, OnnxRecognizer, PromptSet
+from evaluation.hw10 import GENERATION, hw10_generation
 from search.config.prompts import read_prompts
 from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
 from search.config.space import clip
@@ -177,6 +178,24 @@ def test_values_that_cannot_work_are_refused_before_anything_starts(
         load_config(write_config({**document, **change}))
 
 
+def test_what_the_homeworks_protocol_leaves_open_is_the_homeworks(
+    document: dict[str, Any], write_config: Write
+) -> None:
+    document["evaluation"]["protocol"] = "hw10"
+    del document["evaluation"]["generation"]
+    assert load_config(write_config(document)).evaluation.generation == GenerationConfig(**GENERATION)
+    document["evaluation"]["generation"] = {"resolution": 64, "steps": 12}
+    config = load_config(write_config(document))
+    assert config.evaluation.generation == GenerationConfig(**{**GENERATION, "resolution": 64, "steps": 12})
+    assert hw10_generation(config.evaluation.generation) == GenerationConfig(**{**GENERATION, "resolution": 64})
+    document["evaluation"]["generation"] = {"resolution": 64, "stepps": 12}
+    with pytest.raises(ConfigurationError, match="did you mean 'steps'"):
+        load_config(write_config(document))
+    document["evaluation"] |= {"protocol": "likeness", "generation": {"resolution": 64}}
+    with pytest.raises(ConfigurationError, match=r"evaluation.generation.batch_size: this key is missing"):
+        load_config(write_config(document))
+
+
 def test_a_second_judge_is_another_than_the_first(document: dict[str, Any], write_config: Write) -> None:
     document["evaluation"] |= {"faces": {"detector": "dlib"}, "second_judge": {"detector": "dlib"}}
     message = (
@@ -189,6 +208,28 @@ def test_a_second_judge_is_another_than_the_first(document: dict[str, Any], writ
     assert config.evaluation.second_judge == FaceConfig(recognizer="Dlib", detector="dlib")
     del document["evaluation"]["second_judge"]
     assert load_config(write_config(document)).evaluation.second_judge is None
+
+
+def test_a_recogniser_may_be_a_file_beside_the_configuration(
+    document: dict[str, Any], write_config: Write, tmp_path: Path
+) -> None:
+    document["evaluation"] |= {
+        "faces": {"recognizer": {"onnx": "judge.onnx"}, "detector": "dlib"},
+        "second_judge": {"recognizer": {"onnx": "judge.onnx", "size": 128}, "detector": "dlib"},
+    }
+    path = write_config(document)
+    with pytest.raises(ConfigurationError, match=r"judge.onnx is not a file \(looked for "):
+        load_config(path)
+    (tmp_path / "judge.onnx").touch()
+    config = load_config(path)
+    file = tmp_path.resolve() / "judge.onnx"
+    assert config.evaluation.faces == FaceConfig(recognizer=OnnxRecognizer(onnx=file), detector="dlib")
+    assert config.evaluation.second_judge == FaceConfig(recognizer=OnnxRecognizer(onnx=file, size=128), detector="dlib")
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+    document["evaluation"]["faces"]["recognizer"] = {"onnx": "judge.onnx", "side": 128}
+    with pytest.raises(ConfigurationError, match=r"evaluation.faces.recognizer.side: there is no such key"):
+        load_config(write_config(document))
 
 
 def test_a_file_that_is_not_utf8_is_named(document: dict[str, Any], write_config: Write, tmp_path: Path) -> None:

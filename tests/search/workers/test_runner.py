@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
-from evaluation.config import FaceConfig
-from evaluation.hw10 import SEED, hw10_generation
+from evaluation.clip_score import ClipScorer
+from evaluation.config import FaceConfig, with_trigger
+from evaluation.faces import FaceModel
+from evaluation.hw10 import SEED, hw10_generation, hw10_scores
 from evaluation.scores import OBJECTIVE, VALIDATION_LOSS
 from search.config.run_layout import ANCHORS_FILE, STATE_FOLDER
 from search.storage.trial_record import CheckpointResult
@@ -104,7 +107,7 @@ def test_the_homeworks_numbers_come_besides_the_others(setup: RunnerSetup, tmp_p
         replace(
             setup,
             generation=hw10_generation(setup.generation),
-            prompt_sets={"validation": prompt_set},
+            prompt_sets={"validation": prompt_set, "final": setup.prompt_sets["final"]},
             hw10=True,
         )
     )
@@ -112,6 +115,15 @@ def test_the_homeworks_numbers_come_besides_the_others(setup: RunnerSetup, tmp_p
     assert {"hw10_face_score", "hw10_clip_score", "hw10_faceless", OBJECTIVE} <= report.metrics.keys()
     faceless = sum(not row.face_found for row in report.rows)
     assert report.metrics["hw10_faceless"] == faceless
+    (final,) = do(bench, AnchorJob(id="final", folder=tmp_path / "final", prompt_set="final"))
+    for each, prompts in ((report, prompt_set), (final, setup.prompt_sets["final"])):
+        texts = [with_trigger(prompts.prompts[row.prompt_index], "sks") for row in each.rows]
+        (score,) = ClipScorer(setup.clip, "cpu").score(each.images(), texts).mean(axis=0)
+        assert each.metrics["hw10_clip_score"] == pytest.approx(score, abs=1e-3)
+    judge = FaceModel(setup.faces)
+    photos = [Image.open(photo.path).convert("RGB") for photo in (*setup.split.training, *setup.split.reference)]
+    numbers = hw10_scores(judge.represent(report.images()), judge.represent(photos), [0.0] * len(report.rows))
+    assert report.metrics["hw10_face_score"] == pytest.approx(numbers.face_score, abs=1e-4), "with all photos"
 
 
 def test_a_second_judge_like_the_first_sees_the_same_in_the_stored_images(

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from evaluation.config import GenerationConfig, SamplerName
-from evaluation.generate import generate_images
+from evaluation.generate import generate_images, noise_generator
 from tests.support.job_state import weights_of
 from tests.support.tiny_models import (
     CAPTIONS,
@@ -292,7 +292,7 @@ def test_images_are_those_of_the_pipeline_itself_whatever_the_sampler(base: Flow
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         list(CAPTIONS[:2]),
-        generator=[torch.Generator().manual_seed(seed) for seed in (1, 2)],
+        generator=[noise_generator(*pair) for pair in zip(CAPTIONS[:2], (1, 2), strict=True)],
         num_inference_steps=3,
         guidance_scale=3.0,
         height=32,

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evaluation.config import GenerationConfig
-from evaluation.generate import generate_images
+from evaluation.generate import generate_images, noise_generator
 from tests.support.job_state import weights_of
 from tests.support.tiny_models import CAPTIONS, EVERY_LAYER, RESOLUTION, encode_photos, write_stable_diffusion_xl
 from tests.trainer.adapters.test_adapter import EVERYTHING, TEXT, layer_names, randomise
@@ -255,7 +255,7 @@ def test_images_are_those_of_the_pipeline_itself(base: StableDiffusionXL) -> Non
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         list(CAPTIONS[:2]),
-        generator=[torch.Generator().manual_seed(seed) for seed in (1, 2)],
+        generator=[noise_generator(*pair) for pair in zip(CAPTIONS[:2], (1, 2), strict=True)],
         num_inference_steps=3,
         guidance_scale=3.0,
         height=32,
