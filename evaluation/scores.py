@@ -301,7 +301,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ),
             Metric(
                 name=MEMORISATION,
-                meaning="share of images nearer to a training photo than 99 % of real photo pairs are to each other",
+                meaning="share of images that show a training photo again, re-framed, mirrored or recompressed",
                 upper=1.0,
             ),
             Metric(
