@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
+from evaluation.copies import NearestPhoto, memorisation
 from evaluation.faces import Face, FaceModel, Representation, distances
 from evaluation.generate import ImageBatch, ImagePipeline, generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
 from evaluation.person import Person
 from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows, spread_over_prompts
-from evaluation.similarity import leakage, memorisation, picture_distances, thumbnails
+from evaluation.similarity import leakage
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,12 +171,10 @@ class Evaluator:
         texts = [without_trigger(prompt_set.prompts[index]) for index, _ in pairs]
         clip_scores = self.clip_scorer.score(images, texts)
         faces = self.face_model.embed(images)
-        to_photos = picture_distances(thumbnails(images), person.training_pictures)
+        to_photos = person.copies.nearest(images)
         rows = tuple(
-            _row(prompt_index, seed, face, float(clip_score), pictures, person)
-            for (prompt_index, seed), face, clip_score, pictures in zip(
-                pairs, faces, clip_scores, to_photos, strict=True
-            )
+            _row(prompt_index, seed, face, float(clip_score), photo, person)
+            for (prompt_index, seed), face, clip_score, photo in zip(pairs, faces, clip_scores, to_photos, strict=True)
         )
         return Measurement(rows=rows, images=tuple(images))
 
@@ -186,11 +184,10 @@ def _row(
     seed: int,
     face: Face | None,
     clip_score: float,
-    to_training_photos: NDArray[np.float64],
+    training_photo: NearestPhoto,
     person: Person,
 ) -> ImageRow:
     to_reference = None if face is None else distances(face.embedding[None, :], person.reference)
-    nearest = int(to_training_photos.argmin())
     return ImageRow(
         prompt_index=prompt_index,
         seed=seed,
@@ -200,8 +197,8 @@ def _row(
         face_confidence=None if face is None else face.confidence,
         faces=None if face is None else face.faces,
         clip_score=clip_score,
-        training_photo=person.training_names[nearest],
-        picture_distance=float(to_training_photos[nearest]),
+        training_photo=person.training_names[training_photo.index],
+        picture_distance=training_photo.distance,
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from evaluation.copies import CopyDetector
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
-from evaluation.similarity import copy_distance, thumbnails
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,11 +19,14 @@ class Person:
     reference: NDArray[np.float32]
     """Face embeddings of the reference photos, [reference, dim], each of length 1; at least 2."""
     reference_names: tuple[str, ...]
-    training_pictures: NDArray[np.float32]
-    """Thumbnails of the photos trained on (`evaluation.similarity`), [training, pixels], at least 1."""
+    copies: CopyDetector
+    """Knows the photos trained on, in the order of their names."""
     training_names: tuple[str, ...]
-    copy_distance: float
-    """Picture distance below which an image copies a training photo (`evaluation.similarity`)."""
+
+    @property
+    def copy_distance(self) -> float:
+        """Picture distance below which an image copies a training photo (`evaluation.copies`), [0, 2]."""
+        return self.copies.copy_distance
 
     @property
     def real_distance(self) -> float:
@@ -48,7 +51,7 @@ class Person:
                 "mean_distance": self.real_distance,
             },
             "copies": {
-                "rule": "every generated image against every training photo, as pictures",
+                "rule": "every generated image against its nearest training photo, as pictures, re-framed to fit",
                 "training_photos": list(self.training_names),
                 "copy_distance": self.copy_distance,
             },
@@ -85,7 +88,6 @@ def measure_person(
     return Person(
         reference=np.stack([face.embedding for face in faces if face is not None]),
         reference_names=tuple(reference),
-        training_pictures=thumbnails(list(training.values())),
+        copies=CopyDetector(list(training.values()), list(reference.values())),
         training_names=tuple(training),
-        copy_distance=copy_distance(thumbnails([*training.values(), *reference.values()])),
     )

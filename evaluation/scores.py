@@ -72,7 +72,7 @@ class ImageRow:
     training_photo: str | None = None
     """The training photo that this picture is most like; None if that was not measured."""
     picture_distance: float | None = None
-    """Distance to that photo as a picture (`evaluation.similarity`), [0, 2]."""
+    """Distance to that photo as a picture, re-framed to fit (`evaluation.copies`), [0, 2]."""
 
     def __post_init__(self) -> None:
         METRICS[CLIP_SCORE].check(self.clip_score)
@@ -97,7 +97,7 @@ class Anchors:
     base_clip_score: float
     """Mean CLIP score of the untuned model's images (fidelity 1)."""
     copy_distance: float | None = None
-    """Picture distance below which an image copies a training photo (`evaluation.similarity`); None: not measured."""
+    """Picture distance below which an image copies a training photo (`evaluation.copies`); None: not measured."""
     other_distance: float | None = None
     """Mean face distance of the untuned model's images of OTHER people to the reference photos (leakage 0); None if
     there are no such images, or none with a face."""
@@ -300,7 +300,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ),
             Metric(
                 name=MEMORISATION,
-                meaning="share of images nearer to a training photo than 99 % of real photo pairs are to each other",
+                meaning="share of images that show a training photo again, re-framed, mirrored or recompressed",
                 upper=1.0,
             ),
             Metric(

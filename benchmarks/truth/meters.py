@@ -10,11 +10,12 @@ from types import MappingProxyType
 import numpy as np
 
 from benchmarks.truth.rank_agreement import tau
-from benchmarks.truth.records import Record, Records, as_thumbnails
+from benchmarks.truth.records import Record, Records
 from evaluation.faces import distances
 from evaluation.scores import SPREAD_SHARE
-from evaluation.similarity import CLOSEST_SHARE, copy_distance
 
+CLOSEST_SHARE = 0.01
+"""Share of the pairs of real photos whose faces are nearer to each other than what counts as a copied face."""
 VALIDATION_PROMPTS, VALIDATION_SEEDS = 12, 2
 """The first of the collection, which are the demo's."""
 
@@ -66,14 +67,13 @@ def copied_faces(records: Records, record: Record) -> float:
 
 
 def copied_pictures(records: Records, record: Record) -> float:
-    """The search's `memorisation`: the same of pictures."""
-    nearest = record.subject.trained_picture_distance.min(axis=2)
-    return float((nearest < copy_distance(as_thumbnails(records.photos.pixels))).mean())
+    """The search's `memorisation`: share of images that show a photo trained on again, re-framed or not."""
+    return float((record.picture_distance < records.copy_distance).mean())
 
 
 def nearest_picture(records: Records, record: Record) -> float:
     """Least picture distance of any image to a photo trained on: how far the most alike is from being a copy."""
-    return float(record.subject.trained_picture_distance.min())
+    return float(record.picture_distance.min())
 
 
 def leakage(records: Records, record: Record) -> float:

@@ -17,10 +17,10 @@ from PIL import Image
 from benchmarks.truth.candidate import About, Candidate, Photos, Pictures, candidate_file
 from benchmarks.truth.collection import BASE
 from evaluation.config import ObjectiveConfig
+from evaluation.copies import CopyDetector
 from evaluation.faces import distances, mean_pairwise_distance
 from evaluation.objective import leakage_cost
 from evaluation.scores import Anchors
-from evaluation.similarity import picture_distances, thumbnails
 
 OBJECTIVE = ObjectiveConfig()
 """The demo's search weighs with the defaults."""
@@ -47,8 +47,6 @@ class Measures:
     """Of each image's face to each photo, [prompts, seeds, photos]; 0 without a face, where it is not read."""
     trained_distance: NDArray[np.float64]
     """Likewise to the photos trained on, [prompts, seeds, trained]."""
-    trained_picture_distance: NDArray[np.float64]
-    """Of each image as a picture, [prompts, seeds, trained]; see `evaluation.similarity`."""
 
     @classmethod
     def of(cls, pictures: Pictures, photos: Photos) -> Measures:
@@ -61,13 +59,11 @@ class Measures:
                 values[pictures.face_found] = distances(pictures.embedding, reference)
             return values.reshape(*shape, -1)
 
-        pictured = picture_distances(as_thumbnails(pictures.pixels), as_thumbnails(photos.pixels[photos.trained_on]))
         return cls(
             face_found=pictures.face_found.reshape(shape),
             clip_score=pictures.clip_score.reshape(shape),
             distance=to(photos.embedding[~photos.trained_on]),
             trained_distance=to(photos.embedding[photos.trained_on]),
-            trained_picture_distance=pictured.reshape(*shape, -1),
         )
 
 
@@ -78,6 +74,9 @@ class Record:
     about: About
     subject: Measures
     others: Measures
+    picture_distance: NDArray[np.float64]
+    """Of each image of the subject, as a picture, to its nearest photo trained on, [prompts, seeds]; see
+    `evaluation.copies`."""
 
     @property
     def number(self) -> int:
@@ -99,6 +98,8 @@ class Records:
     candidates: tuple[Record, ...]
     """By configuration and run."""
     photos: Photos
+    copy_distance: float
+    """Picture distance below which an image copies a photo trained on, as the search has it."""
 
     @classmethod
     def read(cls, folder: Path, ids: Sequence[str] | None = None) -> Records:
@@ -118,16 +119,27 @@ class Records:
                 f"{folder} holds no candidates; run python -m benchmarks.truth.candidates --folder {folder}"
             )
         photos = Photos.read(folder)
+        copies = CopyDetector(
+            _as_images(photos.pixels[photos.trained_on]), _as_images(photos.pixels[~photos.trained_on])
+        )
 
         def record(id: str) -> Record:
             candidate = Candidate.read(folder, id)
+            subject = Measures.of(candidate.subject, photos)
+            nearest = copies.nearest(_as_images(candidate.subject.pixels))
             return Record(
                 about=candidate.about,
-                subject=Measures.of(candidate.subject, photos),
+                subject=subject,
                 others=Measures.of(candidate.others, photos),
+                picture_distance=np.reshape([each.distance for each in nearest], subject.face_found.shape),
             )
 
-        return cls(base=record(BASE), candidates=tuple(record(id) for id in ids), photos=photos)
+        return cls(
+            base=record(BASE),
+            candidates=tuple(record(id) for id in ids),
+            photos=photos,
+            copy_distance=copies.copy_distance,
+        )
 
     @cached_property
     def runs(self) -> Mapping[int, tuple[Record, ...]]:
@@ -199,9 +211,9 @@ class Records:
         return self.photos.embedding[~self.photos.trained_on]
 
 
-def as_thumbnails(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pictures [n, side, side, 3] as `evaluation.similarity` compares them."""
-    return thumbnails([Image.fromarray(picture) for picture in pixels])
+def _as_images(pixels: NDArray[np.uint8]) -> list[Image.Image]:
+    """Of RGB pixels [n, side, side, 3]."""
+    return [Image.fromarray(picture) for picture in pixels]
 
 
 def _cut(measures: Measures, part: Slice) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:

@@ -12,8 +12,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from evaluation.config import ObjectiveConfig
+from evaluation.proportion import Estimate
 from evaluation.scores import Anchors, ImageRow, image_fidelity, image_likeness
-from search.voting.agreement import Estimate, Vector
+from search.voting.agreement import Vector
 
 DECISIVENESS = 10.0
 """Guess before any vote at the log odds that one unit of an objective whose weights sum to 1 is worth: a lead of 0.1

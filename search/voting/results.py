@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from search.voting.agreement import Estimate, Vector, agreement
+from evaluation.proportion import Estimate
+from search.voting.agreement import Vector, agreement
 from search.voting.candidates import Run
 from search.voting.preference import (
     as_objective,

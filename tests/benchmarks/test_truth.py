@@ -50,7 +50,6 @@ def record(number: int | None, run: int, distance: float, noise: float = 0.0) ->
             clip_score=np.full((prompts, seeds), 50.0),
             distance=np.broadcast_to(each, (prompts, seeds, PHOTOS)),
             trained_distance=each,
-            trained_picture_distance=np.ones((prompts, seeds, 1)),
         )
 
     about = About(
@@ -62,7 +61,12 @@ def record(number: int | None, run: int, distance: float, noise: float = 0.0) ->
         generating_seconds=17.0,
         judging_seconds=1.9,
     )
-    return Record(about=about, subject=measures(PROMPTS, SEEDS), others=measures(9, 1))
+    return Record(
+        about=about,
+        subject=measures(PROMPTS, SEEDS),
+        others=measures(9, 1),
+        picture_distance=np.ones((PROMPTS, SEEDS)),
+    )
 
 
 def collected(runs: Mapping[int, tuple[float, ...]], noise: float = 0.0) -> Records:
@@ -70,7 +74,9 @@ def collected(runs: Mapping[int, tuple[float, ...]], noise: float = 0.0) -> Reco
     candidates = (
         record(number, run, each, noise) for number, values in runs.items() for run, each in enumerate(values)
     )
-    return Records(base=record(None, 0, BASE_DISTANCE), candidates=tuple(candidates), photos=photos())
+    return Records(
+        base=record(None, 0, BASE_DISTANCE), candidates=tuple(candidates), photos=photos(), copy_distance=0.1
+    )
 
 
 def test_scores_are_those_of_the_project() -> None:
@@ -95,9 +101,10 @@ def test_scores_are_those_of_the_project() -> None:
     (_, base), (pictures, candidate) = measured(0.3), measured(0.1)
     about = About(id="", params={}, training={}, generating_seconds=0.0, judging_seconds=0.0)
     records = Records(
-        base=Record(about=about, subject=base, others=base),
-        candidates=(Record(about=about, subject=candidate, others=candidate),),
+        base=Record(about=about, subject=base, others=base, picture_distance=np.ones((4, 3))),
+        candidates=(Record(about=about, subject=candidate, others=candidate, picture_distance=np.ones((4, 3))),),
         photos=shown,
+        copy_distance=0.1,
     )
     part = Slice(prompts=np.array([2, 0]), seeds=np.array([1, 2]), photos=np.array([3, 1, 8]))
     anchors = records.anchors(part)

@@ -12,13 +12,13 @@ from PIL import Image
 from evaluation import evaluate
 from evaluation.clip_score import ClipScorer
 from evaluation.config import GenerationConfig, PromptSet
+from evaluation.copies import CopyDetector
 from evaluation.evaluate import Evaluator, Measurement
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
 from evaluation.generate import ImageBatch
 from evaluation.hw10 import hw10_scores
 from evaluation.person import Person, measure_person
 from evaluation.scores import Anchors
-from evaluation.similarity import copy_distance, picture_distances, thumbnails
 
 PROMPTS = PromptSet(
     prompts=("a photo of {trigger} man, smiling, blue background", "a {trigger} man, gray background"), seeds=(3, 4)
@@ -53,8 +53,8 @@ def test_a_person_is_known_by_faces_and_pictures(
     expected = [face.embedding for face in face_model.embed(photos_of_man[:2]) if face is not None]
     np.testing.assert_array_equal(person.reference, np.stack(expected))
     assert person.real_distance == pytest.approx(float(distances(expected[0][None], expected[1][None])[0, 0]))
-    np.testing.assert_array_equal(person.training_pictures, thumbnails(photos_of_man[2:]))
-    assert person.copy_distance == copy_distance(thumbnails([*photos_of_man[2:], *photos_of_man[:2]]))
+    assert [photo.index for photo in person.copies.nearest(photos_of_man[2:])] == [0, 1]
+    assert person.copy_distance == CopyDetector(photos_of_man[2:], photos_of_man[:2]).copy_distance
 
 
 def test_the_pairings_are_written_down(person: Person) -> None:
@@ -122,10 +122,10 @@ def check_rows_against_images(
     """Each row says of its image what the face model, CLIP and the training photos say of it."""
     rows, images = measured.rows, measured.images
     np.testing.assert_allclose([row.clip_score for row in rows], evaluator.clip_scorer.score(images, texts), atol=1e-9)
-    pictures = picture_distances(thumbnails(images), person.training_pictures)
-    for row, face, to_photos in zip(rows, evaluator.face_model.embed(images), pictures, strict=True):
-        assert row.training_photo == person.training_names[to_photos.argmin()]
-        assert row.picture_distance == pytest.approx(to_photos.min())
+    photos = person.copies.nearest(images)
+    for row, face, photo in zip(rows, evaluator.face_model.embed(images), photos, strict=True):
+        assert row.training_photo == person.training_names[photo.index]
+        assert row.picture_distance == pytest.approx(photo.distance)
         assert row.face_found == (face is not None)
         if face is None:
             continue

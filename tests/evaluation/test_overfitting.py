@@ -1,12 +1,12 @@
 """Memorisation, leakage and fitness: the meters that a likeness alone would not notice."""
 
-import numpy as np
 import pytest
 
 from evaluation.config import LimitsConfig
+from evaluation.copies import memorisation, memorisation_interval
 from evaluation.objective import excess, unfit_reasons
 from evaluation.scores import Anchors, ImageRow
-from evaluation.similarity import SIDE, copy_distance, leakage, memorisation
+from evaluation.similarity import leakage
 
 ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0, copy_distance=0.2, other_distance=0.9)
 
@@ -26,21 +26,11 @@ def test_copies_are_images_nearer_to_a_training_photo_than_real_photos_come() ->
     rows = [row(0, 0.5, 0.19), row(1, 0.5, 0.2), row(2, None, 0.1), row(3, 0.5, 1.2)]
     assert memorisation(rows, 0.2) == 0.5, "a copy without a face is a copy"
     assert memorisation([row(0, 0.5)], 0.2) is None
+    told = memorisation_interval(rows, 0.2)
+    assert told is not None
+    assert (told.lower, told.value, told.upper) == pytest.approx((0.15, 0.5, 0.85), abs=1e-3)
     with pytest.raises(ValueError, match="no images"):
         memorisation([], 0.2)
-
-
-def test_real_photos_say_how_near_two_photos_come() -> None:
-    """Unit vectors at 0, 20 and 60 degrees: chords of 20, 40 and 60; the nearest 1 % lies just above the first."""
-    dimensions = 3 * SIDE * SIDE
-    photos = np.zeros((3, dimensions))
-    for photo, degrees in zip(photos, (0, 20, 60), strict=True):
-        # Two channels of the middle column pair, so that mirroring swaps like with like.
-        photo[:2] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    chords = [2 * np.sin(np.radians(angle / 2)) for angle in (20, 40, 60)]
-    assert copy_distance(photos) == pytest.approx(np.quantile(chords, 0.01))
-    with pytest.raises(ValueError, match="1 real photos"):
-        copy_distance(photos[:1])
 
 
 def test_leakage_is_likeness_that_others_gain() -> None:

@@ -1,14 +1,11 @@
 """Agreement, worked by hand and against scipy."""
 
-import importlib
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from evaluation.config import ObjectiveConfig
-from search.voting.agreement import Vector, agreement, wilson_interval
+from search.voting.agreement import Vector, agreement
 from search.voting.preference import fit_decisions, held_out_decisions
 
 CONFIGURED = ObjectiveConfig()
@@ -27,24 +24,6 @@ def test_by_hand() -> None:
 
 def test_undecided_votes_tell_no_agreement() -> None:
     assert agreement(np.array([0.1, -0.1]), np.array([0.5, 0.5])) is None
-
-
-@pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (3, 10), (29, 30), (30, 30), (412, 600)])
-@pytest.mark.parametrize("level", [0.8, 0.95])
-def test_wilson_agrees_with_scipy(successes: int, count: int, level: float) -> None:
-    binomtest: Any = importlib.import_module("scipy.stats").binomtest
-    oracle = binomtest(successes, count).proportion_ci(confidence_level=level, method="wilson")
-    told = wilson_interval(successes, count, level=level)
-    assert (told.lower, told.upper) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
-    assert told.value == successes / count
-
-
-def test_impossible_counts_are_refused() -> None:
-    for successes, count in ((0, 0), (2, 1), (-1, 3)):
-        with pytest.raises(ValueError, match="at least one trial"):
-            wilson_interval(successes, count)
-    with pytest.raises(ValueError, match="level is 95"):
-        wilson_interval(1, 2, level=95)
 
 
 def test_each_vote_is_judged_by_weights_that_have_not_seen_its_pair() -> None:
