@@ -155,14 +155,22 @@ class BudgetMonitor:
     ) -> None:
         self._done.set()
         self._thread.join(timeout=5)
+        if kind is None:  # the last trials may have ended since the thread looked
+            self._forecast(*self._known())
 
     def look(self) -> None:
         """Decide and predict, by what is known now."""
-        records = [record for record in list(self.records) if record.state is not JobState.DUPLICATE]
-        paces = {record.id: Pace.of(tuple(record.checkpoints)) for record in records if record.checkpoints}
+        records, paces = self._known()
         if self.limit.name and not self.cut_off and self.elapsed() >= self._latest(records, paces):
             self.cut_off = f"the budget of {self.limit.name} is used up but for the final"
             self.request(self.cut_off)
+        self._forecast(records, paces)
+
+    def _known(self) -> tuple[list[TrialRecord], dict[str, Pace]]:
+        records = [record for record in list(self.records) if record.state is not JobState.DUPLICATE]
+        return records, {record.id: Pace.of(tuple(record.checkpoints)) for record in records if record.checkpoints}
+
+    def _forecast(self, records: Sequence[TrialRecord], paces: Mapping[str, Pace]) -> None:
         if not paces:
             return
         self._newest = self._predict(records, paces)

@@ -265,3 +265,25 @@ def test_the_time_left_is_the_predictions_and_never_beyond_the_limit(simulate: C
     monitor.look()
     search.run(monitor)
     assert monitor.seconds_left() == 180 - search.now
+
+
+def test_trials_that_end_together_are_forecast_at_the_end(simulate: Callable[..., Simulation]) -> None:
+    search = simulate(max_minutes=0.1)
+    monitor = search.monitor()
+    monitor._thread.start = lambda: None  # type: ignore[method-assign]  # it never comes to look
+    monitor._thread.join = lambda timeout=None: None  # type: ignore[method-assign]
+    with monitor:
+        for number in range(2):
+            search.records.append(
+                TrialRecord(
+                    id=f"{number:03d}",
+                    params={},
+                    steps=50,
+                    state=JobState.FINISHED,
+                    checkpoints=[report(50, IMAGES, 1.0, 1.0)],
+                )
+            )
+        search.now = 1000
+    assert monitor.first is not None
+    assert len(search.said) == 1
+    assert (search.asked, monitor.cut_off) == ("", ""), "there is nothing left to end"
