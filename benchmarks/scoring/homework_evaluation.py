@@ -23,6 +23,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from benchmarks.scoring.scored import Scored
 from evaluation.config import with_trigger, without_trigger
 from evaluation.face_weights import install_dlib_weights
+from evaluation.generate import noise_generator
 from evaluation.scores import ImageRow
 from search.workers.setup import RunnerSetup
 from trainer.models.loading import set_threads
@@ -67,9 +68,10 @@ class HomeworkEvaluation:
         with torch.inference_mode():
             for start in range(0, len(pairs), self._batch):
                 batch = pairs[start : start + self._batch]
+                texts = [with_trigger(prompts.prompts[index], self._setup.trigger) for index, _ in batch]
                 images += pipeline(
-                    [with_trigger(prompts.prompts[index], self._setup.trigger) for index, _ in batch],
-                    generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
+                    texts,
+                    generator=[noise_generator(text, seed) for text, (_, seed) in zip(texts, batch, strict=True)],
                     height=generation.resolution,
                     width=generation.resolution,
                     num_inference_steps=generation.steps,

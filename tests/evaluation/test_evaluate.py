@@ -106,12 +106,12 @@ def test_baseline_then_candidate(
 
     hw10 = evaluator.hw10(again, evaluator.face_model.represent(photos_of_man))
     # CLIP reads the prompt that the image was made from; likeness and fidelity leave the trigger out.
-    with_trigger = ["a photo of sks man, smiling, blue background", "a sks man, gray background"]
+    with_trigger = ["a photo of sks man, smiling, blue background"] * 2 + ["a sks man, gray background"] * 2
     clip_scores = evaluator.clip_scorer.score(again.person.images, with_trigger)
     assert hw10 == hw10_scores(
         evaluator.face_model.represent(again.person.images),
         evaluator.face_model.represent(photos_of_man),
-        [*clip_scores[:2, 0], *clip_scores[2:, 1]],
+        list(clip_scores),
     )
     assert hw10.clip_score != pytest.approx(np.mean([row.clip_score for row in again.person.rows]), abs=0.1)
 
