@@ -9,27 +9,20 @@ Tibshirani 1993).
 Legend: values are Float64[prompts, seeds] or [runs, prompts, seeds], one a generated image; NaN where there is none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.config import ObjectiveConfig
+from evaluation.image_row import ImageRow, measure_means
+from evaluation.measures import OBJECTIVE
 from evaluation.objective import image_objective, leakage_cost
-from evaluation.scores import (
-    CLIP_SCORE,
-    FACE_DISTANCE,
-    FACELESS_RATE,
-    FIDELITY,
-    LIKENESS,
-    OBJECTIVE,
-    Anchors,
-    ImageRow,
-    image_fidelity,
-    image_likeness,
-)
+from evaluation.scores import Anchors, mean_names
+from evaluation.terms import weighted_terms
 
 Values = NDArray[np.float64]
 
@@ -81,13 +74,18 @@ def paired_difference_interval(
     return _interval(means[0] - means[1], float(np.nanmean(arrays[0]) - np.nanmean(arrays[1])), level)
 
 
+def standard_error(interval: Interval, *, level: float) -> float:
+    """Of a mean, from its interval at a level in (0, 1), as if the resampled means were normal."""
+    return (interval.upper - interval.lower) / (2.0 * NormalDist().inv_cdf((1.0 + level) / 2.0))
+
+
 def image_values(
     rows: Sequence[ImageRow], anchors: Anchors, config: ObjectiveConfig, *, leakage: float | None
 ) -> Mapping[str, Values]:
     """Metric name to [prompts, seeds], whose mean is that metric of the candidate.
 
-    `face_distance` is NaN for images without a face, and is left out when there is no other. What leakage costs is the
-    same for every image of the person: it was measured on others.
+    These are the measures that have a mean, each NaN where an image does not have it, the terms of the objective, and
+    the objective. What leakage costs is the same for every image of the person: it was measured on others.
 
     Args:
         rows: of images of the person.
@@ -105,19 +103,19 @@ def image_values(
         raise ValueError(
             f"{len(rows)} images of {len(prompts)} prompts and {len(seeds)} seeds; give each prompt with each seed once"
         )
-    measures: dict[str, Any] = {
-        FACE_DISTANCE: lambda row: np.nan if row.face_distance is None else row.face_distance,
-        LIKENESS: lambda row: image_likeness(row, anchors),
-        CLIP_SCORE: lambda row: row.clip_score,
-        FIDELITY: lambda row: image_fidelity(row, anchors),
-        FACELESS_RATE: lambda row: 0.0 if row.face_found else 1.0,
-        OBJECTIVE: lambda row: image_objective(row, anchors, config) - leakage_cost(leakage, config),
-    }
+
+    def table(value: Callable[[ImageRow], float | None]) -> Values:
+        cells = [[value(at[prompt, seed]) for seed in seeds] for prompt in prompts]
+        return np.array([[np.nan if cell is None else cell for cell in line] for line in cells], dtype=np.float64)
+
+    reported = mean_names(measure_means(rows))
+    cost = leakage_cost(leakage, config)
     tables = {
-        name: np.array([[measure(at[prompt, seed]) for seed in seeds] for prompt in prompts], dtype=np.float64)
-        for name, measure in measures.items()
+        **{mean: table(partial(ImageRow.value, name=name)) for name, mean in reported.items()},
+        **{each.term.name: table(partial(each.term.share, anchors=anchors)) for each in weighted_terms(config)},
+        OBJECTIVE: table(lambda row: image_objective(row, anchors, config) - cost),
     }
-    return {name: table for name, table in tables.items() if not np.isnan(table).all()}
+    return {name: values for name, values in tables.items() if not np.isnan(values).all()}
 
 
 def _checked(*values: Values) -> list[Values]:

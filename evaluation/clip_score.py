@@ -3,7 +3,7 @@
 Legend: n = number of images; dim = width of CLIP's shared space.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, PreTrainedConfig
+
+from evaluation.judges import Pictures
+from evaluation.measures import CLIP_MEASURES, CLIP_SCORE, MISMATCHED_CLIP_SCORE, RETRIEVED, SEED_DISTANCE, Value
 
 
 class ClipScorer:
@@ -45,6 +48,7 @@ class ClipScorer:
         self._model = model.eval().to(device)
         self._device = torch.device(device)
         self._batch_size = batch_size
+        self._dimension = int(model.config.projection_dim)
         self._text_features: dict[str, torch.Tensor] = {}
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float64]:
@@ -55,13 +59,22 @@ class ClipScorer:
         """
         if len(images) != len(texts):
             raise ValueError(f"{len(images)} images and {len(texts)} texts; give one text for each image")
-        scores = np.empty(len(images), dtype=np.float64)
+        each = np.einsum("nd,nd->n", self.embed_images(images), self.embed_texts(texts))
+        return np.asarray(100.0 * np.clip(each, -1.0, 1.0))
+
+    def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float64]:
+        """CLIP's image embeddings, [n, dim], each of length 1."""
         with torch.inference_mode():
-            for start in range(0, len(images), self._batch_size):
-                batch = slice(start, start + self._batch_size)
-                cosines = (self._encode_images(images[batch]) * self._encode_texts(texts[batch])).sum(dim=-1)
-                scores[batch] = 100.0 * cosines.clamp(-1.0, 1.0).cpu().numpy()
-        return scores
+            batches = [
+                self._encode_images(images[start : start + self._batch_size])
+                for start in range(0, len(images), self._batch_size)
+            ]
+            return np.asarray(torch.cat(batches).numpy()) if batches else np.empty((0, self._dimension))
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """CLIP's text embeddings, [n, dim], each of length 1. Long texts are cut as CLIP does."""
+        with torch.inference_mode():
+            return np.asarray(self._encode_texts(texts).numpy()) if texts else np.empty((0, self._dimension))
 
     def _encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Unit vectors, [batch, dim], float64."""
@@ -81,6 +94,36 @@ class ClipScorer:
             ).pooler_output
             self._text_features.update(zip(new, _unit(features), strict=True))
         return torch.stack([self._text_features[text] for text in texts])
+
+
+class ClipJudge:
+    """Compares an image with all prompts of its set, and with the images of its prompt's other seeds."""
+
+    measures = CLIP_MEASURES
+
+    def __init__(self, scorer: ClipScorer) -> None:
+        self._scorer = scorer
+
+    def judge(self, pictures: Pictures) -> list[Mapping[str, Value]]:
+        if not pictures.texts:
+            return [{} for _ in pictures.images]
+        images, texts = self._scorer.embed_images(pictures.images), self._scorer.embed_texts(pictures.texts)
+        scores = 100.0 * np.clip(images @ texts.T, -1.0, 1.0)
+        between = np.sqrt(np.maximum(2.0 - 2.0 * images @ images.T, 0.0))
+        of = np.asarray(pictures.prompts)
+        measured: list[Mapping[str, Value]] = []
+        for place, (prompt, own) in enumerate(zip(of, scores, strict=True)):
+            # A prompt that reads the same to CLIP is no other prompt.
+            other = np.array([text != pictures.texts[prompt] for text in pictures.texts])
+            siblings = (of == prompt) & (np.arange(len(of)) != place)
+            of_image: dict[str, Value] = {CLIP_SCORE: float(own[prompt])}
+            if other.any():
+                of_image[MISMATCHED_CLIP_SCORE] = float(own[other].mean())
+                of_image[RETRIEVED] = float(own[prompt] > own[other].max())
+            if siblings.any():
+                of_image[SEED_DISTANCE] = float(between[place, siblings].mean())
+            measured.append(of_image)
+        return measured
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:

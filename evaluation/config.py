@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -141,6 +142,50 @@ class FaceConfig:
         _whole_number("minimum_side", self.minimum_side, least=0)
 
 
+class Anchor(StrEnum):
+    """What sets an end of a scale: measured once, before any candidate."""
+
+    UNTUNED = "untuned"
+    """The untuned model's images, on average."""
+    REAL = "real"
+    """The person's own photos, on average."""
+    MISMATCHED = "mismatched"
+    """The untuned model's images with the other prompts of the set; of the CLIP score only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """How a measure of images enters the objective: (x - zero) / (one - zero), clipped, times the weight."""
+
+    weight: float
+    """What one unit adds to the objective, -1 to 1."""
+    zero: Anchor | float = Anchor.UNTUNED
+    """`untuned`, `real` or a number."""
+    one: Anchor | float = Anchor.REAL
+    """`untuned`, `real` or a number."""
+    low: float = -1.0
+    """The least that an image counts."""
+    high: float = 1.0
+    """The most that an image counts, above `low`."""
+    missing: float = 0.0
+    """What an image counts that does not have the measure."""
+
+    def __post_init__(self) -> None:
+        _finite_number("weight", self.weight, lower=-1.0, upper=1.0)
+        for name in ("low", "high", "missing"):
+            _finite_number(name, getattr(self, name), lower=-100.0, upper=100.0)
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}; give a high above the low")
+        if not self.low <= self.missing <= self.high:
+            raise ValueError(
+                f"missing is {self.missing:g}; give a number from low ({self.low:g}) to high ({self.high:g})"
+            )
+        if self.zero == self.one:
+            raise ValueError(f"zero and one are both {self.zero}, so the measure has no scale; give two ends")
+        if Anchor.MISMATCHED in (self.zero, self.one):
+            raise ValueError("mismatched is an end of the CLIP score only; give untuned, real or a number")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """What a search maximises: one number, or likeness and fidelity at once.
@@ -151,14 +196,18 @@ class ObjectiveConfig:
 
     likeness: float = 0.5
     """Reward for one unit of likeness (from the base model to the person's own photos)."""
-    fidelity: float = 0.3
-    """Reward for keeping the base model's CLIP score."""
-    faceless: float = 0.2
-    """Penalty when every image is without a face; a share of them costs that share."""
+    fidelity: float = 0.4
+    """Reward for one unit of fidelity (from images of other prompts to the base model's own)."""
+    faceless: float = 0.5
+    """Penalty when every image is without a face; a share of them costs that share. An image's likeness counts no lower
+    than this, so that a face unlike the person never pays less than none."""
     leakage: float = 0.05
     """Penalty for one unit of leakage: other people who come nearer to the person. Less than 0 is no reward. Small,
     since leakage grows with likeness: over 33 configurations of the demo Kendall's tau between the objective on 24
     images and on all others was 0.85 without it, 0.82 with 0.05 and 0.78 with 0.1 (`benchmarks.truth`)."""
+    measures: Mapping[str, MeasureConfig] = field(default_factory=dict)
+    """Further measures of images that count, by name: any that `evaluation.judges` declare, or a built-in one such as
+    `verified` (`evaluation.measures`)."""
     mode: ObjectiveMode = "weighted"
     """`weighted`: the highest weighted sum wins. `pareto`: the search looks for the front of likeness and fidelity, and
     a rule takes the champion from it (`evaluation.pareto`)."""
@@ -193,9 +242,10 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig:
-    """What a candidate may not exceed; one that does is unfit: it ranks behind all others and cannot win.
+    """What a candidate may not exceed; one that surely does is unfit: it ranks behind all others and cannot win.
 
-    Each limit may be None: the meter is reported, and nothing follows from it.
+    Sure is what holds at the lower end of the meter's 95 % interval: a single image makes nobody unfit. Each limit may
+    be None: the meter is reported, and nothing follows from it.
     """
 
     memorisation: float | None = 0.1
@@ -207,9 +257,13 @@ class LimitsConfig:
     (`ObjectiveConfig.leakage`) prefers the least of them."""
     likeness_spread: float | None = 0.5
     """Largest likeness on the best quarter of the prompts less that on the worst, beyond the untuned model's own."""
+    others_faceless: float | None = 0.25
+    """Largest share of images of other people that have lost their face, beyond the untuned model's, 0 to 1. Of six
+    such images four have to be lost before it is sure."""
 
     def __post_init__(self) -> None:
-        for name, upper in (("memorisation", 1.0), ("leakage", 10.0), ("likeness_spread", 10.0)):
+        limits = (("memorisation", 1.0), ("leakage", 1.0), ("likeness_spread", 2.0), ("others_faceless", 1.0))
+        for name, upper in limits:
             value = getattr(self, name)
             if value is not None:
                 _finite_number(f"limit of {name}", value, lower=0.0, upper=upper)
@@ -219,20 +273,20 @@ class LimitsConfig:
 class PromptSet:
     """Prompts and seeds that every candidate is shown: one image for each prompt and each seed.
 
-    A prompt may hold `{trigger}`. The image is made with the trigger in its place; the CLIP score uses the prompt
-    without it, as DreamBooth does (Ruiz et al. 2023), since CLIP has never seen the trigger.
+    A prompt may hold `{trigger}`. The image is made with the trigger in its place; the CLIP score uses the class word
+    (`as_read_by_clip`), since CLIP has never seen the trigger.
     """
 
     prompts: tuple[str, ...]
     """At least one, none empty, none twice."""
     seeds: tuple[int, ...]
-    """At least one, none twice, each 0 to 2**63 - 1. A seed gives the same first noise under every prompt."""
+    """At least one, none twice, each 0 to 2**63 - 1."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
             raise ValueError("there are no prompts; give at least one")
         for prompt in self.prompts:
-            if not without_trigger(prompt):
+            if not prompt.replace(TRIGGER_FIELD, "").strip():
                 raise ValueError(f"the prompt {prompt!r} says nothing beside the trigger; describe the image to make")
             unknown = set(re.findall(r"\{[^{}]*\}", prompt)) - {TRIGGER_FIELD}
             if unknown:
@@ -250,14 +304,15 @@ class PromptSet:
             twice_seed = next(seed for seed in self.seeds if self.seeds.count(seed) > 1)
             raise ValueError(f"the seed {twice_seed} is given twice, so its images would be too; give each once")
 
-    def of_others(self, count: int, seeds: tuple[int, ...]) -> "PromptSet":
-        """The same prompts without the trigger: whom they show is anybody, but not the person.
+    def of_others(self, count: int, seeds: tuple[int, ...], class_word: str = "") -> "PromptSet":
+        """The same prompts with the class word for the trigger: whom they show is anybody, but not the person.
 
         Args:
             count: At most so many prompts, spread evenly over the set; at least 1.
             seeds: As for any prompt set.
+            class_word: What the person is (`as_read_by_clip`).
         """
-        texts = list(dict.fromkeys(without_trigger(prompt) for prompt in self.prompts))
+        texts = list(dict.fromkeys(as_read_by_clip(prompt, class_word) for prompt in self.prompts))
         count = min(count, len(texts))
         return PromptSet(prompts=tuple(texts[index * len(texts) // count] for index in range(count)), seeds=seeds)
 
@@ -266,11 +321,26 @@ class PromptSet:
         return tuple((index, seed) for index in range(len(self.prompts)) for seed in self.seeds)
 
 
+ADJECTIVES = "old|older|young|younger|elderly|middle-aged|little|tall|short|bearded|bald|smiling|beautiful|handsome"
+CLASS_NOUNS = "person|man|woman|boy|girl|guy|lady|gentleman|male|female|child|kid|baby|teenager|adult|human|people"
+
+
 def with_trigger(prompt: str, trigger: str) -> str:
-    """The prompt that an image is made from; with an empty trigger, the prompt without the field."""
-    return prompt.replace(TRIGGER_FIELD, trigger) if trigger else without_trigger(prompt)
+    """The prompt that an image is made from; with an empty trigger, as anybody would read it."""
+    return prompt.replace(TRIGGER_FIELD, trigger) if trigger else as_read_by_clip(prompt)
 
 
-def without_trigger(prompt: str) -> str:
-    """The prompt that CLIP reads: `{trigger}` and the space after it are left out."""
-    return prompt.replace(f"{TRIGGER_FIELD} ", "").replace(f" {TRIGGER_FIELD}", "").replace(TRIGGER_FIELD, "").strip()
+def as_read_by_clip(prompt: str, class_word: str = "") -> str:
+    """The prompt with the class word in the trigger's place, for readers who have never seen the trigger.
+
+    DreamBooth's prompts are `[trigger] [class noun]` and its scores leave the trigger out (Ruiz et al. 2023). A prompt
+    may hold the class word behind the trigger already; it is not said twice.
+
+    Args:
+        prompt: May hold `{trigger}`.
+        class_word: What the person is, such as `man`, where the prompt does not say it itself with a common noun for
+            people behind the trigger, as in `{trigger} man` or `{trigger} old man`. Empty: `person`.
+    """
+    noun = rf"{re.escape(class_word)}|{CLASS_NOUNS}" if class_word else CLASS_NOUNS
+    pattern = rf"{re.escape(TRIGGER_FIELD)}(?:\s+((?:(?:{ADJECTIVES})\s+)?(?:{noun}))(?!\w))?"
+    return re.sub(pattern, lambda found: found[1] or class_word or "person", prompt, flags=re.IGNORECASE).strip()

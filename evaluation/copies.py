@@ -10,7 +10,7 @@ and Denker 1993) to these finds the photo and about where the image lies in it, 
 NEAREST training photo: real photos, too, have one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from evaluation.proportion import Estimate, wilson_interval
-from evaluation.scores import ImageRow
+from evaluation.judges import Pictures
+from evaluation.measures import COPY_MEASURES, PICTURE_DISTANCE, TRAINING_PHOTO, Value
 
 Pixels = NDArray[np.float32]
 Places = NDArray[np.float64]
@@ -126,6 +126,23 @@ class CopyDetector:
         return NearestPhoto(index=int(photos[best]), distance=distance)
 
 
+class CopyJudge:
+    """Looks for the photo trained on that an image is most like as a picture."""
+
+    measures = COPY_MEASURES
+
+    def __init__(self, detector: CopyDetector, names: Sequence[str]) -> None:
+        """Args: what knows the photos, and their names in its order."""
+        self._detector = detector
+        self._names = names
+
+    def judge(self, pictures: Pictures) -> list[Mapping[str, Value]]:
+        return [
+            {TRAINING_PHOTO: self._names[nearest.index], PICTURE_DISTANCE: nearest.distance}
+            for nearest in self._detector.nearest(pictures.images)
+        ]
+
+
 def copy_distance(nearest: Sequence[float]) -> float:
     """The distance below which an image is a copy: a little nearer than the nearest 5 % of real photos come.
 
@@ -139,30 +156,6 @@ def copy_distance(nearest: Sequence[float]) -> float:
         return SURELY_A_COPY
     closest = float(np.quantile(nearest, CLOSEST_SHARE, method="lower"))
     return min(max(MARGIN * closest, SURELY_A_COPY), SURELY_NO_COPY)
-
-
-def memorisation(rows: Sequence[ImageRow], copies_below: float) -> float | None:
-    """Share of images that are nearer to a training photo than `copies_below`, [0, 1]; None if that was not measured.
-
-    Raises:
-        ValueError: there are no images.
-    """
-    interval = memorisation_interval(rows, copies_below)
-    return None if interval is None else interval.value
-
-
-def memorisation_interval(rows: Sequence[ImageRow], copies_below: float, *, level: float = 0.95) -> Estimate | None:
-    """The same share with its Wilson interval, as if each image were drawn on its own.
-
-    Raises:
-        ValueError: there are no images, or the level is not between 0 and 1.
-    """
-    if not rows:
-        raise ValueError("there are no images; give at least one")
-    measured = [row.picture_distance for row in rows if row.picture_distance is not None]
-    if not measured:
-        return None
-    return wilson_interval(sum(distance < copies_below for distance in measured), len(measured), level=level)
 
 
 def _luma(picture: Image.Image) -> Pixels:

@@ -1,20 +1,23 @@
 """The evaluation of a model: the same prompts and seeds for every candidate, measured against the person's photos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image
 
-from evaluation.clip_score import ClipScorer
-from evaluation.config import GenerationConfig, PromptSet, with_trigger, without_trigger
-from evaluation.copies import NearestPhoto, memorisation
-from evaluation.faces import Face, FaceModel, Representation, distances
+from evaluation.clip_score import ClipJudge, ClipScorer
+from evaluation.config import GenerationConfig, ObjectiveConfig, PromptSet, as_read_by_clip, with_trigger
+from evaluation.copies import CopyJudge
+from evaluation.face_judge import FaceJudge
+from evaluation.faces import FaceModel, Representation
 from evaluation.generate import ImageBatch, ImagePipeline, generate_images
 from evaluation.hw10 import Hw10Scores, hw10_scores
+from evaluation.image_row import ImageRow, means_of
+from evaluation.judges import Judge, Pictures, judged
+from evaluation.measures import COPY_DISTANCE, REAL
+from evaluation.objective import meter_lower_ends
 from evaluation.person import Person
-from evaluation.scores import LEAKAGE, MEMORISATION, Anchors, ImageRow, Scores, score_rows, spread_over_prompts
-from evaluation.similarity import leakage
+from evaluation.scores import Anchors, NoFaceError, candidate_metrics
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,23 +30,22 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """A candidate's images of the person and of others, and the scores that follow from their rows and nothing else."""
+    """A candidate's images of the person and of others, and what follows from their rows and nothing else."""
 
     person: Measurement
     others: Measurement
     """Images of other people, without the trigger; empty if none were asked for."""
     anchors: Anchors
+    ends: Mapping[str, float] = field(default_factory=dict)
+    """Of the untuned model: what the anchors hold beyond its images, the means over real photos, for its metrics."""
 
-    @property
-    def scores(self) -> Scores:
-        return score_rows(self.person.rows, self.anchors)
+    def metrics(self, objective: ObjectiveConfig) -> dict[str, float]:
+        """Every metric by name (`evaluation.scores.candidate_metrics`); what could not be measured is left out."""
+        return candidate_metrics(self.person.rows, self.anchors, objective, other_rows=self.others.rows)
 
-    def metrics(self) -> Mapping[str, float]:
-        """Scores and meters by name; what could not be measured is left out."""
-        meters = {LEAKAGE: leakage(self.others.rows, self.anchors)}
-        if self.anchors.copy_distance is not None:
-            meters[MEMORISATION] = memorisation(self.person.rows, self.anchors.copy_distance)
-        return {**self.scores.as_metrics(), **{name: value for name, value in meters.items() if value is not None}}
+    def lower_ends(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Of the meters among the metrics (`evaluation.objective.meter_lower_ends`)."""
+        return meter_lower_ends(metrics, self.person.rows, self.others.rows, self.anchors)
 
 
 class Evaluator:
@@ -51,11 +53,13 @@ class Evaluator:
 
     Args:
         prompt_set: what every candidate is asked to draw.
-        others: prompts of other people, without a trigger; None: leakage is not measured.
         trigger: the word that stands for the person.
+        class_word: what the person is, such as `man`: stands for the trigger where CLIP reads a prompt.
         generation: how images are made.
         face_model: finds and embeds faces.
         clip_scorer: compares images with their prompts.
+        others: prompts of other people, without a trigger; None: leakage is not measured.
+        judges: further ones.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class Evaluator:
         clip_scorer: ClipScorer,
         *,
         others: PromptSet | None = None,
+        class_word: str = "",
+        judges: Sequence[Judge] = (),
     ) -> None:
         self.prompt_set = prompt_set
         self.others = others
@@ -74,11 +80,21 @@ class Evaluator:
         self.generation = generation
         self.face_model = face_model
         self.clip_scorer = clip_scorer
+        self.class_word = class_word
+        self.judges = tuple(judges)
 
     def excerpt(self, prompts: int) -> "Evaluator":
         """An evaluator of the first `prompts` prompts (at least 1) with the first seed, without other people."""
         first = PromptSet(prompts=self.prompt_set.prompts[:prompts], seeds=self.prompt_set.seeds[:1])
-        return Evaluator(first, self.trigger, self.generation, self.face_model, self.clip_scorer)
+        return Evaluator(
+            first,
+            self.trigger,
+            self.generation,
+            self.face_model,
+            self.clip_scorer,
+            class_word=self.class_word,
+            judges=self.judges,
+        )
 
     def measure_anchors(self, pipeline: ImagePipeline, person: Person, batch: ImageBatch | None = None) -> Evaluation:
         """Evaluate the untuned model, which sets likeness 0, fidelity 1 and leakage 0; its photos set likeness 1.
@@ -89,22 +105,20 @@ class Evaluator:
         batch = batch or ImageBatch(self.generation.batch_size)
         measurement = self._measure(pipeline, self.prompt_set, person, batch)
         others = self._measure_others(pipeline, person, batch)
-        base_distance = _mean_face_distance(measurement.rows)
-        if base_distance is None:
+        photos = judged(self._further(person), Pictures(images=person.reference_images))
+        real = {
+            **self._face_judge(person).of_references(),
+            **means_of(photos),
+        }
+        ends = {**{REAL + name: value for name, value in real.items()}, COPY_DISTANCE: person.copy_distance}
+        try:
+            anchors = Anchors.of(measurement.rows, others.rows, ends)
+        except NoFaceError as error:
             raise ValueError(
-                f"the untuned model drew no face in {len(measurement.rows)} images, so likeness has no zero; use "
-                "prompts that show a person's face, more steps, or another detector than "
+                f"{error}; use prompts that show a person's face, more steps, or another detector than "
                 f"{self.face_model.config.detector}"
-            )
-        ends = Anchors(
-            base_distance=base_distance,
-            real_distance=person.real_distance,
-            base_clip_score=float(np.mean([row.clip_score for row in measurement.rows])),
-            copy_distance=person.copy_distance,
-            other_distance=_mean_face_distance(others.rows),
-        )
-        anchors = replace(ends, base_spread=spread_over_prompts(measurement.rows, ends))
-        return Evaluation(person=measurement, others=others, anchors=anchors)
+            ) from None
+        return Evaluation(person=measurement, others=others, anchors=anchors, ends=ends)
 
     def evaluate(
         self, pipeline: ImagePipeline, person: Person, anchors: Anchors, batch: ImageBatch | None = None
@@ -163,45 +177,25 @@ class Evaluator:
         """Measure given images, one for each prompt and seed, prompt by prompt.
 
         Raises:
-            ValueError: there are not as many images as prompts x seeds.
+            ValueError: there are not as many images as prompts x seeds, or a judge does not keep to its word.
         """
         pairs = prompt_set.pairs()
         if len(images) != len(pairs):
             raise ValueError(f"{len(images)} images for {len(pairs)} prompts and seeds; give one for each")
-        texts = [without_trigger(prompt_set.prompts[index]) for index, _ in pairs]
-        clip_scores = self.clip_scorer.score(images, texts)
-        faces = self.face_model.embed(images)
-        to_photos = person.copies.nearest(images)
+        pictures = Pictures(
+            images=images,
+            texts=[as_read_by_clip(prompt, self.class_word) for prompt in prompt_set.prompts],
+            prompts=[index for index, _ in pairs],
+        )
+        measured = judged([self._face_judge(person), *self._further(person)], pictures)
         rows = tuple(
-            _row(prompt_index, seed, face, float(clip_score), photo, person)
-            for (prompt_index, seed), face, clip_score, photo in zip(pairs, faces, clip_scores, to_photos, strict=True)
+            ImageRow(prompt_index=index, seed=seed, measures=measures)
+            for (index, seed), measures in zip(pairs, measured, strict=True)
         )
         return Measurement(rows=rows, images=tuple(images))
 
+    def _face_judge(self, person: Person) -> FaceJudge:
+        return FaceJudge(self.face_model, person.reference, person.training)
 
-def _row(
-    prompt_index: int,
-    seed: int,
-    face: Face | None,
-    clip_score: float,
-    training_photo: NearestPhoto,
-    person: Person,
-) -> ImageRow:
-    to_reference = None if face is None else distances(face.embedding[None, :], person.reference)
-    return ImageRow(
-        prompt_index=prompt_index,
-        seed=seed,
-        face_found=face is not None,
-        face_distance=None if to_reference is None else float(to_reference.mean()),
-        nearest_distance=None if to_reference is None else float(to_reference.min()),
-        face_confidence=None if face is None else face.confidence,
-        faces=None if face is None else face.faces,
-        clip_score=clip_score,
-        training_photo=person.training_names[training_photo.index],
-        picture_distance=training_photo.distance,
-    )
-
-
-def _mean_face_distance(rows: Sequence[ImageRow]) -> float | None:
-    found = [row.face_distance for row in rows if row.face_distance is not None]
-    return float(np.mean(found)) if found else None
+    def _further(self, person: Person) -> list[Judge]:
+        return [ClipJudge(self.clip_scorer), CopyJudge(person.copies, person.training_names), *self.judges]

@@ -25,7 +25,7 @@ import numpy as np
 
 from evaluation.config import FaceConfig, GenerationConfig
 from evaluation.faces import Representation, distances
-from evaluation.scores import HW10_CLIP_SCORE, HW10_FACE_SCORE, HW10_FACELESS
+from evaluation.measures import HW10_CLIP_SCORE, HW10_FACE_SCORE, HW10_FACELESS
 
 SEED = 1126
 """The homework's seed, of training and of generation."""

@@ -1,49 +1,59 @@
-"""The number that a search maximises: scores and meters weighed, and what makes a candidate unfit to win. Pure."""
+"""The number that a search maximises: terms weighed, and what makes a candidate unfit to win. Pure."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from evaluation.config import LimitsConfig, ObjectiveConfig
-from evaluation.scores import (
+from evaluation.image_row import ImageRow
+from evaluation.measures import (
+    EXCESS,
     FACELESS_RATE,
-    FIDELITY,
     LEAKAGE,
-    LIKENESS,
     LIKENESS_SPREAD,
     MEMORISATION,
-    METRICS,
-    Anchors,
-    ImageRow,
-    Scores,
-    image_fidelity,
-    image_likeness,
+    METERS,
+    OBJECTIVE,
+    OTHERS_FACELESS,
+    SEARCH_VALUE,
 )
+from evaluation.proportion import wilson_interval
+from evaluation.scores import SPREAD_SHARE, Anchors, likeness_by_prompt, memorisation
+from evaluation.terms import weighted_terms
 
-METERS = (MEMORISATION, LEAKAGE, LIKENESS_SPREAD)
-"""What can be limited, each under its own name in `LimitsConfig`; less is better in all of them."""
+CERTAINTY = 0.95
+"""Level of the intervals whose lower end a limit is held against."""
+
+Z = 1.959964
+"""Standard deviations from the mean to the end of such an interval."""
+
+NO_FACE = 1.0
+"""The excess of a candidate that draws no face at all."""
 
 
-def objective(scores: Scores, config: ObjectiveConfig, *, leakage: float | None) -> float:
-    """w_l likeness + w_f fidelity - w_n faceless_rate - w_k max(leakage, 0); finite for every candidate.
+def objective(metrics: Mapping[str, float], config: ObjectiveConfig) -> float:
+    """The sum of weight x mean over all terms, less what leakage costs; finite for every candidate.
 
-    A candidate whose images are ALL faceless gets `objective_floor`, which is below every candidate with a face,
-    whatever the weights: its likeness of 0 would otherwise beat a model that is worse than the base model but
-    still draws people, and with a small penalty its CLIP score could win the search.
+    A candidate whose images are ALL faceless gets `objective_floor`, which no candidate with a face is below, whatever
+    the weights: its likeness of 0 would otherwise beat a model that is worse than the base model but still draws
+    people, and with a small penalty its CLIP score could win the search.
 
     Args:
-        scores: of the candidate's images of the person.
+        metrics: of the candidate by name (`evaluation.scores.candidate_metrics`); leakage that was not measured costs
+            nothing.
         config: the weights.
-        leakage: of its images of others; None where it was not measured, which costs nothing.
     """
-    if scores.faceless == scores.images:
+    if metrics[FACELESS_RATE] == 1.0:
         return objective_floor(config)
-    return weighted_sum(scores.likeness, scores.fidelity, scores.faceless_rate, config) - leakage_cost(leakage, config)
+    return weighted_sum(metrics, config) - leakage_cost(metrics.get(LEAKAGE), config)
 
 
 def objective_floor(config: ObjectiveConfig) -> float:
-    """The objective of an all-faceless candidate: 1 below the least sum that the measures' bounds allow."""
-    least = weighted_sum(METRICS[LIKENESS].lower, METRICS[FIDELITY].lower, 1.0, config)
-    return least - leakage_cost(METRICS[LEAKAGE].upper, config) - 1.0
+    """The objective of an all-faceless candidate: the least that terms and leakage allow."""
+    ends = [each.weight * end for each in weighted_terms(config) for end in (each.term.low, each.term.high)]
+    return math.fsum(min(pair) for pair in zip(ends[::2], ends[1::2], strict=True)) - leakage_cost(1.0, config)
 
 
 def leakage_cost(leakage: float | None, config: ObjectiveConfig) -> float:
@@ -56,53 +66,75 @@ def image_objective(row: ImageRow, anchors: Anchors, config: ObjectiveConfig) ->
 
     This is what makes intervals simple: the objective is itself a mean over images.
     """
-    return weighted_sum(
-        image_likeness(row, anchors), image_fidelity(row, anchors), 0.0 if row.face_found else 1.0, config
-    )
+    return math.fsum(each.weight * each.term.share(row, anchors) for each in weighted_terms(config))
 
 
-def search_value(value: float, *, fit: bool, excess: float) -> float:
+def search_value(value: float, *, excess: float) -> float:
     """What the search maximises: the objective; for an unfit candidate 1 less, and less again what it exceeds.
 
     So an unfit candidate stands behind every fit one of a like objective, and the search is led back to its limits.
 
     Args:
         value: the objective.
-        fit: whether the candidate may win (`evaluation.objective`).
-        excess: by how much it exceeds its limits, at least 0.
+        excess: by how much it exceeds its limits, at least 0; 0 for a candidate that may win.
     """
-    return value if fit else value - 1.0 - excess
+    return value - 1.0 - excess if excess else value
 
 
-def weighted_sum(likeness: float, fidelity: float, faceless_rate: float, config: ObjectiveConfig) -> float:
-    """What `objective` and `image_objective` share: the sum without the rule about all-faceless candidates."""
-    return config.likeness * likeness + config.fidelity * fidelity - config.faceless * faceless_rate
+def meter_lower_ends(
+    metrics: Mapping[str, float], rows: Sequence[ImageRow], other_rows: Sequence[ImageRow], anchors: Anchors
+) -> dict[str, float]:
+    """The lower end of each meter's 95 % interval; of those that were measured.
+
+    Wilson's interval for shares; for means the normal one, from the deviation between the images.
+    """
+    copied = memorisation(rows, anchors, level=CERTAINTY)
+    distances = [row.face_distance for row in other_rows if row.face_distance is not None]
+    by_prompt = sorted(likeness_by_prompt(rows, anchors).values(), key=lambda values: sum(values) / len(values))
+    quarter = math.ceil(SPREAD_SHARE * len(by_prompt))
+    ends = [[value for values in part for value in values] for part in (by_prompt[:quarter], by_prompt[-quarter:])]
+    margins = {
+        MEMORISATION: copied.value - copied.lower if copied else 0.0,
+        LEAKAGE: Z * _standard_error(distances) / anchors.gap,
+        LIKENESS_SPREAD: Z * math.hypot(*(_standard_error(part) for part in ends)),
+        OTHERS_FACELESS: _wilson_margin(other_rows) if other_rows else 0.0,
+    }
+    return {name: metrics[name] - margin for name, margin in margins.items() if name in metrics}
 
 
-def unfit_reasons(metrics: Mapping[str, float], limits: LimitsConfig) -> tuple[str, ...]:
+def _standard_error(values: Sequence[float]) -> float:
+    """Of a mean; infinite of fewer than two values, of which nothing is sure."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+
+
+def _wilson_margin(rows: Sequence[ImageRow]) -> float:
+    faceless = sum(not row.face_found for row in rows)
+    return faceless / len(rows) - wilson_interval(faceless, len(rows), level=CERTAINTY).lower
+
+
+def unfit_reasons(
+    metrics: Mapping[str, float], lower_ends: Mapping[str, float], limits: LimitsConfig
+) -> tuple[str, ...]:
     """Why a candidate is unfit, in words; empty for one that is fit.
 
-    A candidate that draws no face at all is unfit whatever the limits. A meter that could not be measured (it is not in
-    `metrics`) makes nobody unfit.
+    A candidate that draws no face at all is unfit whatever the limits. A meter that could not be measured makes nobody
+    unfit.
     """
     reasons = ["it draws no face"] if metrics[FACELESS_RATE] == 1.0 else []
-    beyond = _beyond(metrics, limits)
-    reasons += [f"{name} {metrics[name]:.2f} is above {getattr(limits, name):g}" for name in beyond]
+    reasons += [
+        f"{name} {metrics[name]:.2f} (surely {lower_ends[name]:.2f} or more) is above {getattr(limits, name):g}"
+        for name in _beyond(lower_ends, limits)
+    ]
     return tuple(reasons)
 
 
-def excess(metrics: Mapping[str, float], limits: LimitsConfig) -> float:
-    """By how much a candidate exceeds its limits, all meters together; 0 for one within them."""
-    return sum(_beyond(metrics, limits).values())
-
-
-def _beyond(metrics: Mapping[str, float], limits: LimitsConfig) -> dict[str, float]:
-    """By how much each limit that is exceeded is exceeded."""
-    given = {name: getattr(limits, name) for name in METERS}
+def _beyond(lower_ends: Mapping[str, float], limits: LimitsConfig) -> dict[str, float]:
+    """By how much each limit that is surely exceeded is exceeded."""
+    given = {name: limit for name in METERS if (limit := getattr(limits, name)) is not None}
     return {
-        name: metrics[name] - limit
+        name: lower_ends[name] - limit
         for name, limit in given.items()
-        if limit is not None and metrics.get(name, limit) > limit
+        if name in lower_ends and lower_ends[name] > limit
     }
 
 
@@ -113,20 +145,37 @@ class Appraisal:
     objective: float
     search_value: float
     """What the search maximises; at most the objective."""
+    excess: float
+    """By how much it surely exceeds its limits, all together; 0 exactly for a candidate that may win."""
     unfit: tuple[str, ...]
     """Why it may not win, in words; empty if it may."""
 
+    def as_metrics(self) -> dict[str, float]:
+        """The numbers by name, for tracking."""
+        return {OBJECTIVE: self.objective, SEARCH_VALUE: self.search_value, EXCESS: self.excess}
 
-def appraise(scores: Scores, metrics: Mapping[str, float], weights: ObjectiveConfig, limits: LimitsConfig) -> Appraisal:
-    """Weighs scores and meters.
+
+def appraise(
+    metrics: Mapping[str, float], lower_ends: Mapping[str, float], weights: ObjectiveConfig, limits: LimitsConfig
+) -> Appraisal:
+    """Weighs terms and meters.
 
     Args:
-        scores: of the images of the person.
-        metrics: the same and the meters by name (`Evaluation.metrics`); what was not measured is missing.
+        metrics: of the candidate by name; what was not measured is missing.
+        lower_ends: of its meters (`meter_lower_ends`).
         weights: of the objective.
         limits: of the meters.
     """
-    value = objective(scores, weights, leakage=metrics.get(LEAKAGE))
-    unfit = unfit_reasons(metrics, limits)
-    steering = search_value(value, fit=not unfit, excess=excess(metrics, limits))
-    return Appraisal(objective=value, search_value=steering, unfit=unfit)
+    value = objective(metrics, weights)
+    excess = math.fsum(_beyond(lower_ends, limits).values()) + (NO_FACE if metrics[FACELESS_RATE] == 1.0 else 0.0)
+    return Appraisal(
+        objective=value,
+        search_value=search_value(value, excess=excess),
+        excess=excess,
+        unfit=unfit_reasons(metrics, lower_ends, limits),
+    )
+
+
+def weighted_sum(metrics: Mapping[str, float], config: ObjectiveConfig) -> float:
+    """The sum of weight x mean over the terms, without the rule about all-faceless candidates and without leakage."""
+    return math.fsum(each.weight * metrics[each.term.name] for each in weighted_terms(config))

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.config import ObjectiveConfig
-from evaluation.objective import weighted_sum
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
+from evaluation.measures import EXCESS, FACELESS_RATE, FIDELITY, LIKENESS
 
 TOLERANCE = 1e-9
 """Bulges, as shares of the front's range, that differ by less are equal: it is above rounding and below any measure."""
@@ -27,12 +26,12 @@ class Point:
 
     @classmethod
     def of(cls, metrics: Mapping[str, float]) -> "Point":
-        """The point of a candidate's metrics, which have the names of `evaluation.scores.METRICS`."""
+        """The point of a candidate's metrics, which have the names of `evaluation.measures.METRICS`."""
         return cls(
             likeness=metrics[LIKENESS],
             fidelity=metrics[FIDELITY],
             faceless_rate=metrics[FACELESS_RATE],
-            unfitness=metrics[OBJECTIVE] - metrics[SEARCH_VALUE],
+            unfitness=metrics[EXCESS],
         )
 
 
@@ -193,4 +192,4 @@ def _choose(points: Sequence[Point], config: ObjectiveConfig) -> tuple[int, str]
 
 
 def _weighted(point: Point, config: ObjectiveConfig) -> float:
-    return weighted_sum(point.likeness, point.fidelity, point.faceless_rate, config)
+    return config.likeness * point.likeness + config.fidelity * point.fidelity - config.faceless * point.faceless_rate

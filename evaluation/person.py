@@ -19,9 +19,12 @@ class Person:
     reference: NDArray[np.float32]
     """Face embeddings of the reference photos, [reference, dim], each of length 1; at least 2."""
     reference_names: tuple[str, ...]
+    reference_images: tuple[Image.Image, ...]
     copies: CopyDetector
     """Knows the photos trained on, in the order of their names."""
     training_names: tuple[str, ...]
+    training: NDArray[np.float32]
+    """Face embeddings of the training photos that show a face, [with a face, dim]."""
 
     @property
     def copy_distance(self) -> float:
@@ -85,9 +88,13 @@ def measure_person(
             f"no face was found in the reference photos {', '.join(without)}; remove or replace them, or choose "
             f"another detector than {face_model.config.detector}"
         )
+    trained = [face.embedding for face in face_model.embed(list(training.values())) if face is not None]
+    embeddings = np.stack([face.embedding for face in faces if face is not None])
     return Person(
-        reference=np.stack([face.embedding for face in faces if face is not None]),
+        reference=embeddings,
         reference_names=tuple(reference),
+        reference_images=tuple(reference.values()),
         copies=CopyDetector(list(training.values()), list(reference.values())),
         training_names=tuple(training),
+        training=np.stack(trained) if trained else embeddings[:0],
     )

@@ -1,350 +1,316 @@
-"""From rows, one an image, to the scores of a candidate, and the table of all measures.
+"""From rows, one an image, to the scores of a candidate, between the two ends that anchors set.
 
 Pure: no model, no file, no randomness.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-FACE_DISTANCE = "face_distance"
-LIKENESS = "likeness"
-SECOND_LIKENESS = "second_likeness"
-CLIP_SCORE = "clip_score"
-FIDELITY = "fidelity"
-FACELESS = "faceless"
-FACELESS_RATE = "faceless_rate"
-LIKENESS_SPREAD = "likeness_spread"
-MEMORISATION = "memorisation"
-LEAKAGE = "leakage"
-OBJECTIVE = "objective"
-SEARCH_VALUE = "search_value"
-VALIDATION_LOSS = "validation_loss"
-HW10_FACE_SCORE = "hw10_face_score"
-HW10_CLIP_SCORE = "hw10_clip_score"
-HW10_FACELESS = "hw10_faceless"
-
-JUDGED_BY = (OBJECTIVE, LIKENESS, FIDELITY, FACELESS_RATE)
-"""What a candidate is judged by, in the order in which it is printed."""
-
-METERS = (LIKENESS_SPREAD, MEMORISATION, LEAKAGE)
-"""What is printed after that, where it was measured."""
-
-PRINTED = (*JUDGED_BY, *METERS)
-
-MAXIMUM_DISTANCE = 2.0
-"""Two vectors of length 1 are at most this far apart."""
+from evaluation.config import Anchor, ObjectiveConfig
+from evaluation.image_row import ImageRow, mean, measure_means
+from evaluation.measures import (
+    BEYOND_REAL,
+    CLIP_SCORE,
+    COPY_DISTANCE,
+    FACE_DISTANCE,
+    FACE_FOUND,
+    FACELESS,
+    IMAGE_MEASURES,
+    LEAKAGE,
+    LIKENESS_SPREAD,
+    MEMORISATION,
+    MISMATCHED_CLIP_SCORE,
+    OTHERS_FACELESS,
+    OTHERS_FIDELITY,
+    PICTURE_DISTANCE,
+    REAL,
+    TRAINING_DISTANCE,
+    TRAINING_GAP,
+    check_measured,
+    check_metric,
+)
+from evaluation.proportion import Estimate, wilson_interval
+from evaluation.terms import FIDELITY_TERM, LIKENESS_TERM, weighted_terms
 
 MINIMUM_GAP = 0.02
 """Least difference between the base model's face distance and the real photos', below which likeness would be noise."""
 
-MINIMUM_BASE_CLIP_SCORE = 5.0
-"""Least CLIP score of the base model (100 x cosine), below which the scorer does not understand the prompts."""
+MINIMUM_CLIP_GAP = 0.5
+"""Least CLIP score (100 x cosine) of the base model's images with their own prompts beyond that with the others'."""
 
-LIKENESS_BOUND = MAXIMUM_DISTANCE / MINIMUM_GAP
-"""|base - d| is at most 2 and base - real at least the minimum gap."""
+CLIP_GAP = 2.0
+"""The same, below which fidelity is coarse."""
 
-FIDELITY_BOUND = 100.0 / MINIMUM_BASE_CLIP_SCORE
+FEW_FACES = 1 / 3
+"""Share of the untuned model's images with a face, below which likeness has a poor zero."""
 
 SPREAD_SHARE = 0.25
 """Share of the prompts, rounded up, at either end of `likeness_spread`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageRow:
-    """What was measured on one generated image."""
-
-    prompt_index: int
-    seed: int
-    face_found: bool
-    face_distance: float | None
-    """Mean distance of the image's face to the reference photos, [0, 2]; None exactly when no face was found."""
-    clip_score: float
-    """100 x cosine with the prompt, [-100, 100]."""
-    face_confidence: float | None = None
-    """Of the detection, (0, 1]; None without a face."""
-    nearest_distance: float | None = None
-    """Distance to the nearest reference photo, [0, 2]; None without a face."""
-    faces: int | None = None
-    """How many faces count, of which the largest was measured; None without a face."""
-    training_photo: str | None = None
-    """The training photo that this picture is most like; None if that was not measured."""
-    picture_distance: float | None = None
-    """Distance to that photo as a picture, re-framed to fit (`evaluation.copies`), [0, 2]."""
-
-    def __post_init__(self) -> None:
-        METRICS[CLIP_SCORE].check(self.clip_score)
-        if self.face_found != (self.face_distance is not None):
-            raise ValueError(
-                f"image {self.prompt_index}/{self.seed}: face_found is {self.face_found} and face_distance "
-                f"{self.face_distance!r}; a distance is given exactly when a face was found"
-            )
-        for distance in (self.face_distance, self.nearest_distance, self.picture_distance):
-            if distance is not None:
-                METRICS[FACE_DISTANCE].check(distance)
+class NoFaceError(ValueError):
+    """The untuned model drew no face, so that likeness has no zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """The two ends that likeness and fidelity are measured between; one set for a whole search."""
+    """The ends that measures are counted between; one set for all candidates on the same prompts and seeds."""
 
-    base_distance: float
-    """Mean face distance of the untuned model's images to the reference photos (likeness 0)."""
-    real_distance: float
-    """Mean distance of the reference photos to each other, each pair once (likeness 1)."""
-    base_clip_score: float
-    """Mean CLIP score of the untuned model's images (fidelity 1)."""
+    untuned: Mapping[str, float]
+    """Means over the untuned model's images that have the measure."""
+    real: Mapping[str, float]
+    """The same of the person's own photos; of `face_distance` over the reference photos, each pair once."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Means over the untuned model's images of OTHER people; empty if there are none."""
     copy_distance: float | None = None
     """Picture distance below which an image copies a training photo (`evaluation.copies`); None: not measured."""
-    other_distance: float | None = None
-    """Mean face distance of the untuned model's images of OTHER people to the reference photos (leakage 0); None if
-    there are no such images, or none with a face."""
+    faceless_prompts: frozenset[int] = frozenset()
+    """Prompts on which the untuned model draws no face."""
     base_spread: float | None = None
     """The untuned model's own `spread_over_prompts` (likeness_spread 0), what prompts and luck do without any
     training; None: not measured, taken as 0."""
 
     def __post_init__(self) -> None:
-        METRICS[FACE_DISTANCE].check(self.base_distance)
-        METRICS[FACE_DISTANCE].check(self.real_distance)
-        METRICS[CLIP_SCORE].check(self.base_clip_score)
-        for distance in (self.copy_distance, self.other_distance):
-            if distance is not None:
-                METRICS[FACE_DISTANCE].check(distance)
+        base, real = (self.end(FACE_DISTANCE, end) for end in (Anchor.UNTUNED, Anchor.REAL))
+        own, other = (self.end(CLIP_SCORE, end) for end in (Anchor.UNTUNED, Anchor.MISMATCHED))
+        for means in (self.untuned, self.real, self.others):
+            for name, value in means.items():
+                check_measured(name, value)
+        if self.copy_distance is not None:
+            check_measured(PICTURE_DISTANCE, self.copy_distance)
         if self.base_spread is not None:
-            METRICS[LIKENESS_SPREAD].check(self.base_spread)
-        if self.base_distance - self.real_distance < MINIMUM_GAP:
+            check_metric(LIKENESS_SPREAD, self.base_spread)
+        if base - real < MINIMUM_GAP:
             raise ValueError(
-                f"the untuned model's faces are {self.base_distance:.3f} from the reference photos, which are "
-                f"{self.real_distance:.3f} from each other: likeness needs a gap of at least {MINIMUM_GAP}. Check that "
-                "every photo shows the same person, that the base model does not know them yet, and that the face "
-                "recognizer suits the photos' size"
+                f"the untuned model's faces are {base:.3f} from the reference photos, which are {real:.3f} from each "
+                f"other: likeness needs a gap of at least {MINIMUM_GAP}. Check that every photo shows the same person, "
+                "that the base model does not know them yet, and that the face recognizer suits the photos' size"
             )
-        if self.base_clip_score < MINIMUM_BASE_CLIP_SCORE:
+        if own - other < MINIMUM_CLIP_GAP:
             raise ValueError(
-                f"the untuned model's CLIP score is {self.base_clip_score:.2f}, below {MINIMUM_BASE_CLIP_SCORE}: the "
-                "CLIP model does not recognise what the prompts ask for. Check the CLIP model and the prompts' language"
+                f"the untuned model's CLIP score is {own:.2f} with its own prompts and {other:.2f} with the others': "
+                f"fidelity needs a gap of at least {MINIMUM_CLIP_GAP}. Check the CLIP model and the prompts' language, "
+                "and that the prompts ask for different things"
             )
+
+    @property
+    def gap(self) -> float:
+        """Face distance from the untuned model to the person's own photos: one unit of likeness."""
+        return self.untuned[FACE_DISTANCE] - self.real[FACE_DISTANCE]
+
+    @property
+    def clip_gap(self) -> float:
+        """CLIP score from the other prompts to the own one, of the untuned model: one unit of fidelity."""
+        return self.end(CLIP_SCORE, Anchor.UNTUNED) - self.end(CLIP_SCORE, Anchor.MISMATCHED)
+
+    def end(self, measure: str, end: Anchor | float) -> float:
+        """The number that an end of a term stands for.
+
+        Raises:
+            ValueError: it was not measured, for no image has the measure.
+        """
+        if not isinstance(end, Anchor):
+            return end
+        if end is Anchor.MISMATCHED:
+            return self.untuned.get(f"mismatched_{measure}", 0.0)  # a single prompt has no others
+        try:
+            return {Anchor.UNTUNED: self.untuned, Anchor.REAL: self.real}[end][measure]
+        except KeyError:
+            raise ValueError(
+                f"{measure} has no value on {'the untuned model' if end is Anchor.UNTUNED else 'the real photos'}, "
+                "so it cannot be counted from there; give a number as the end of its term"
+            ) from None
 
     @classmethod
-    def from_metrics(cls, metrics: Mapping[str, float]) -> "Anchors":
-        """The anchors out of a table of metrics by name; those that were not measured are missing there."""
-        return cls(**{name: metrics[name] for name in cls.__dataclass_fields__ if name in metrics})
+    def between(
+        cls,
+        *,
+        untuned_distance: float,
+        real_distance: float,
+        clip_score: float,
+        mismatched_clip_score: float = 0.0,
+        copy_distance: float | None = None,
+        base_spread: float | None = None,
+    ) -> "Anchors":
+        """Anchors of these ends of likeness and fidelity alone."""
+        return cls(
+            untuned={
+                FACE_DISTANCE: untuned_distance,
+                CLIP_SCORE: clip_score,
+                MISMATCHED_CLIP_SCORE: mismatched_clip_score,
+            },
+            real={FACE_DISTANCE: real_distance},
+            copy_distance=copy_distance,
+            base_spread=base_spread,
+        )
+
+    @classmethod
+    def of(cls, rows: Sequence[ImageRow], other_rows: Sequence[ImageRow], metrics: Mapping[str, float]) -> "Anchors":
+        """The anchors out of what was measured of the untuned model.
+
+        Args:
+            rows: of its images of the person.
+            other_rows: of its images of other people, without the trigger.
+            metrics: hold the means over real photos by their names after `real_`, and `copy_distance`.
+
+        Raises:
+            ValueError: the untuned model draws no face at all, or two ends are too close.
+        """
+        untuned = measure_means(rows)
+        if FACE_DISTANCE not in untuned:
+            raise NoFaceError(f"the untuned model drew no face in {len(rows)} images, so likeness has no zero")
+        with_face = {row.prompt_index for row in rows if row.face_found}
+        ends = cls(
+            untuned=untuned,
+            real={name.removeprefix(REAL): value for name, value in metrics.items() if name.startswith(REAL)},
+            others=measure_means(other_rows),
+            copy_distance=metrics.get(COPY_DISTANCE),
+            faceless_prompts=frozenset(row.prompt_index for row in rows) - with_face,
+        )
+        return replace(ends, base_spread=spread_over_prompts(rows, ends))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """The measures of one candidate; none that is out of range, not finite or at odds with the others can be built."""
+def anchor_warnings(rows: Sequence[ImageRow], anchors: Anchors) -> tuple[str, ...]:
+    """What makes the ends of likeness poor, in words.
 
-    face_distance: float | None
-    """None when every image is faceless: there is nothing to measure, and no number would be honest."""
-    likeness: float
-    clip_score: float
-    fidelity: float
-    faceless: int
-    faceless_rate: float
-    images: int
-    """Number of images measured, at least 1."""
-    likeness_spread: float
-    """Likeness on the best quarter of the prompts less that on the worst, beyond the untuned model's: a few prompts
-    must not carry it all."""
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError(f"images is {self.images}; scores are of at least one image")
-        for name, value in self.as_metrics().items():
-            METRICS[name].check(value)
-        if self.faceless > self.images or not math.isclose(self.faceless_rate, self.faceless / self.images):
-            raise ValueError(
-                f"faceless is {self.faceless} of {self.images} images, faceless_rate {self.faceless_rate}; they differ"
-            )
-        if (self.face_distance is None) != (self.faceless == self.images):
-            raise ValueError(
-                f"face_distance is {self.face_distance!r} with {self.faceless} of {self.images} images faceless; it is "
-                "None exactly when all are"
-            )
-
-    def as_metrics(self) -> dict[str, float]:
-        """Measures by name, for tracking; `face_distance` is left out when there is none."""
-        names = (FACE_DISTANCE, LIKENESS, CLIP_SCORE, FIDELITY, FACELESS, FACELESS_RATE, LIKENESS_SPREAD)
-        values = {name: getattr(self, name) for name in names}
-        return {name: float(value) for name, value in values.items() if value is not None}
+    Args:
+        rows: of the untuned model's images of the person.
+        anchors: out of them.
+    """
+    found = [row.face_distance for row in rows if row.face_distance is not None]
+    warnings = []
+    if len(found) < FEW_FACES * len(rows):
+        warnings.append(
+            f"the untuned model drew a face in {len(found)} of {len(rows)} images only, so likeness has a poor zero; "
+            "use prompts that show a face"
+        )
+    deviation = math.sqrt(mean([(distance - anchors.untuned[FACE_DISTANCE]) ** 2 for distance in found]))
+    if anchors.gap < 2.0 * (error := deviation / math.sqrt(len(found))):
+        warnings.append(
+            f"the untuned model's faces are {anchors.gap:.3f} farther from the person than the real photos, with a "
+            f"standard error of {error:.3f}: likeness is coarse; use more prompts and seeds, or another recognizer"
+        )
+    if (clip := anchors.clip_gap) < CLIP_GAP:
+        warnings.append(
+            f"CLIP gives the untuned model's images {clip:.2f} more with their own prompts than with the others': "
+            "fidelity is coarse; use prompts that differ more, or another CLIP model"
+        )
+    return tuple(warnings)
 
 
-def image_likeness(row: ImageRow, anchors: Anchors) -> float:
-    """(base - d) / (base - real) of one image; 0 without a face."""
-    if row.face_distance is None:
-        return 0.0
-    return (anchors.base_distance - row.face_distance) / (anchors.base_distance - anchors.real_distance)
+def candidate_metrics(
+    rows: Sequence[ImageRow],
+    anchors: Anchors,
+    objective: ObjectiveConfig,
+    *,
+    other_rows: Sequence[ImageRow] = (),
+) -> dict[str, float]:
+    """Every metric of a candidate by name; what could not be measured is left out.
 
+    Each term's mean is over ALL images. So no image leaves a mean by losing its face: it costs likeness (it counts 0)
+    and faceless_rate, and its CLIP score stays in.
 
-def image_fidelity(row: ImageRow, anchors: Anchors) -> float:
-    """CLIP score of one image relative to the base model's mean."""
-    return row.clip_score / anchors.base_clip_score
-
-
-def score_rows(rows: Sequence[ImageRow], anchors: Anchors) -> Scores:
-    """Scores of a candidate from all of its images; each mean but `face_distance` is over ALL of them.
-
-    So no image leaves a mean by losing its face: it costs likeness (it counts 0) and faceless_rate, and its CLIP
-    score stays in.
+    Args:
+        rows: of its images of the person.
+        anchors: of the untuned model on the same prompts and seeds.
+        objective: whose terms are counted, each under its name.
+        other_rows: of its images of other people, without the trigger.
 
     Raises:
-        ValueError: there are no rows.
+        ValueError: there are no rows, or a metric left its range.
     """
     if not rows:
         raise ValueError("there are no images to score; give at least one prompt and one seed")
-    face_distances = [row.face_distance for row in rows if row.face_distance is not None]
-    faceless = len(rows) - len(face_distances)
-    clip_score = _mean([row.clip_score for row in rows])
-    return Scores(
-        face_distance=_mean(face_distances) if face_distances else None,
-        likeness=_mean([image_likeness(row, anchors) for row in rows]),
-        clip_score=clip_score,
-        fidelity=clip_score / anchors.base_clip_score,
-        faceless=faceless,
-        faceless_rate=faceless / len(rows),
-        images=len(rows),
-        likeness_spread=spread_over_prompts(rows, anchors) - (anchors.base_spread or 0.0),
-    )
+    means = measure_means(rows)
+    copied = memorisation(rows, anchors)
+    metrics: dict[str, float | None] = {
+        **{reported: means[name] for name, reported in mean_names(means).items()},
+        **{each.term.name: mean([each.term.share(row, anchors) for row in rows]) for each in weighted_terms(objective)},
+        FACELESS: float(sum(not row.face_found for row in rows)),
+        LIKENESS_SPREAD: spread_over_prompts(rows, anchors) - (anchors.base_spread or 0.0),
+        BEYOND_REAL: mean([max(0.0, LIKENESS_TERM.unclipped(row, anchors) - LIKENESS_TERM.high) for row in rows]),
+        MEMORISATION: copied.value if copied else None,
+        TRAINING_GAP: None
+        if TRAINING_DISTANCE not in means
+        else (means[FACE_DISTANCE] - means[TRAINING_DISTANCE]) / anchors.gap,
+        LEAKAGE: leakage(other_rows, anchors),
+        **_drift(other_rows, anchors),
+    }
+    found = {name: value for name, value in metrics.items() if value is not None}
+    for name, value in found.items():
+        check_metric(name, value)
+    return found
+
+
+def mean_names(measured: Iterable[str]) -> dict[str, str]:
+    """Measures of images to the names under which their means are reported: built-in ones as declared, others as they
+    are."""
+    names = {measure.name: measure.mean for measure in IMAGE_MEASURES}
+    return {name: reported for name in measured if (reported := names.get(name, name))}
+
+
+def memorisation(rows: Sequence[ImageRow], anchors: Anchors, *, level: float = 0.95) -> Estimate | None:
+    """Share of images that are nearer to a training photo than `copy_distance`, [0, 1]; None: not measured.
+
+    With Wilson's interval, as if each image were drawn on its own.
+    """
+    measured = [value for row in rows if (value := row.value(PICTURE_DISTANCE)) is not None]
+    if not measured or anchors.copy_distance is None:
+        return None
+    copies = sum(value < anchors.copy_distance for value in measured)
+    return wilson_interval(copies, len(measured), level=level)
+
+
+def leakage(rows: Sequence[ImageRow], anchors: Anchors) -> float | None:
+    """How much nearer to the person images of OTHERS come than under the base model, in units of likeness, [-1, 1].
+
+    (base - d) / gap as for likeness, but with the base model's distance on the same prompts of others: 0 for a model
+    that leaves others alone, 1 for one whose others come as much nearer as it takes from the untuned model to the
+    person's own photos. Images without a face say nothing about it, and cost `others_faceless`.
+
+    Args:
+        rows: of images of other people, without the trigger.
+        anchors: with the untuned model's on the same prompts and seeds.
+
+    Returns:
+        None when there is nothing to compare: no such images, none with a face, or none under the base model.
+    """
+    found = [row.face_distance for row in rows if row.face_distance is not None]
+    if not found or FACE_DISTANCE not in anchors.others:
+        return None
+    return max(-1.0, min(1.0, (anchors.others[FACE_DISTANCE] - mean(found)) / anchors.gap))
+
+
+def _drift(rows: Sequence[ImageRow], anchors: Anchors) -> dict[str, float | None]:
+    """What training did to images of other people that are not likenesses: their prompts and their faces."""
+    if not rows or not anchors.others:
+        return {}
+    own, other = anchors.others[CLIP_SCORE], anchors.others.get(MISMATCHED_CLIP_SCORE, 0.0)
+    term = replace(FIDELITY_TERM, zero=other, one=own)
+    fidelity = mean([term.share(row, anchors) for row in rows]) if own - other >= MINIMUM_CLIP_GAP else None
+    faceless = mean([0.0 if row.face_found else 1.0 for row in rows])
+    return {OTHERS_FIDELITY: fidelity, OTHERS_FACELESS: faceless - (1.0 - anchors.others[FACE_FOUND])}
 
 
 def spread_over_prompts(rows: Sequence[ImageRow], anchors: Anchors) -> float:
     """Mean likeness over the best quarter of the prompts less that over the worst, each at least one prompt.
 
-    A prompt's likeness is the mean over its seeds. A candidate that has learnt one prompt, or one outfit, may have a
-    fair mean; here it stands out. (Twelve prompts with two seeds: 0.25 for the demo's untuned model, 0.2 to 0.6 for 32
-    of its configurations, whatever their mean.)
+    A prompt's likeness is the mean over its images with a face; prompts on which the untuned model draws none, such as
+    a view from behind, are left out: nobody can be like there, and faces that were lost cost faceless_rate. A candidate
+    that has learnt one prompt, or one outfit, may have a fair mean; here it stands out. Below two prompts it is 0.
     """
+    means = sorted(mean(values) for values in likeness_by_prompt(rows, anchors).values())
+    if len(means) < 2:
+        return 0.0
+    quarter = math.ceil(SPREAD_SHARE * len(means))
+    return mean(means[-quarter:]) - mean(means[:quarter])
+
+
+def likeness_by_prompt(rows: Sequence[ImageRow], anchors: Anchors) -> dict[int, list[float]]:
+    """Likeness of each image with a face, by prompt, without prompts on which the untuned model draws none."""
     by_prompt: dict[int, list[float]] = {}
     for row in rows:
-        by_prompt.setdefault(row.prompt_index, []).append(image_likeness(row, anchors))
-    means = sorted(_mean(values) for values in by_prompt.values())
-    quarter = math.ceil(SPREAD_SHARE * len(means))
-    return _mean(means[-quarter:]) - _mean(means[:quarter])
-
-
-def _mean(values: Sequence[float]) -> float:
-    # fsum: the mean does not depend on the order of the images.
-    return math.fsum(values) / len(values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A measure: its name, what it means, which direction is better, and the range that it cannot leave."""
-
-    name: str
-    meaning: str
-    direction: Literal["maximize", "minimize"] = "minimize"
-    lower: float = 0.0
-    upper: float = math.inf
-
-    def check(self, value: float) -> None:
-        """Raises ValueError unless the value is finite and in range."""
-        if not math.isfinite(value) or not self.lower <= value <= self.upper:
-            raise ValueError(f"{self.name} is {value!r}; it is a finite number from {self.lower:g} to {self.upper:g}")
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric(
-                name=FACE_DISTANCE,
-                meaning="mean L2 distance of normalised face embeddings, generated x reference, faces only",
-                upper=MAXIMUM_DISTANCE,
-            ),
-            Metric(
-                name=LIKENESS,
-                meaning="(base - d) / (base - real): 0 the untuned model, 1 the person's own photos; faceless counts 0",
-                direction="maximize",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
-            ),
-            Metric(
-                name=SECOND_LIKENESS,
-                meaning="likeness in the eyes of the second judge, which steers nothing, between its own anchors",
-                direction="maximize",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
-            ),
-            Metric(
-                name=CLIP_SCORE,
-                meaning="100 x cosine(image, prompt), mean over all images",
-                direction="maximize",
-                lower=-100.0,
-                upper=100.0,
-            ),
-            Metric(
-                name=FIDELITY,
-                meaning="clip_score / the base model's on the same prompts and seeds",
-                direction="maximize",
-                lower=-FIDELITY_BOUND,
-                upper=FIDELITY_BOUND,
-            ),
-            Metric(
-                name=FACELESS,
-                meaning="images without a detected face, count",
-            ),
-            Metric(
-                name=FACELESS_RATE,
-                meaning="images without a detected face, share",
-                upper=1.0,
-            ),
-            Metric(
-                name=LIKENESS_SPREAD,
-                meaning="likeness on the best quarter of the prompts less the worst, beyond the base model's own",
-                lower=-2.0 * LIKENESS_BOUND,
-                upper=2.0 * LIKENESS_BOUND,
-            ),
-            Metric(
-                name=MEMORISATION,
-                meaning="share of images that show a training photo again, re-framed, mirrored or recompressed",
-                upper=1.0,
-            ),
-            Metric(
-                name=LEAKAGE,
-                meaning="likeness that images of OTHER people gain over the base model's, without the trigger",
-                lower=-LIKENESS_BOUND,
-                upper=LIKENESS_BOUND,
-            ),
-            Metric(
-                name=OBJECTIVE,
-                meaning="weighted sum of likeness, fidelity, faceless_rate and leakage; all faceless ranks last",
-                direction="maximize",
-                # Weights are at most 1; a model whose images are all faceless stands 1 below the worst sum.
-                lower=-(2.0 * LIKENESS_BOUND + FIDELITY_BOUND + 1.0) - 1.0,
-                upper=LIKENESS_BOUND + FIDELITY_BOUND,
-            ),
-            Metric(
-                name=SEARCH_VALUE,
-                meaning="what the search maximises: objective, less 1 and the excess for a candidate beyond a limit",
-                direction="maximize",
-                lower=-math.inf,
-                upper=LIKENESS_BOUND + FIDELITY_BOUND,
-            ),
-            Metric(
-                name=VALIDATION_LOSS,
-                meaning="denoising loss on reference photos, fixed noise and timesteps",
-            ),
-            Metric(
-                name=HW10_FACE_SCORE,
-                meaning="the homework's face distance: images with a face x all photos",
-                upper=MAXIMUM_DISTANCE,
-            ),
-            Metric(
-                name=HW10_CLIP_SCORE,
-                meaning="the homework's CLIP score: with the trigger in the prompt, mean over images with a face only",
-                direction="maximize",
-                lower=-100.0,
-                upper=100.0,
-            ),
-            Metric(
-                name=HW10_FACELESS,
-                meaning="the homework's count of images without a face",
-            ),
-        )
-    }
-)
-"""Every measure by name: the one table that tracking, search, report and tests share."""
+        if row.face_found and row.prompt_index not in anchors.faceless_prompts:
+            by_prompt.setdefault(row.prompt_index, []).append(LIKENESS_TERM.share(row, anchors))
+    return by_prompt

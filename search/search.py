@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 from rich.console import Console
@@ -195,8 +196,7 @@ class Search:
         )
         if self.continuation is None and (known := warm_start(config)).line:
             self._say(known.line)
-        for warning in setup.warnings(config):
-            self._say(warning)
+        self._say(*setup.warnings(config))
         return None
 
     def _measure(self, sampler: StudySampler) -> tuple[SearchResult, bool]:
@@ -235,6 +235,7 @@ class Search:
     def baseline(self, client: WorkersClient) -> Anchors:
         """Measure the untuned model and the real photos: the ends between which every checkpoint is scored."""
         self.base, anchors = measure_anchors(client, self.layout, "validation")
+        self._say(*(f"untuned model: {remark}" for remark in self.base.remarks))
         began = time.monotonic()
         self.judge = SecondJudgeClient.begin(client, self.config, self.base, self.layout)
         self.judging_seconds = time.monotonic() - began if self.judge is not None else 0.0
@@ -291,13 +292,13 @@ class Search:
             self.status = CHAMPION
             write_champion(self.config, final, self.layout, self.setup, second_judge=opinion.line if opinion else "")
             won, adapter = final.champion, self.layout.champion
-            trial, step, metrics = won.record.id, won.candidate.step, won.final.metrics
+            trial, step, metrics = won.record.id, won.candidate.step, won.shipped.report.metrics
             champion = Champion(config=self.config, adapter=adapter, trial=trial, step=step, final=metrics)
             model_uri = self.tracker.champion(champion)
         if self.base is not None:
-            sets = {"prompt_sets": self.setup.prompt_sets, "other_sets": self.setup.other_sets}
-            table = self.layout.image_table
-            write_images(table, base=self.base, records=self.records, final=final, sweep=sweep, **sets)
+            shown: dict[str, Any] = {"prompt_sets": self.setup.prompt_sets, "other_sets": self.setup.other_sets}
+            shown |= {"final": final, "sweep": sweep, "evaluation": self.config.evaluation}
+            write_images(self.layout.image_table, base=self.base, records=self.records, **shown)
         result = build_result(
             self.config,
             self.folder.path,
@@ -322,8 +323,7 @@ class Search:
         self.tracker.finish(self.records)
         if self.monitor is not None:
             self._say(self.monitor.summary(self.clock.seconds()[TOTAL]))
-        for line in summary(result, final, self.address):
-            self._say(line)
+        self._say(*summary(result, final, self.address))
         return result
 
     def _settle_trials(self, *, interrupted: bool) -> None:
@@ -336,8 +336,9 @@ class Search:
         if not interrupted:
             self.folder.remove_leftovers(kept=[record.id for record in cut_off])
 
-    def _say(self, line: str) -> None:
-        say(self.console, line)
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            say(self.console, line)
 
     def _seconds_left(self) -> float | None:
         return self.monitor.seconds_left() if self.monitor is not None else None

@@ -165,4 +165,12 @@ def _members(annotation: Any) -> Iterator[Any]:
 def _field_names(kind: Any) -> list[str]:
     if dataclasses.is_dataclass(kind):
         return [field.name for field in dataclasses.fields(kind)]
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return []
+    return [alias_of(kind, name) for name in kind.model_fields]
+
+
+def alias_of(section: type, field: str) -> str:
+    """The key of a field in the file, which may be a word that Python reserves."""
+    fields = section.model_fields if issubclass(section, BaseModel) else {}
+    return (fields[field].alias if field in fields else None) or field

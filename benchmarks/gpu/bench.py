@@ -29,7 +29,7 @@ from trainer.data.cache import DataCache, build_cache
 from trainer.job.job import TrainingJob
 from trainer.models.loading import BaseModel, load_base_model
 
-ANCHORS = Anchors(base_distance=1.3, real_distance=0.6, base_clip_score=20.0)
+ANCHORS = Anchors.between(untuned_distance=1.3, real_distance=0.6, clip_score=20.0)
 """Of a model that can draw: those of a random one say nothing."""
 LEARNING_RATE = 1e-3
 """At which few steps change the images."""

@@ -112,7 +112,7 @@ def _watched(bench: Bench) -> Iterator[tuple[Any, str, str]]:
     yield TrainingJob, "save", "state"
     yield TrainingJob, "validation_loss", VALIDATE
     yield importlib.import_module("evaluation.evaluate"), "generate_images", DRAW
-    yield ClipScorer, "score", "CLIP"
+    yield ClipScorer, "embed_images", "CLIP"
     if bench.stands_in:
         yield importlib.import_module("benchmarks.gpu.stand_in_faces").StandInFaces, "embed", "faces"
     else:

@@ -23,6 +23,9 @@ class StandInFaces:
         self.config = config
         self._projection = np.random.default_rng(0).normal(size=(DIMENSIONS, SIDE * SIDE * 3))
 
+    verification_threshold = None
+    """As FaceModel.verification_threshold of a recogniser that has none."""
+
     def embed(self, images: Sequence[Image.Image]) -> list[Face | None]:
         """As FaceModel.embed, without a detector."""
         return [

@@ -10,7 +10,6 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,10 @@ from PIL import Image
 import search.workers.runner
 from evaluation.config import PromptSet
 from evaluation.grid import image_grid
-from evaluation.objective import appraise
-from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS, Anchors, ImageRow, score_rows
+from evaluation.image_row import ImageRow
+from evaluation.measures import REAL, VALIDATION_LOSS
+from evaluation.objective import appraise, meter_lower_ends
+from evaluation.scores import Anchors, candidate_metrics
 from search.config.run_layout import ANCHORS_FILE
 from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
@@ -34,7 +35,10 @@ from trainer.data.photos import open_photo
 from trainer.files import write_file, written_folder
 from trainer.models.loading import load_base_model, set_threads
 
-ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=30.0)
+UNTUNED = 0.8
+"""Face distance of the untuned model."""
+
+ANCHORS = Anchors.between(untuned_distance=UNTUNED, real_distance=0.4, clip_score=30.0)
 
 BEST_RATE = 2e-3
 """Learning rate at which the simulated training does best; a decade from it there is little left."""
@@ -63,18 +67,16 @@ class SimulatedRunner:
                 self._train(job, report, go_on)
             case ScoreJob():
                 trained = CheckpointResult.read(job.adapter)
-                distance = ANCHORS.base_distance + job.strength * (
-                    trained.metrics["face_distance"] - ANCHORS.base_distance
-                )
+                distance = UNTUNED + job.strength * (trained.metrics["face_distance"] - UNTUNED)
                 images = self._setup.prompt_sets[job.prompt_set]
                 if job.prompts is not None:
                     images = PromptSet(prompts=images.prompts[: job.prompts], seeds=images.seeds[:1])
                 report(self._report(job.folder, 0, images, distance, (trained.step, 1)))
             case AnchorJob():
                 images = self._setup.prompt_sets[job.prompt_set]
-                anchors = {name: value for name, value in asdict(ANCHORS).items() if value is not None}
-                report(self._report(job.folder, 0, images, ANCHORS.base_distance, (0, 0), anchors))
-                text = json.dumps({"anchors": anchors})
+                ends = {REAL + name: value for name, value in ANCHORS.real.items()}
+                report(self._report(job.folder, 0, images, UNTUNED, (0, 0), ends))
+                text = json.dumps({"anchors": ends})
                 write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
             case JudgeJob():
                 raise ValueError("a simulated worker has no second judge; leave evaluation.second_judge out")
@@ -109,15 +111,14 @@ class SimulatedRunner:
         adapter: bool = False,
     ) -> CheckpointResult:
         rows = _rows(images, distance, seed)
-        scores = score_rows(rows, ANCHORS)
-        metrics = scores.as_metrics()
-        appraisal = appraise(scores, metrics, self._setup.objective, self._setup.limits)
+        metrics = candidate_metrics(rows, ANCHORS, self._setup.objective)
+        lower_ends = meter_lower_ends(metrics, rows, (), ANCHORS)
+        appraisal = appraise(metrics, lower_ends, self._setup.objective, self._setup.limits)
         report = CheckpointResult(
             step=step,
             metrics={
                 **metrics,
-                OBJECTIVE: appraisal.objective,
-                SEARCH_VALUE: appraisal.search_value,
+                **appraisal.as_metrics(),
                 **(extra or {}),
             },
             rows=tuple(rows),
@@ -145,7 +146,7 @@ def simulated_distance(config: TrainingConfig, step: int) -> float:
     """Face distance after so many steps: nearest at one learning rate, and nearer with every step."""
     fit = math.exp(-(math.log10(config.learning_rate / BEST_RATE) ** 2))
     learnt = 1 - math.exp(-step / 100)
-    return ANCHORS.base_distance - 0.35 * fit * learnt
+    return UNTUNED - 0.35 * fit * learnt
 
 
 def _rows(images: PromptSet, distance: float, seed: Iterable[int]) -> list[ImageRow]:
@@ -155,10 +156,9 @@ def _rows(images: PromptSet, distance: float, seed: Iterable[int]) -> list[Image
         for image_seed in images.seeds:
             measured = float(np.clip(random.normal(distance, 0.03), 0.1, 1.5))
             rows.append(
-                ImageRow(
-                    prompt_index=prompt,
-                    seed=image_seed,
-                    face_found=True,
+                ImageRow.of(
+                    prompt,
+                    image_seed,
                     face_distance=measured,
                     clip_score=float(random.normal(29.5, 0.5)),
                     face_confidence=0.9,

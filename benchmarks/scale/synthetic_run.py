@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,10 @@ from PIL import Image
 
 from evaluation.config import PromptSet
 from evaluation.grid import image_grid
-from evaluation.objective import appraise
-from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS, Anchors, ImageRow, score_rows
+from evaluation.image_row import ImageRow
+from evaluation.measures import FACE_DISTANCE, REAL, VALIDATION_LOSS
+from evaluation.objective import appraise, meter_lower_ends
+from evaluation.scores import Anchors, candidate_metrics
 from search.config.prompts import PromptSetName, prompt_sets
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig, dump_config, load_config
@@ -38,7 +39,7 @@ from search.workers.jobs import AnchorJob, Job, JobStatus, JudgeJob, ScoreJob, T
 from trainer.data.photos import CaptionedPhoto, load_photos
 from trainer.files import write_file
 
-ANCHORS = Anchors(base_distance=0.9, real_distance=0.4, base_clip_score=25.0)
+ANCHORS = Anchors.between(untuned_distance=0.9, real_distance=0.4, clip_score=25.0)
 
 FACELESS_QUALITY = -0.4
 """A candidate of this quality (its likeness, but for noise) or less draws no face."""
@@ -109,26 +110,23 @@ class DrawingWorkers(WorkersClient):
             found = quality > FACELESS_QUALITY
             distance = 0.9 - 0.5 * quality + random.normal(0.0, 0.04)
             rows.append(
-                ImageRow(
-                    prompt_index=prompt_index,
-                    seed=seed,
-                    face_found=found,
+                ImageRow.of(
+                    prompt_index,
+                    seed,
                     face_distance=float(np.clip(distance, 0.0, 2.0)) if found else None,
                     clip_score=float(25.0 - 4.0 * abs(quality) + random.normal(0.0, 0.6)),
                 )
             )
-        scores = score_rows(rows, ANCHORS)
-        appraisal = appraise(
-            scores, scores.as_metrics(), self.config.evaluation.objective, self.config.evaluation.limits
-        )
-        anchors = {name: value for name, value in asdict(ANCHORS).items() if value is not None} if step == 0 else {}
+        evaluation = self.config.evaluation
+        metrics = candidate_metrics(rows, ANCHORS, evaluation.objective)
+        lower_ends = meter_lower_ends(metrics, rows, (), ANCHORS)
+        appraisal = appraise(metrics, lower_ends, evaluation.objective, evaluation.limits)
         report = CheckpointResult(
             step=step,
             metrics={
-                **scores.as_metrics(),
-                **anchors,
-                OBJECTIVE: appraisal.objective,
-                SEARCH_VALUE: appraisal.search_value,
+                **metrics,
+                **appraisal.as_metrics(),
+                REAL + FACE_DISTANCE: ANCHORS.real[FACE_DISTANCE],
                 VALIDATION_LOSS: 0.1 + 0.02 * (1.0 - quality),
             },
             rows=tuple(rows),
@@ -199,7 +197,14 @@ def write_synthetic_run(
     except NoCandidateError as error:
         status = str(error)
     write_images(
-        layout.image_table, base=base, records=records, final=final, sweep=sweep, prompt_sets=sets, other_sets={}
+        layout.image_table,
+        base=base,
+        records=records,
+        final=final,
+        sweep=sweep,
+        prompt_sets=sets,
+        other_sets={},
+        evaluation=config.evaluation,
     )
     result = build_result(
         config,

@@ -21,10 +21,11 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from benchmarks.scoring.scored import Scored
-from evaluation.config import with_trigger, without_trigger
+from evaluation.config import as_read_by_clip, with_trigger
 from evaluation.face_weights import install_dlib_weights
 from evaluation.generate import noise_generator
-from evaluation.scores import ImageRow
+from evaluation.image_row import ImageRow
+from evaluation.measures import FACE_CONFIDENCE, NEAREST_DISTANCE
 from search.workers.setup import RunnerSetup
 from trainer.models.loading import set_threads
 from trainer.models.quiet import quiet_loading
@@ -105,15 +106,18 @@ class HomeworkEvaluation:
         rows = []
         for image, (index, seed) in zip(images, prompts.pairs(), strict=True):
             to_reference, confidence = self._face(image)
+            further = {}
+            if to_reference is not None and confidence is not None:
+                further = {NEAREST_DISTANCE: float(to_reference.min()), FACE_CONFIDENCE: confidence}
             rows.append(
-                ImageRow(
-                    prompt_index=index,
-                    seed=seed,
-                    face_found=to_reference is not None,
+                ImageRow.of(
+                    index,
+                    seed,
                     face_distance=None if to_reference is None else float(to_reference.mean()),
-                    nearest_distance=None if to_reference is None else float(to_reference.min()),
-                    face_confidence=confidence,
-                    clip_score=_clip_score(image, without_trigger(prompts.prompts[index]), clip),
+                    clip_score=_clip_score(
+                        image, as_read_by_clip(prompts.prompts[index], self._setup.class_word), clip
+                    ),
+                    **further,
                 )
             )
         return tuple(rows)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.scores import CLIP_SCORE, FACE_DISTANCE, FACELESS, LIKENESS, Anchors, ImageRow, image_likeness
+from evaluation.image_row import ImageRow
+from evaluation.measures import CLIP_SCORE, FACE_DISTANCE, FACELESS, LIKENESS
+from evaluation.scores import Anchors
+from evaluation.terms import LIKENESS_TERM
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,9 +46,12 @@ def largest_difference(ours: Scored, theirs: Scored, anchors: Anchors) -> dict[s
         for our, their in agreed
         if our.face_distance is not None and their.face_distance is not None
     ]
+    likeness = LIKENESS_TERM.share
     return {
         FACE_DISTANCE: max(distances, default=0.0),
-        LIKENESS: max((abs(image_likeness(a, anchors) - image_likeness(b, anchors)) for a, b in agreed), default=0.0),
+        LIKENESS: max(
+            (abs(likeness(ours, anchors) - likeness(theirs, anchors)) for ours, theirs in agreed), default=0.0
+        ),
         CLIP_SCORE: max(abs(our.clip_score - their.clip_score) for our, their in pairs),
         FACELESS: float(len(pairs) - len(agreed)),
         "pixels": float(np.abs(ours.pixels.astype(np.int64) - theirs.pixels.astype(np.int64)).max()),

@@ -60,7 +60,7 @@ class WarmEvaluation:
             (importlib.import_module("evaluation.evaluate"), "generate_images", "generation"),
             (importlib.import_module("deepface.DeepFace"), "extract_faces", "detection"),
             (importlib.import_module("deepface.DeepFace"), "represent", "embedding"),
-            (self._evaluator.clip_scorer, "score", "clip"),
+            (self._evaluator.clip_scorer, "embed_images", "clip"),
         ):
             self._seconds[phase] = 0.0
             setattr(owner, function, self._clocked(getattr(owner, function), phase))

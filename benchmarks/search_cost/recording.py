@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from evaluation.scores import OBJECTIVE, SEARCH_VALUE
+from evaluation.measures import OBJECTIVE, SEARCH_VALUE
 from search.config.space import Value
 from search.storage.trial_record import CheckpointResult, trial_id
 from trainer.files import write_file

@@ -18,7 +18,7 @@ import numpy as np
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.search_cost.surrogate import Surrogate
-from evaluation.scores import SEARCH_VALUE
+from evaluation.measures import SEARCH_VALUE
 from search.config.search_config import SearchConfig
 from search.storage.trial_record import trial_id
 from search.study.scheduler import scheduler

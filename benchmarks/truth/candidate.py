@@ -29,14 +29,16 @@ class Pictures:
     """[images]"""
     pixels: NDArray[np.uint8]
     """[images, side, side, 3], RGB."""
-    clip_score: NDArray[np.float64]
-    """100 x cosine with the prompt without its trigger, [images]."""
+    clip_scores: NDArray[np.float64]
+    """100 x cosine with each of the prompts as CLIP reads them, [images, prompts]."""
     face_found: NDArray[np.bool_]
     """[images]"""
     embedding: NDArray[np.float32]
     """Of the faces found, in the images' order, [faces, dim], each of length 1."""
     confidence: NDArray[np.float64]
     """Of their detection, [faces], in (0, 1]."""
+    faces: NDArray[np.int64]
+    """How many faces count in each image that has one, [faces]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class About:
     params: Mapping[str, Value]
     training: Mapping[str, Any]
     """All of the trainer's settings, the training seed among them."""
+    parameters: int = 0
+    """Trained ones; 0 for the untuned model."""
     validation_loss: float | None = None
     """Denoising loss on the held-out photos; None for the untuned model."""
     training_seconds: float = 0.0

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.truth.candidate import About, Candidate, Failure, Photos, Pictures, candidate_id
 from benchmarks.truth.collection import BASE, Collection, demo_collection
 from evaluation.clip_score import ClipScorer
-from evaluation.config import PromptSet, with_trigger, without_trigger
+from evaluation.config import PromptSet, as_read_by_clip, with_trigger
 from evaluation.faces import Face, FaceModel
 from evaluation.generate import generate_images
 from trainer.data.bucketed_cache import build_bucketed_cache
@@ -79,6 +79,7 @@ class Collector:
                     run=run,
                     params=self._collection.configurations[number],
                     training=asdict(config),
+                    parameters=job.adapter.parameter_count,
                     validation_loss=job.validation_loss(self._held_out),
                 )
 
@@ -101,8 +102,9 @@ class Collector:
                 self._collection.generation,
             ),
         )
+        texts = [as_read_by_clip(prompt) for prompt in prompt_set.prompts]
         clip_scores = self._timed(
-            "judging", lambda: self._clip_scorer.score(images, [without_trigger(prompt) for prompt in prompts])
+            "judging", lambda: 100.0 * self._clip_scorer.embed_images(images) @ self._clip_scorer.embed_texts(texts).T
         )
         faces = self._timed("judging", lambda: self._face_model.embed(images))
         found = [face for face in faces if face is not None]
@@ -110,10 +112,11 @@ class Collector:
             prompt_index=np.array([index for index, _ in pairs]),
             seed=np.array(seeds),
             pixels=_pixels(images),
-            clip_score=clip_scores,
+            clip_scores=clip_scores,
             face_found=np.array([face is not None for face in faces]),
             embedding=_embeddings(found),
             confidence=np.array([face.confidence for face in found], dtype=np.float64),
+            faces=np.array([face.faces for face in found], dtype=np.int64),
         )
 
     def _photos(self) -> Photos:

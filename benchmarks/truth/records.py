@@ -16,11 +16,13 @@ from PIL import Image
 
 from benchmarks.truth.candidate import About, Candidate, Photos, Pictures, candidate_file
 from benchmarks.truth.collection import BASE
-from evaluation.config import ObjectiveConfig
+from evaluation.config import Anchor, ObjectiveConfig
 from evaluation.copies import CopyDetector
 from evaluation.faces import distances, mean_pairwise_distance
+from evaluation.measures import CLIP_SCORE, FACE_DISTANCE
 from evaluation.objective import leakage_cost
 from evaluation.scores import Anchors
+from evaluation.terms import FIDELITY_TERM, LIKENESS_TERM
 
 OBJECTIVE = ObjectiveConfig()
 """The demo's search weighs with the defaults."""
@@ -41,8 +43,8 @@ class Measures:
 
     face_found: NDArray[np.bool_]
     """[prompts, seeds]"""
-    clip_score: NDArray[np.float64]
-    """[prompts, seeds]"""
+    clip_scores: NDArray[np.float64]
+    """Of each image with each prompt, [prompts, seeds, prompts]."""
     distance: NDArray[np.float64]
     """Of each image's face to each photo, [prompts, seeds, photos]; 0 without a face, where it is not read."""
     trained_distance: NDArray[np.float64]
@@ -61,7 +63,7 @@ class Measures:
 
         return cls(
             face_found=pictures.face_found.reshape(shape),
-            clip_score=pictures.clip_score.reshape(shape),
+            clip_scores=pictures.clip_scores.reshape(*shape, -1),
             distance=to(photos.embedding[~photos.trained_on]),
             trained_distance=to(photos.embedding[photos.trained_on]),
         )
@@ -167,10 +169,11 @@ class Records:
             ValueError: they are too close.
         """
         found, distance, clip_score = _cut(self.base.subject, part)
-        return Anchors(
-            base_distance=float(distance[found].mean()),
+        return Anchors.between(
+            untuned_distance=float(distance[found].mean()),
             real_distance=mean_pairwise_distance(self._held_out[part.photos]),
-            base_clip_score=float(clip_score.mean()),
+            clip_score=float(clip_score.mean()),
+            mismatched_clip_score=_mismatched(self.base.subject, part),
         )
 
     def objective(self, record: Record, part: Slice, anchors: Anchors | None = None) -> NDArray[np.float64]:
@@ -180,13 +183,14 @@ class Records:
         """
         anchors = anchors or self.anchors(part)
         found, _, clip_score = _cut(record.subject, part)
-        fidelity = clip_score / anchors.base_clip_score
+        zero = anchors.end(CLIP_SCORE, Anchor.MISMATCHED)
+        fidelity = ((clip_score - zero) / anchors.clip_gap).clip(FIDELITY_TERM.low, FIDELITY_TERM.high)
         likeness = self.likeness(record, part, anchors)
         own = OBJECTIVE.likeness * likeness + OBJECTIVE.fidelity * fidelity - OBJECTIVE.faceless * ~found
         return own - leakage_cost(self.leakage(record, part, anchors), OBJECTIVE)
 
     def leakage(self, record: Record, part: Slice, anchors: Anchors | None = None) -> float | None:
-        """Likeness that the images of other people gain, as `evaluation.similarity` has it: over all that were
+        """Likeness that the images of other people gain, as `evaluation.scores.leakage` has it: over all that were
         collected, with the photos and the anchors of the slice; None without a face."""
         anchors = anchors or self.anchors(part)
 
@@ -197,14 +201,14 @@ class Records:
         before, after = distance(self.base), distance(record)
         if before is None or after is None:
             return None
-        return (before - after) / (anchors.base_distance - anchors.real_distance)
+        return max(-1.0, min(1.0, (before - after) / anchors.gap))
 
     def likeness(self, record: Record, part: Slice, anchors: Anchors | None = None) -> NDArray[np.float64]:
-        """`image_likeness` of each image, [prompts, seeds] of the slice."""
+        """Likeness of each image, [prompts, seeds] of the slice."""
         anchors = anchors or self.anchors(part)
         found, distance, _ = _cut(record.subject, part)
-        values = (anchors.base_distance - distance) / (anchors.base_distance - anchors.real_distance)
-        return np.where(found, values, 0.0)
+        values = (anchors.untuned[FACE_DISTANCE] - distance) / anchors.gap
+        return np.where(found, values.clip(LIKENESS_TERM.low, LIKENESS_TERM.high), 0.0)
 
     @cached_property
     def _held_out(self) -> NDArray[np.float32]:
@@ -220,4 +224,12 @@ def _cut(measures: Measures, part: Slice) -> tuple[NDArray[np.bool_], NDArray[np
     """Face found, mean distance to the slice's photos, and CLIP score: [prompts, seeds] of the slice each."""
     rows = np.ix_(part.prompts, part.seeds)
     distance = measures.distance[np.ix_(part.prompts, part.seeds, part.photos)].mean(axis=2)
-    return measures.face_found[rows], distance, measures.clip_score[rows]
+    own = np.einsum("psp->ps", measures.clip_scores)
+    return measures.face_found[rows], distance, own[rows]
+
+
+def _mismatched(measures: Measures, part: Slice) -> float:
+    """Mean CLIP score of the slice's images with the slice's OTHER prompts."""
+    scores = measures.clip_scores[np.ix_(part.prompts, part.seeds, part.prompts)]
+    other = ~np.eye(len(part.prompts), dtype=bool)[:, None, :]
+    return float(scores[np.broadcast_to(other, scores.shape)].mean())

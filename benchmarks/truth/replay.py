@@ -10,9 +10,11 @@ import numpy as np
 from benchmarks.truth.draws import Draw
 from benchmarks.truth.records import Record, Records, Slice
 from evaluation.bootstrap import Interval, Values, paired_difference_interval
+from search.config.sections import FinalConfig
 from search.final.decision import Entrant, decide
 
 FINALISTS = 3
+INDIFFERENCE = FinalConfig.model_fields["indifference"].default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +90,14 @@ def replay(records: Records, numbers: Sequence[int], draw: Draw, *, confidence: 
         [
             Entrant(
                 id=str(number),
-                rank=runs[number][0].about.training["rank"],
-                steps=runs[number][0].about.training["steps"],
+                cost=runs[number][0].about.parameters * runs[number][0].about.training["steps"],
                 objective=final[number],
             )
             for number in entrants
         ],
         confidence=confidence,
         seed=seed,
+        indifference=INDIFFERENCE,
     )
     winner = int(decision.winner)
     return Replay(

@@ -24,6 +24,7 @@ from evaluation.config import FaceConfig, GenerationConfig, PromptSet
 from evaluation.evaluate import Evaluator
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
 from evaluation.grid import image_grid
+from evaluation.measures import CLIP_SCORE, FACE_DISTANCE
 from evaluation.person import measure_person
 from trainer.models.loading import load_base_model
 
@@ -113,16 +114,15 @@ def measure_kit(kit: Path) -> tuple[dict[str, float], Image.Image]:
     evaluator = Evaluator(prompts, TRIGGER, GENERATION, model, ClipScorer(str(kit / "clip"), "cpu"))
     named = {str(number): photo for number, photo in enumerate(photos)}
     baseline = evaluator.measure_anchors(base.pipeline(), measure_person(model, reference=named, training=named))
-    scores = baseline.scores
     clip = CLIPModel.from_pretrained(kit / "clip", use_safetensors=True)
     clip.eval()  # type: ignore[no-untyped-call]
     figures = {
         **measure_autoencoder(base.vae, photos, model),
         **measure_clip(clip, CLIPTokenizer.from_pretrained(kit / "clip")),
-        "base_distance": baseline.anchors.base_distance,
-        "base_clip_score": baseline.anchors.base_clip_score,
-        "base_faceless": float(scores.faceless),
-        "base_images": float(scores.images),
+        "base_distance": baseline.anchors.untuned[FACE_DISTANCE],
+        "base_clip_score": baseline.anchors.untuned[CLIP_SCORE],
+        "base_faceless": float(sum(not row.face_found for row in baseline.person.rows)),
+        "base_images": float(len(baseline.person.rows)),
     }
     return figures, image_grid(baseline.person.images, len(SEEDS) * 6)
 

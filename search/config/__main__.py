@@ -20,6 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from search.config.search_config import FIXED, SearchConfig
 from search.config.space import AnyDimension, Value
 from trainer.run_config import RunConfig
+from trainer.settings_file import alias_of
 
 Schema: TypeAlias = Mapping[str, Any]
 """JSON schema of a section or of a key."""
@@ -80,7 +81,8 @@ def _described(schema: dict[str, Any], section: type) -> dict[str, Any]:
             if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
                 continue
             if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                schema["properties"][field.target.id]["description"] = " ".join(str(below.value.value).split())
+                key = alias_of(section, field.target.id)
+                schema["properties"][key]["description"] = " ".join(str(below.value.value).split())
     return schema
 
 
@@ -88,11 +90,17 @@ def schema_of(kind: type[Any]) -> Schema:
     """The JSON schema of a pydantic model or a dataclass, whose keys hold as `section` what they refer to."""
     schema = TypeAdapter(kind).json_schema(schema_generator=DocumentedSchema)
     known = schema.get("$defs", {})
-    for owner in (schema, *known.values()):
+    for owner in (schema, *(each for each in known.values() if "properties" in each)):
         for value in owner["properties"].values():
-            for reference in (each["$ref"] for each in (value, *value.get("anyOf", ())) if "$ref" in each):
-                value["section"] = section = known[reference.rpartition("/")[2]]
-                value.setdefault("description", _summary(section).split("\n\n")[0])
+            held = value.get("additionalProperties")
+            for each in (value, *value.get("anyOf", ()), *([held] if isinstance(held, dict) else ())):
+                referred = known.get(each.get("$ref", "").rpartition("/")[2], {})
+                if "enum" in referred:
+                    each.pop("$ref")
+                    each["enum"] = referred["enum"]
+                elif referred:
+                    value["section"] = referred
+                    value.setdefault("description", _summary(referred).split("\n\n")[0])
     return schema
 
 

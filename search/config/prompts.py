@@ -57,7 +57,9 @@ def other_sets(config: SearchConfig, person: Mapping[PromptSetName, PromptSet]) 
             f"{others.prompts} holds {named[0]!r}; prompts of other people go without {TRIGGER_FIELD}"
         )
     return {
-        name: (given or prompts).of_others(others.count, prompts.seeds if name == "final" else prompts.seeds[:1])
+        name: (given or prompts).of_others(
+            others.count, prompts.seeds if name == "final" else prompts.seeds[:1], config.photos.class_word
+        )
         for name, prompts in person.items()
     }
 

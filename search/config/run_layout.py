@@ -19,6 +19,8 @@ CHECKPOINT_FILE = "report.json"
 """What was measured of a scored checkpoint."""
 ANCHORS_FILE = "anchors.json"
 """In an anchor job's folder: the anchors, and which photos and images they were measured between."""
+BASE_SUM = "base_sha256"
+"""In that file: the SHA-256 of the base model's weights."""
 STATE_FOLDER = "state"
 """In a training job's folder: what an interrupted training needs to resume."""
 

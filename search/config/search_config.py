@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evaluation.config import FaceConfig, OnnxRecognizer
+from evaluation.judges import check_measures
 from search.config.draws import corners, draw_of, order, settings_of
 from search.config.presets import PresetName, with_preset
 from search.config.run_layout import RunLayout
@@ -236,6 +237,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
         raise ConfigurationError(
             f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, UNION_TAGS))
         ) from error
+    try:
+        check_measures(config.evaluation.judges, config.evaluation.objective)
+    except ValueError as error:
+        raise ConfigurationError(f"{path} cannot be used:\n  evaluation.{error}") from error
     return _resolve(config, path.parent)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from evaluation.hw10 import GENERATION
@@ -19,6 +19,11 @@ SamplerName = Literal["learning_curves", "tpe", "gp", "qmc", "random", "nsga2"]
 class PhotosConfig(PhotoFolderConfig):
     """The person's photos."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    class_word: str = Field(default="", alias="class", pattern=r"^$|^[^\s{}<>]([^{}<>]*[^\s{}<>])?$", max_length=100)
+    """What the person is, such as `man`: takes the trigger's place where other people are asked for and where CLIP
+    reads a prompt. Default: the noun that follows the trigger in the prompt, as in `{trigger} man`, else `person`."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
     seed: int = 0
@@ -43,8 +48,8 @@ class OthersConfig(Section):
     """Images of other people, without the trigger: whether they turn into the person."""
 
     prompts: Path | None = None
-    """Text file, one prompt a line, none with the trigger. Default: the validation's and the final's own prompts
-    without it, so that `a photo of {trigger} man, happy` asks for any man."""
+    """Text file, one prompt a line, none with the trigger. Default: the validation's and the final's own prompts with
+    the class word in its place, so that `a photo of {trigger} man, happy` asks for any man."""
     count: int = Field(default=6, ge=0)
     """Prompts at most, spread over the file; 0 turns the meter off. The validation makes one image a prompt, with its
     first seed, the final one with each of its seeds."""
@@ -75,6 +80,9 @@ class EvaluationConfig(Section):
     limits: LimitsConfig = LimitsConfig()
     """What makes a candidate unfit to win."""
     others: OthersConfig = OthersConfig()
+    judges: tuple[str, ...] = ()
+    """Judges of your own, `module:Class` each, whose measures of every image are reported beside the built-in ones
+    (`evaluation.judges`); `objective.measures` weighs them. Default: none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +106,8 @@ class FinalConfig(Section):
     """The final: the best candidates once more, on prompts and seeds that did not steer the search.
 
     Each is also trained again with other training seeds, for a candidate may be the best of the search by the luck of
-    its own.
+    its own. A training that diverges counts as the untuned model. Of the winner's trainings the one whose objective is
+    nearest to their mean is handed over, so that what was measured of the configuration holds for it.
     """
 
     prompts: Path
@@ -111,6 +120,9 @@ class FinalConfig(Section):
     """How often each finalist's configuration is trained again, each time with another training seed."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the bootstrap intervals, a probability."""
+    indifference: float = Field(default=0.02, ge=0, le=1)
+    """Objective that a cheaper finalist, by trained parameters times steps, may lack and still win, if its lag is also
+    within one standard error. 0: the highest objective wins."""
     strengths: tuple[Annotated[float, Field(gt=0, le=10)], ...] = (0.25, 0.5, 0.75, 1.25)
     """Strengths at which the champion's adapter is drawn besides, to show what more or less of it does; it decides
     nothing. 0 and 1 are known from the final and cost nothing. `[]` turns it off."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.bootstrap import Interval, bootstrap_interval, paired_difference_interval
+from evaluation.bootstrap import Interval, bootstrap_interval, paired_difference_interval, standard_error
 from evaluation.config import ObjectiveConfig
 from evaluation.pareto import Point, choose, ranking
 
@@ -18,10 +18,8 @@ class Entrant:
     """One configuration in the final."""
 
     id: str
-    rank: int
-    """LoRA rank: the first measure of what the adapter costs."""
-    steps: int
-    """Optimizer steps of the candidate: the second."""
+    cost: float
+    """Trained parameters times optimizer steps."""
     objective: NDArray[np.float64]
     """Objective of every image on the final's prompts and seeds, [runs, prompts, seeds]; the first run is the search's
     own candidate, the others are trainings of the same configuration with other seeds."""
@@ -51,16 +49,19 @@ class Decision:
     """Why the winner is the winner, in words; also where something asked for could not be had."""
 
 
-def decide(entrants: Sequence[Entrant], *, confidence: float, seed: int) -> Decision:
-    """The winner is the entrant with the highest mean objective, or a cheaper one that is tied with it.
+def decide(entrants: Sequence[Entrant], *, confidence: float, seed: int, indifference: float) -> Decision:
+    """The winner is the entrant with the highest mean objective, or a cheaper one that is as good as that.
 
-    An entrant is tied with the leader when the interval of the leader's lead holds 0. Among the tied and the leader the
-    cheapest wins, by smaller rank, then fewer steps, then higher mean: what costs more has to show that it is better.
+    As good is an entrant whose lag is within the indifference and within one standard error of the lag: what costs more
+    has to show that it is better, but an interval that holds 0 alone gives nothing away. Of those the cheapest wins, of
+    equally cheap ones the higher mean. Tied with the leader, which is shown and decides nothing, is an entrant when the
+    interval of the leader's lead holds 0.
 
     Args:
         entrants: at least one, all on the same prompts and seeds.
         confidence: level of the intervals, a probability.
         seed: of the bootstrap.
+        indifference: in units of the objective, at least 0.
 
     Raises:
         ValueError: no entrants.
@@ -70,14 +71,20 @@ def decide(entrants: Sequence[Entrant], *, confidence: float, seed: int) -> Deci
     order = sorted(entrants, key=lambda entrant: -float(entrant.objective.mean()))
     leader = order[0]
     standings = _standings(order, leader, confidence=confidence, seed=seed)
-    behind = zip(order, (standing.behind for standing in standings), strict=True)
-    tied = [entrant for entrant, lead in behind if lead is not None and lead.lower <= 0.0]
-    winner = min([leader, *tied], key=lambda entrant: (entrant.rank, entrant.steps))
+    behind = {entrant.id: standing.behind for entrant, standing in zip(order, standings, strict=True)}
+    tied = [entrant for entrant in order if (lead := behind[entrant.id]) is not None and lead.lower <= 0.0]
+    as_good = [
+        entrant
+        for entrant in order
+        if (lead := behind[entrant.id]) is None
+        or lead.mean <= min(indifference, standard_error(lead, level=confidence))
+    ]
+    winner = min(as_good, key=lambda entrant: entrant.cost)
     return Decision(
         winner=winner.id,
         standings=standings,
         tied=tuple(entrant.id for entrant in tied),
-        reason=_reason(leader.id, winner.id, tied),
+        reason=_reason(leader.id, winner.id, tied, indifference),
     )
 
 
@@ -126,9 +133,12 @@ def _standings(order: Sequence[Entrant], leader: Entrant, *, confidence: float, 
     )
 
 
-def _reason(leader: str, winner: str, tied: Sequence[Entrant]) -> str:
+def _reason(leader: str, winner: str, tied: Sequence[Entrant], indifference: float) -> str:
     if not tied:
         return "the highest objective"
     names = ", ".join(sorted((leader, *(entrant.id for entrant in tied))))
-    place = "and the highest objective" if winner == leader else f"the highest objective is {leader}'s"
-    return f"a tie, the images cannot tell {names} apart: the cheapest of these, {place}"
+    if winner == leader:
+        place = f"the highest objective, and no cheaper one is within {indifference:g} and one standard error of it"
+    else:
+        place = f"the cheapest within {indifference:g} and one standard error of the highest objective, {leader}'s"
+    return f"the images cannot tell {names} apart: {place}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from evaluation.grid import image_grid
-from evaluation.scores import PRINTED
+from evaluation.measures import printed
 from search.config.run_layout import CONFIGURATION_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final
@@ -56,7 +56,7 @@ def export_champion(final: Final, folder: Path, name: str) -> Path:
     from trainer.adapters.adapter_files import WEIGHTS_FILE  # torch: only now
     from trainer.adapters.kohya import export_kohya
 
-    source = final.champion.candidate.folder
+    source = final.champion.shipped.folder
     target = folder / WEIGHTS_FILE
     shutil.copyfile(source / WEIGHTS_FILE, target)
     export_kohya(folder, folder / f"{name}.safetensors")
@@ -65,7 +65,9 @@ def export_champion(final: Final, folder: Path, name: str) -> Path:
 
 def write_samples(final: Final, path: Path) -> Path:
     """Write a PNG of two rows: the untuned model above, the champion below, on the first seed of each final prompt."""
-    rows = [report.images()[:: report.columns][:SAMPLE_COLUMNS] for report in (final.base, final.champion.final)]
+    rows = [
+        report.images()[:: report.columns][:SAMPLE_COLUMNS] for report in (final.base, final.champion.shipped.report)
+    ]
     sheet = image_grid([image for row in rows for image in row], columns=len(rows[0]))
     write_file(path, lambda temporary: sheet.save(temporary, "PNG"))
     return path
@@ -85,7 +87,8 @@ def write_card(
         second_judge: What the second judge says, in a line; empty without one.
     """
     record = final.champion.record
-    training = config.training_config(record.params, seed=config.trial_seed(record.number))
+    seed = final.champion.shipped.seed
+    training = config.training_config(record.params, seed=config.trial_seed(record.number) if seed is None else seed)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("search.final"),
         trim_blocks=True,
@@ -100,7 +103,7 @@ def write_card(
         final=final,
         folder=folder,
         configuration=CONFIGURATION_FILE,
-        printed=PRINTED,
+        printed=printed(final.champion.shipped.report.metrics),
         photos=photos,
         training=training,
         settings=vars(training),

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-
-from evaluation.bootstrap import Interval, Values, bootstrap_interval, paired_difference_interval
+from evaluation.bootstrap import Interval, Values, paired_difference_interval
+from evaluation.measures import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from evaluation.pareto import Point
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, Anchors
+from evaluation.scores import Anchors
 from search.config.run_layout import RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.final.decision import Decision, Entrant, decide, decide_by_front
+from search.final.finalist import Finalist, Retraining, configuration_values, finalist_of
 from search.storage.result import NO_CANDIDATE
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.ranking import Candidate
@@ -40,37 +40,6 @@ class Verdict(StrEnum):
     """The champion IS the first trial."""
     NOT_COMPARED = "not compared"
     """The first trial has no candidate that may win."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retraining:
-    """A finalist's configuration trained again with another seed, up to the candidate's step."""
-
-    seed: int
-    report: CheckpointResult | None
-    """As scored on the final prompts and seeds; None if the training failed."""
-    reason: str = ""
-    """Why it failed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finalist:
-    """A trial's best checkpoint in the final."""
-
-    record: TrialRecord
-    candidate: CheckpointResult
-    """As scored in the search."""
-    final: CheckpointResult
-    """The same adapter, as scored on the final prompts and seeds."""
-    retrained: tuple[Retraining, ...]
-    intervals: Mapping[str, Interval]
-    """Bootstrap intervals of the adapter's final metrics over prompts and seeds."""
-    across_seeds: Mapping[str, Interval]
-    """The same for the configuration: over its trainings, prompts and seeds. By this the final is decided."""
-
-    @property
-    def unfit(self) -> tuple[str, ...]:
-        return self.final.unfit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +82,14 @@ def run_final(
     if not entrants:
         raise NoCandidateError(_why_none(records))
     say(f"final: {len(entrants)} candidates on new prompts and seeds, each trained again {config.final.retrain} times")
-    base, anchors = measure_anchors(client, layout, "final")
-    finalists = _score(client, config, entrants, anchors, layout, say)
+    base, _ = measure_anchors(client, layout, "final")
+    finalists = _score(client, config, entrants, base, layout, say)
     fit = [finalist for finalist in finalists if not finalist.unfit]
     if not fit:
         reasons = "; ".join(f"trial {one.record.id}: {', '.join(one.unfit)}" for one in finalists)
         raise NoCandidateError(f"{NO_CANDIDATE} in the final: {reasons}")
-    values = {one.record.id: _values(one.final, one.retrained, anchors, config)[OBJECTIVE] for one in fit}
-    decision = _decide(config, fit, values)
+    values = {one.record.id: configuration_values(one, base, config)[OBJECTIVE] for one in fit}
+    decision = decide_final(config, fit, values)
     places = {standing.id: place for place, standing in enumerate(decision.standings)}
     finalists.sort(key=lambda one: places.get(one.record.id, len(places)))
     verdict, difference = Verdict.NOT_COMPARED, None
@@ -131,6 +100,9 @@ def run_final(
             values[decision.winner], values[records[0].id], seed=config.seed, level=config.final.confidence
         )
         verdict = Verdict.BETTER if difference.lower > 0 else Verdict.WORSE if difference.upper < 0 else Verdict.TIE
+    for one in finalists:
+        if any(again.report is None for again in one.retrained):
+            say(f"final: trial {one.record.id}, trainings: {one.trainings}")
     return Final(
         base=base,
         finalists=tuple(finalists),
@@ -141,19 +113,25 @@ def run_final(
     )
 
 
-def _decide(config: SearchConfig, finalists: Sequence[Finalist], values: Mapping[str, Values]) -> Decision:
+def decide_final(config: SearchConfig, finalists: Sequence[Finalist], values: Mapping[str, Values]) -> Decision:
+    """The rule of a final.
+
+    Args:
+        config: The search.
+        finalists: Those that may win, at least one.
+        values: Objective of every image by trial, [runs, prompts, seeds] (`configuration_values`).
+    """
     entrants = [
         Entrant(
             id=one.record.id,
-            rank=_rank(config, one.record),
-            steps=one.candidate.step,
+            cost=one.candidate.parameters * one.candidate.step,
             objective=values[one.record.id],
         )
         for one in finalists
     ]
     rule, confidence = config.evaluation.objective, config.final.confidence
     if rule.mode == "weighted":
-        return decide(entrants, confidence=confidence, seed=config.seed)
+        return decide(entrants, confidence=confidence, seed=config.seed, indifference=config.final.indifference)
     points = [
         Point(
             likeness=one.across_seeds[LIKENESS].mean,
@@ -169,10 +147,11 @@ def _score(
     client: WorkersClient,
     config: SearchConfig,
     entrants: Sequence[Candidate],
-    anchors: Anchors,
+    base: CheckpointResult,
     layout: RunLayout,
     say: Callable[[str], None],
 ) -> list[Finalist]:
+    anchors = base.anchors()
     scoring = [
         ScoreJob(
             id=f"final-{record.id}",
@@ -208,7 +187,7 @@ def _score(
         say(f"final: {number} of {len(training)} trainings with other seeds done")
     times = config.final.retrain
     return [
-        _finalist(config, entrant, report, tuple(outcomes[place * times : (place + 1) * times]), anchors)
+        finalist_of(config, entrant, report, tuple(outcomes[place * times : (place + 1) * times]), base)
         for place, (entrant, report) in enumerate(zip(entrants, reports, strict=True))
     ]
 
@@ -235,44 +214,6 @@ def _outcome(seed: int, status: JobStatus) -> Retraining:
     if status.state is JobState.FINISHED and status.checkpoints:
         return Retraining(seed=seed, report=status.checkpoints[0])
     return Retraining(seed=seed, report=None, reason=status.reason or "it reported nothing")
-
-
-def _finalist(
-    config: SearchConfig,
-    entrant: Candidate,
-    report: CheckpointResult,
-    retrained: tuple[Retraining, ...],
-    anchors: Anchors,
-) -> Finalist:
-    def intervals(values: Mapping[str, Values]) -> dict[str, Interval]:
-        return {
-            name: bootstrap_interval(value, seed=config.seed, level=config.final.confidence)
-            for name, value in values.items()
-        }
-
-    return Finalist(
-        record=entrant[0],
-        candidate=entrant[1],
-        final=report,
-        retrained=retrained,
-        intervals=intervals(report.values(anchors, config.evaluation.objective)),
-        across_seeds=intervals(_values(report, retrained, anchors, config)),
-    )
-
-
-def _values(
-    final: CheckpointResult, retrained: Sequence[Retraining], anchors: Anchors, config: SearchConfig
-) -> dict[str, Values]:
-    """Metric name to [runs, prompts, seeds]: the candidate first, then its retrainings."""
-    results = [final, *(again.report for again in retrained if again.report is not None)]
-    runs = [result.values(anchors, config.evaluation.objective) for result in results]
-    blank = np.full_like(runs[0][OBJECTIVE], np.nan)  # a run without a face has no face distances
-    names = {name: None for values in runs for name in values}
-    return {name: np.stack([values.get(name, blank) for values in runs]) for name in names}
-
-
-def _rank(config: SearchConfig, record: TrialRecord) -> int:
-    return config.training_config(record.params, seed=0).rank
 
 
 def _why_none(records: Sequence[TrialRecord]) -> str:

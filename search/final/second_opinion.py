@@ -2,23 +2,26 @@
 
 A search that follows one face model may find what pleases that model and nobody else (Gao et al. 2022,
 arXiv:2210.10760), so it helps to ask another. It looks at the images that the search has made, warns and never
-overrules. Its likeness has anchors of its own, for its distances have a scale of their own.
+overrules. Its likeness has anchors of its own, for its distances have a scale of their own. What it decides, it decides
+by the same rule over the same trainings: a second judge that is the first one agrees always.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scipy import stats
 
-from evaluation.bootstrap import Interval, bootstrap_interval, paired_difference_interval
-from evaluation.config import FaceConfig, ObjectiveConfig
-from evaluation.scores import FACE_DISTANCE, LIKENESS, METRICS, OBJECTIVE, SECOND_LIKENESS, Anchors
+from evaluation.bootstrap import Interval, paired_difference_interval
+from evaluation.config import FaceConfig
+from evaluation.measures import LIKENESS, METRICS, OBJECTIVE, SECOND_LIKENESS
+from evaluation.scores import Anchors
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
-from search.final.final import Final
+from search.final.final import Final, decide_final
+from search.final.finalist import Finalist, Retraining, configuration_values, finalist_of
 from search.storage.trial_record import CheckpointResult, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
 from search.workers.jobs import JudgeJob
@@ -46,9 +49,9 @@ class JudgedFinalist:
 
     trial: str
     likeness: Interval
-    """Bootstrap interval over the final's images, with the second judge's own anchors."""
+    """Bootstrap interval over its trainings and the final's images, with the second judge's own anchors."""
     objective: float
-    """In the final, with this likeness in place of the first judge's."""
+    """In the final, over the same, with this judge's faces in place of the first one's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +167,8 @@ class SecondJudgeClient:
     judge: FaceConfig
     anchors: Anchors
     """On the validation prompts."""
-    objective: ObjectiveConfig
-    confidence: float
-    """Level of the intervals, a probability."""
-    seed: int
-    """Of the bootstrap."""
+    config: SearchConfig
+    """The search, whose rule decides."""
     layout: RunLayout | None = None
     """Of the run folder, which keeps what it measured: a resumed search does not ask again. None keeps nothing."""
 
@@ -194,7 +194,7 @@ class SecondJudgeClient:
         if judge is None:
             return None
         try:
-            anchors = _anchors(base, _judge(client, {"base-validation": base}, layout)["base-validation"])
+            anchors = _judge(client, {"base-validation": base}, layout)["base-validation"].anchors()
         except (JobFailedError, ValueError) as error:
             raise JobFailedError(
                 f"the second judge {judge.name} cannot be used: {error}; set another evaluation.second_judge, or none"
@@ -203,9 +203,7 @@ class SecondJudgeClient:
             client=client,
             judge=judge,
             anchors=anchors,
-            objective=config.evaluation.objective,
-            confidence=config.final.confidence,
-            seed=config.seed,
+            config=config,
             layout=layout,
         )
 
@@ -223,37 +221,38 @@ class SecondJudgeClient:
 
     def _opinion(self, records: Sequence[TrialRecord], final: Final) -> SecondOpinion:
         best = {record.id: record.best for record in records if record.best is not None}
-        finals = {finalist.record.id: finalist.final for finalist in final.finalists}
+        retrained = {
+            f"final-{one.record.id}-seed-{again.seed}": again.report
+            for one in final.finalists
+            for again in one.retrained
+            if again.report is not None
+        }
         judged = _judge(
             self.client,
             {
                 **{f"trial-{name}": report for name, report in best.items()},
                 "base-final": final.base,
-                **{f"final-{name}": report for name, report in finals.items()},
+                **{f"final-{one.record.id}": one.final for one in final.finalists},
+                **retrained,
             },
             self.layout,
         )
+        objective = self.config.evaluation.objective
         trials = {
-            name: float(judged[f"trial-{name}"].values(self.anchors, self.objective)[LIKENESS].mean()) for name in best
+            name: float(judged[f"trial-{name}"].values(self.anchors, objective)[LIKENESS].mean()) for name in best
         }
-        anchors = _anchors(final.base, judged["base-final"])
-        likeness = {name: judged[f"final-{name}"].values(anchors, self.objective)[LIKENESS] for name in finals}
-        # The first judge's objective of each image, which is linear in likeness, with another likeness in it.
-        first = {
-            name: report.values(Anchors.from_metrics(final.base.metrics), self.objective)
-            for name, report in finals.items()
-        }
-        objective = {
-            name: first[name][OBJECTIVE] + self.objective.likeness * (likeness[name] - first[name][LIKENESS])
-            for name in finals
-        }
-        champion = final.champion.record.id
-        fit = [finalist.record.id for finalist in final.finalists if not finalist.unfit]
-        prefers = max(fit, key=lambda name: float(objective[name].mean()))
-        lead = None
-        if prefers != champion:
+        base = judged["base-final"]
+        finalists = [_seen(one, judged, base, self.config) for one in final.finalists]
+        fit = [one for one in finalists if not one.unfit]
+        values = {one.record.id: configuration_values(one, base, self.config)[OBJECTIVE] for one in fit}
+        decision = decide_final(self.config, fit, values)
+        champion, lead = final.champion.record.id, None
+        if decision.winner != champion:
             lead = paired_difference_interval(
-                objective[prefers], objective[champion], seed=self.seed, level=self.confidence
+                values[decision.winner],
+                values[champion],
+                seed=self.config.seed,
+                level=self.config.final.confidence,
             )
         return SecondOpinion(
             judge=self.judge,
@@ -263,16 +262,41 @@ class SecondJudgeClient:
             ),
             finalists=tuple(
                 JudgedFinalist(
-                    trial=name,
-                    likeness=bootstrap_interval(likeness[name], seed=self.seed, level=self.confidence),
-                    objective=float(objective[name].mean()),
+                    trial=one.record.id,
+                    likeness=one.across_seeds[LIKENESS],
+                    objective=one.across_seeds[OBJECTIVE].mean,
                 )
-                for name in finals
+                for one in finalists
             ),
             champion=champion,
-            prefers=prefers,
+            prefers=decision.winner,
             lead=lead,
         )
+
+
+def _seen(
+    finalist: Finalist, judged: Mapping[str, CheckpointResult], base: CheckpointResult, config: SearchConfig
+) -> Finalist:
+    """A finalist as the second judge sees it; what makes it unfit is the first judge's."""
+    name = finalist.record.id
+
+    def seen(report: CheckpointResult, key: str) -> CheckpointResult:
+        own = judged[key]
+        values = own.values(base.anchors(), config.evaluation.objective)[OBJECTIVE]
+        return replace(own, metrics={**own.metrics, OBJECTIVE: float(values.mean())}, unfit=report.unfit)
+
+    def again(training: Retraining) -> Retraining:
+        if training.report is None:
+            return training
+        return replace(training, report=seen(training.report, f"final-{name}-seed-{training.seed}"))
+
+    return finalist_of(
+        config,
+        (finalist.record, finalist.candidate),
+        seen(finalist.final, f"final-{name}"),
+        tuple(again(training) for training in finalist.retrained),
+        base,
+    )
 
 
 def _judge(
@@ -294,21 +318,6 @@ def _judge(
         if name in kept:
             measured.write(kept[name])
     return judged
-
-
-def _anchors(base: CheckpointResult, judged: CheckpointResult) -> Anchors:
-    """The judge's own ends of likeness, and the first report's of fidelity, which it does not judge.
-
-    Raises:
-        ValueError: it finds no face in the untuned model's images, or its anchors are too close.
-    """
-    if FACE_DISTANCE not in judged.metrics:
-        raise ValueError(f"it finds no face in the untuned model's {len(judged.rows)} images, so likeness has no zero")
-    return Anchors(
-        base_distance=judged.metrics[FACE_DISTANCE],
-        real_distance=judged.metrics["real_distance"],
-        base_clip_score=base.metrics["base_clip_score"],
-    )
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:

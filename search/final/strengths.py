@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.config import ObjectiveConfig
 from evaluation.grid import image_grid
-from evaluation.scores import Anchors, score_rows
+from evaluation.scores import Anchors, candidate_metrics
 from search.config.run_layout import GRID_FILE, RunLayout
 from search.config.search_config import SearchConfig
 from search.final.final import Final
@@ -61,7 +62,7 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, l
     strengths = sorted(set(config.final.strengths) - {1.0})
     if not strengths:
         return None
-    anchors = Anchors.from_metrics(final.base.metrics)
+    anchors = final.base.anchors()
     prompts = config.final.strength_prompts
     champion = final.champion
     places = {
@@ -72,7 +73,7 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, l
         ScoreJob(
             id=f"strength-{champion.record.id}-{strength:g}",
             folder=place,
-            adapter=champion.candidate.folder,
+            adapter=champion.shipped.folder,
             prompt_set="final",
             anchors=anchors,
             strength=strength,
@@ -84,20 +85,22 @@ def sweep_strengths(client: WorkersClient, config: SearchConfig, final: Final, l
     try:
         client.run(jobs)
         reports = {strength: CheckpointResult.read(places[strength]) for strength in strengths}
-        for strength, known in ((0.0, final.base), (1.0, champion.final)):
-            reports[strength] = _excerpt(known, prompts, anchors, places[strength])
+        for strength, known in ((0.0, final.base), (1.0, champion.shipped.report)):
+            reports[strength] = _excerpt(known, prompts, anchors, config.evaluation.objective, places[strength])
     except (JobFailedError, OSError, ValueError) as error:
         return Sweep(reason=str(error))
     return Sweep(reports=tuple(sorted(reports.items())))
 
 
-def _excerpt(report: CheckpointResult, prompts: int, anchors: Anchors, folder: Path) -> CheckpointResult:
+def _excerpt(
+    report: CheckpointResult, prompts: int, anchors: Anchors, objective: ObjectiveConfig, folder: Path
+) -> CheckpointResult:
     """The first prompts of a report with the first seed, as a report of its own."""
     first = slice(0, prompts * report.columns, report.columns)
     rows = report.rows[first]
     excerpt = CheckpointResult(
         step=report.step,
-        metrics=score_rows(rows, anchors).as_metrics(),
+        metrics=candidate_metrics(rows, anchors, objective),
         rows=rows,
         folder=folder,
     )

@@ -5,12 +5,12 @@ A mark's `label` says what it is and its values, in words; with `href` it leads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import altair as alt
 
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
+from evaluation.measures import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
 from search.config.space import Choice, FloatRange, Space, Value
 from search.report.axis import Axis
 from search.storage.result_schema import FinalistResult, FrontPoint, StrengthPoint, TrialResult
@@ -70,7 +70,7 @@ def front_chart(
 
 
 def curve_chart(
-    name: str, trials: Sequence[TrialResult], curves: Mapping[str, Curve], champion: str | None, *, floor: float
+    name: str, trials: Sequence[TrialResult], curves: Mapping[str, Curve], champion: str | None
 ) -> alt.LayerChart | None:
     """A metric along the training of every trial; a cross where a trial was stopped or failed.
 
@@ -79,7 +79,6 @@ def curve_chart(
         trials: All of them.
         curves: By trial; those without one are left out.
         champion: Name of the champion's trial.
-        floor: Objective of a candidate that draws no face (`evaluation.objective.objective_floor`).
 
     Returns:
         None where there is no curve.
@@ -94,7 +93,7 @@ def curve_chart(
         title="optimizer steps",
         scale=Axis.around(step for trial in drawn for step in curves[trial.id]).scale,
     )
-    y = alt.Y("value:Q", title=name, scale=Axis.around(_within_reach(values, floor)).scale)
+    y = alt.Y("value:Q", title=name, scale=Axis.around(values).scale)
     lines, ends = [], []
     for trial in drawn:
         finished = trial.state == "finished"
@@ -112,16 +111,13 @@ def curve_chart(
     return _chart(_lines(lines).encode(x, y, href="href:N"), marks)
 
 
-def parallel_chart(
-    trials: Sequence[TrialResult], space: Space, champion: str | None, *, floor: float
-) -> alt.LayerChart | None:
+def parallel_chart(trials: Sequence[TrialResult], space: Space, champion: str | None) -> alt.LayerChart | None:
     """A line a trial through what was searched and what came of it; its colour says which third by objective it is in.
 
     Args:
         trials: Those without a score are left out, as are those that lack one of the settings.
         space: What varied.
         champion: Name of the champion's trial.
-        floor: Objective of a candidate that draws no face.
 
     Returns:
         None where nothing was scored.
@@ -132,7 +128,7 @@ def parallel_chart(
         return None
     axes = {name: _setting_axis(space, name, [trial.params[name] for trial in drawn]) for name in names}
     for name in (LIKENESS, FIDELITY, OBJECTIVE):
-        axes[name] = Axis.around(_within_reach((trial.metrics[name] for trial in drawn), floor))
+        axes[name] = Axis.around(trial.metrics[name] for trial in drawn)
     ranking = sorted(drawn, key=lambda trial: trial.metrics[OBJECTIVE])
     colours = {trial.id: (POOR, MIDDLING, GOOD)[3 * place // len(ranking)] for place, trial in enumerate(ranking)}
     rows = []
@@ -320,13 +316,6 @@ def _setting_axis(space: Space, name: str, values: Sequence[Value]) -> Axis:
         # An earlier run may have had other choices.
         return Axis(choices=tuple(dict.fromkeys([*map(str, dimension.values), *sorted(map(str, values))])))
     return Axis.around(map(float, values), log=isinstance(dimension, FloatRange) and dimension.log)
-
-
-def _within_reach(values: Iterable[float], floor: float) -> list[float]:
-    """The values without those of candidates that draw no face: their objective is so low that all others would be one
-    point. They lie on the edge."""
-    known = list(values)
-    return [value for value in known if value > floor] or known
 
 
 def _measures(metrics: Mapping[str, float]) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.scores import PRINTED
+from evaluation.measures import printed
 from trainer.exit_codes import BAD_INPUT
 
 if TYPE_CHECKING:
@@ -111,9 +111,8 @@ def _figures(run: ComparedRun) -> Iterator[tuple[str, str]]:
         yield "champion", f"trial {champion.trial}, step {champion.step}"
         for name, value in champion.params.items():
             yield f"  {name}", _text(value)
-        for name in PRINTED:
-            if name in champion.final.metrics:
-                yield name, _with_interval(champion.final, name)
+        for name in printed(champion.final.metrics):
+            yield name, _with_interval(champion.final, name)
         yield "against its first trial", champion.against_first_trial.verdict
     yield "trials", ", ".join(f"{count} {state}" for state, count in run.states.items()) or "none"
     yield "minutes", f"{outcome.seconds['total'] / 60:.1f}"

@@ -14,9 +14,10 @@ import pyarrow.parquet
 
 from evaluation.bootstrap import Interval, Values, paired_difference_interval
 from evaluation.hw10 import hw10_generation
-from evaluation.scores import OBJECTIVE, Anchors
+from evaluation.measures import FACE_DISTANCE, OBJECTIVE
+from evaluation.scores import Anchors
 from search.config.presets import flat
-from search.config.run_layout import RunLayout, checkpoint_folder
+from search.config.run_layout import BASE_SUM, RunLayout, checkpoint_folder
 from search.config.search_config import SearchConfig
 from search.report.tables import BASE
 from search.storage.result import read_result
@@ -82,9 +83,11 @@ class ComparedRun:
             del generation["batch_size"]  # Images do not depend on how many are made together.
         prompts, seeds = self._drawn()
         return {
-            "base model": self.config.model,
+            "base model": self._base(final),
             "judge": asdict(evaluation.faces),
             "CLIP model": evaluation.clip,
+            "class word": self.config.photos.class_word,
+            "further judges": list(evaluation.judges),
             "how images are made": {"protocol": evaluation.protocol, **generation},
             "weights of the objective": asdict(evaluation.objective),
             "prompts of the final": prompts,
@@ -105,9 +108,9 @@ class ComparedRun:
             for again in champion.retrained
             if again.metrics
         ]
-        anchors = Anchors.from_metrics(self.outcome.base.final)
+        final = self.outcome.anchors["final"].anchors
         try:
-            return np.stack([self._objective(CheckpointResult.read(folder), anchors) for folder in folders])
+            return np.stack([self._objective(CheckpointResult.read(folder), final) for folder in folders])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunFolderError(f"the final of {self.folder} cannot be read: {error}") from error
 
@@ -125,14 +128,23 @@ class ComparedRun:
         prompts = dict(sorted((row["prompt_index"], row["prompt"]) for row in own))
         return list(prompts.values()), sorted({row["seed"] for row in own})
 
-    def _reference(self, anchors: AnchorsResult) -> dict[str, Any] | None:
-        """Their names, and their mean distance to each other, by which other photos of the same names are noticed."""
+    def _pairings(self, anchors: AnchorsResult) -> dict[str, Any]:
+        """What was measured beside the anchors; empty where the file is gone."""
         try:
-            pairings = json.loads((self.folder / anchors.pairings).read_text("utf-8"))
-            photos = pairings["generated"]["reference_photos"]
-        except (OSError, ValueError, KeyError):
-            photos = None
-        return {"photos": photos, "mean distance": round(anchors.real_distance, 4)}
+            found: dict[str, Any] = json.loads((self.folder / anchors.pairings).read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _reference(self, anchors: AnchorsResult) -> dict[str, Any]:
+        """Their names, and their mean distance to each other, by which other photos of the same names are noticed."""
+        photos = self._pairings(anchors).get("generated", {}).get("reference_photos")
+        return {"photos": photos, "mean distance": round(anchors.real[FACE_DISTANCE], 4)}
+
+    def _base(self, anchors: AnchorsResult | None) -> str:
+        """The sum of the base model's weights, wherever they lie; its name where that is not known."""
+        known = self._pairings(anchors).get(BASE_SUM) if anchors else None
+        return str(known or self.config.model)
 
 
 @dataclass(frozen=True, kw_only=True)

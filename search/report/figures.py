@@ -9,8 +9,7 @@ from pathlib import Path
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from evaluation.objective import objective_floor
-from evaluation.scores import FIDELITY, LIKENESS, OBJECTIVE, VALIDATION_LOSS
+from evaluation.measures import FIDELITY, LIKENESS, OBJECTIVE, VALIDATION_LOSS
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.config.space import Space
@@ -76,13 +75,12 @@ def draw_figures(result: SearchResult, config: SearchConfig) -> Mapping[str, Dra
     outcome = result.outcome
     trials = outcome.trials
     champion = outcome.champion.trial if outcome.champion else None
-    floor = objective_floor(config.evaluation.objective)
     curves = read_curves(result.folder, trials)
     drawn = {
         FRONT: charts.front_chart(trials, outcome.front, champion),
         IMPORTANCE: charts.importance_chart(importance(trials, config.space)),
-        PARALLEL: charts.parallel_chart(trials, config.space, champion, floor=floor),
-        **{name: charts.curve_chart(name, trials, curves[name], champion, floor=floor) for name in CURVES},
+        PARALLEL: charts.parallel_chart(trials, config.space, champion),
+        **{name: charts.curve_chart(name, trials, curves[name], champion) for name in CURVES},
         INTERVALS: charts.interval_chart(outcome.finalists, champion),
         STRENGTHS: charts.strength_chart(outcome.strengths.points if outcome.strengths else ()),
     }

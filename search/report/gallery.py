@@ -9,14 +9,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import pyarrow.parquet
 from PIL import Image, ImageOps
 
 from evaluation.grid import grid_images, image_grid
-from evaluation.scores import OBJECTIVE, Anchors, image_fidelity, image_likeness
-from search.config.run_layout import GRID_FILE, RunLayout
+from evaluation.measures import OBJECTIVE
+from evaluation.scores import Anchors
+from evaluation.terms import FIDELITY_TERM, LIKENESS_TERM
+from search.config.run_layout import GRID_FILE, RunLayout, checkpoint_folder
 from search.report.tables import BASE
 from search.storage.result_schema import StrengthPoint, TrialResult
 from search.storage.trial_record import CheckpointResult
@@ -50,8 +52,14 @@ class ScoredPicture:
         return f"{face}, fidelity {self.fidelity:.2f}"
 
 
-Source: TypeAlias = tuple[str, str, int]
-"""(prompt set, candidate, step)."""
+class Source(NamedTuple):
+    """A scored checkpoint."""
+
+    prompt_set: str
+    candidate: str
+    step: int
+    training_seed: int | None = None
+    """Of a retraining; None for the trial's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +105,16 @@ class Gallery:
         self._rows: dict[Source, list[ScoredPicture]] = defaultdict(list)
         path = RunLayout(folder).image_table
         for row in pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else ():
-            if row["shows"] == "person" and row["training_seed"] is None:
+            if row["shows"] == "person":
                 picture = ScoredPicture(**{field.name: row[field.name] for field in fields(ScoredPicture)})
-                self._rows[row["prompt_set"], row["candidate"], row["step"]].append(picture)
+                self._rows[Source(**{name: row[name] for name in Source._fields})].append(picture)
 
-    def comparison(self, trial: str, step: int) -> Grid | None:
+    def comparison(self, trial: str, step: int, training_seed: int | None) -> Grid | None:
         """The untuned model and the champion on the final prompts, one picture a prompt."""
-        base: Source = ("final", BASE, 0)
+        base, champion = Source("final", BASE, 0), Source("final", trial, step, training_seed)
         lines = [
             self._line(base, "untuned model", every_seed=False),
-            self._line(("final", trial, step), f"champion, trial {trial}", every_seed=False, champion=True),
+            self._line(champion, f"champion, trial {trial}", every_seed=False, champion=True),
         ]
         return self._grid("Untuned model and champion", self._chosen(base, every_seed=False), lines)
 
@@ -117,7 +125,7 @@ class Gallery:
             points: As in the result.
             anchors: Of the final.
         """
-        rows = self._rows["final", BASE, 0]
+        rows = self._rows[Source("final", BASE, 0)]
         prompts = {row.prompt_index: row.prompt for row in rows}
         lines: list[Line | None] = []
         base: list[ScoredPicture] = []
@@ -133,8 +141,8 @@ class Gallery:
                     prompt=prompts.get(row.prompt_index, ""),
                     seed=row.seed,
                     face_found=row.face_found,
-                    likeness=image_likeness(row, anchors),
-                    fidelity=image_fidelity(row, anchors),
+                    likeness=LIKENESS_TERM.share(row, anchors),
+                    fidelity=FIDELITY_TERM.share(row, anchors),
                 )
                 for row in report.rows
             ]
@@ -146,13 +154,13 @@ class Gallery:
 
     def checkpoints(self, trial: str, best: int) -> Grid | None:
         """Every checkpoint of a trial on every validation prompt and seed, the untuned model above."""
-        base: Source = ("validation", BASE, 0)
-        steps = sorted(step for kind, name, step in self._rows if (kind, name) == ("validation", trial))
+        base = Source("validation", BASE, 0)
+        steps = sorted(each.step for each in self._rows if (each.prompt_set, each.candidate) == ("validation", trial))
         shown = _spread(steps, best)
         lines = [self._line(base, "untuned model")]
         for step in shown:
             title = f"step {step}, its best" if step == best else f"step {step}"
-            lines.append(self._line(("validation", trial, step), title, trial=trial))
+            lines.append(self._line(Source("validation", trial, step), title, trial=trial))
         left_out = []
         if len(shown) < len(steps):
             left_out.append(f"{len(steps) - len(shown)} of {len(steps)} checkpoints between those shown")
@@ -162,12 +170,12 @@ class Gallery:
 
     def trials(self, trials: Sequence[TrialResult], champion: str | None) -> Grid | None:
         """The best checkpoint of every trial, one picture a prompt; the highest objective first."""
-        base: Source = ("validation", BASE, 0)
+        base = Source("validation", BASE, 0)
         lines = [self._line(base, "untuned model", every_seed=False)]
         scored = [(trial, trial.best_step) for trial in trials if trial.best_step is not None]
         for trial, step in sorted(scored, key=lambda one: -one[0].metrics[OBJECTIVE]):
             title = f"trial {trial.id}, step {step}: {trial.metrics[OBJECTIVE]:.3f}"
-            source: Source = ("validation", trial.id, step)
+            source = Source("validation", trial.id, step)
             lines.append(self._line(source, title, every_seed=False, trial=trial.id, champion=trial.id == champion))
         chosen, left_out = self._chosen(base, every_seed=False), []
         if len(self._rows[base]) > len(chosen):
@@ -240,11 +248,14 @@ class Gallery:
             return []
 
     def _place(self, source: Source) -> Path:
-        prompt_set, candidate, step = source
         layout = RunLayout(self._folder)
-        if candidate == BASE:
-            return layout.base(prompt_set)
-        return layout.finalist(candidate, step) if prompt_set == "final" else layout.checkpoint(candidate, step)
+        if source.candidate == BASE:
+            return layout.base(source.prompt_set)
+        if source.training_seed is not None:
+            return checkpoint_folder(layout.retraining(source.candidate, source.training_seed), source.step)
+        if source.prompt_set == "final":
+            return layout.finalist(source.candidate, source.step)
+        return layout.checkpoint(source.candidate, source.step)
 
 
 def _spread(steps: Sequence[int], best: int) -> list[int]:

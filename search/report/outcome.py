@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluation.scores import Anchors
+from evaluation.bootstrap import Interval
 from search.config.run_layout import ANCHORS_FILE, RunLayout
 from search.config.search_config import SearchConfig
-from search.final.final import Final, Finalist
+from search.final.final import Final
+from search.final.finalist import Finalist
 from search.final.second_opinion import NoOpinion, SecondOpinion
 from search.final.strengths import Sweep
 from search.storage.result import SearchResult
@@ -73,12 +74,17 @@ def build_result(
     searched = [report for record in records for report in record.checkpoints]
     retrained = _retrainings(final)
     reports = [*searched, *retrained, *_scored(base, final), *(report for _, report in (sweep.drawn if sweep else ()))]
+    untuned = [each for each in (base, final.base if final else None) if each is not None]
     outcome = Outcome(
         name=config.name,
         status=status,
-        objective=config.evaluation.objective.__dict__ | {"protocol": config.evaluation.protocol},
+        objective=asdict(config.evaluation.objective) | {"protocol": config.evaluation.protocol},
         limits=asdict(config.evaluation.limits),
-        base=BaseResult(search=dict(base.metrics) if base else {}, final=dict(final.base.metrics) if final else {}),
+        base=BaseResult(
+            search=dict(base.metrics) if base else {},
+            final=dict(final.base.metrics) if final else {},
+            remarks=tuple(dict.fromkeys(remark for report in untuned for remark in report.remarks)),
+        ),
         anchors=_anchors(base, final, folder),
         champion=_champion(final, folder, model_uri) if final else None,
         finalists=tuple(_finalist(final, finalist) for finalist in final.finalists) if final else (),
@@ -110,9 +116,11 @@ def _champion(final: Final, folder: Path, model_uri: str | None) -> ChampionResu
         step=champion.candidate.step,
         params=dict(champion.record.params),
         search=dict(champion.candidate.metrics),
-        final=_with_intervals(champion),
+        final=_with_intervals(champion.shipped.report, champion.shipped.intervals),
+        shipped_seed=champion.shipped.seed,
         retrained=_retrained(champion),
         across_seeds=dict(champion.across_seeds),
+        trainings=champion.trainings,
         among_finalists=AmongFinalists(
             verdict="tie" if final.decision.tied else "winner",
             leader=final.decision.standings[0].id,
@@ -131,10 +139,11 @@ def _finalist(final: Final, finalist: Finalist) -> FinalistResult:
         trial=finalist.record.id,
         step=finalist.candidate.step,
         search=dict(finalist.candidate.metrics),
-        final=_with_intervals(finalist),
+        final=_with_intervals(finalist.final, finalist.intervals),
         unfit=tuple(finalist.unfit),
         retrained=_retrained(finalist),
         across_seeds=dict(finalist.across_seeds),
+        trainings=finalist.trainings,
         behind_leader=behind.get(finalist.record.id),
     )
 
@@ -164,14 +173,14 @@ def _anchors(base: CheckpointResult | None, final: Final | None, folder: Path) -
     reports = {"validation": base, "final": final.base if final else None}
     return {
         name: AnchorsResult(
-            **asdict(Anchors.from_metrics(report.metrics)),
+            **{**vars(anchors), "faceless_prompts": tuple(sorted(anchors.faceless_prompts))},
             pairings=str((report.folder / ANCHORS_FILE).relative_to(folder)),
         )
         for name, report in reports.items()
-        if report is not None
+        if report is not None and (anchors := report.anchors())
     }
 
 
-def _with_intervals(finalist: Finalist) -> FinalMetrics:
-    intervals = {name: (interval.lower, interval.upper) for name, interval in finalist.intervals.items()}
-    return FinalMetrics.model_validate({**finalist.final.metrics, "intervals": intervals})
+def _with_intervals(report: CheckpointResult, intervals: Mapping[str, Interval]) -> FinalMetrics:
+    ends = {name: (interval.lower, interval.upper) for name, interval in intervals.items()}
+    return FinalMetrics.model_validate({**report.metrics, "intervals": ends})

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.scores import JUDGED_BY, METERS, OBJECTIVE, SEARCH_VALUE
+from evaluation.measures import JUDGED_BY, METERS, OBJECTIVE, SEARCH_VALUE
 from search.final.final import Final
 from search.storage.clock import duration
 from search.storage.result import SearchResult
@@ -180,13 +180,9 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
     if final is None:
         lines.append(f"no champion: {result.values['status']}")
     else:
-        champion = final.champion
-        values = "  ".join(
-            f"{name} {champion.final.metrics[name]:.3f} (base {final.base.metrics[name]:.3f})" for name in JUDGED_BY
-        )
-        meters = "  ".join(
-            f"{name} {champion.final.metrics[name]:.3f}" for name in METERS if name in champion.final.metrics
-        )
+        champion, metrics = final.champion, final.champion.shipped.report.metrics
+        values = "  ".join(f"{name} {metrics[name]:.3f} (base {final.base.metrics[name]:.3f})" for name in JUDGED_BY)
+        meters = "  ".join(f"{name} {metrics[name]:.3f}" for name in METERS if name in metrics)
         lines.append(
             f"champion: trial {champion.record.id}, step {champion.candidate.step}: {dict(champion.record.params)}"
         )

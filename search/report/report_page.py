@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation.scores import METRICS, OBJECTIVE, PRINTED
+from evaluation.judges import known_metrics
+from evaluation.measures import JUDGED_BY, METERS, OBJECTIVE, printed
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.photos.split import REFERENCE_PHOTOS
@@ -61,8 +62,9 @@ def write_report(
         g={"nonce": secrets.token_urlsafe(16)},
         result=outcome,
         champion=outcome.champion,
-        shown=PRINTED,
-        metrics=METRICS,
+        shown=printed(outcome.base.final),
+        columns=(*JUDGED_BY, *METERS),
+        metrics=known_metrics(config.evaluation.judges, config.evaluation.objective),
         params=list(dict.fromkeys(name for trial in outcome.trials for name in trial.params)),
         states=Counter(trial.state for trial in outcome.trials),
         stopped=[trial for trial in outcome.trials if trial.state != "finished"],
@@ -94,7 +96,7 @@ def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Picture
         gallery.damaged.append(f"the real photos cannot be read ({error})")
     champion = outcome.champion
     if champion is not None:
-        comparison = gallery.comparison(champion.trial, champion.step)
+        comparison = gallery.comparison(champion.trial, champion.step, champion.shipped_seed)
         if outcome.strengths is not None:
             strengths = gallery.strengths(outcome.strengths.points, outcome.anchors["final"].anchors)
         best = {champion.trial: champion.step, **{one.trial: one.step for one in outcome.finalists}}

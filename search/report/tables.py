@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from evaluation.config import PromptSet
-from evaluation.scores import Anchors, image_fidelity, image_likeness
+from evaluation.judges import load_judges
+from evaluation.measures import IMAGE_MEASURES
+from evaluation.scores import Anchors
+from evaluation.terms import FACELESS_TERM, Term, weighted_terms
 from search.config.prompts import PromptSetName
 from search.config.run_layout import RunLayout
-from search.config.sections import BudgetConfig
+from search.config.sections import BudgetConfig, EvaluationConfig
 from search.final.final import Final
 from search.final.strengths import Sweep
 from search.storage.result_schema import BudgetResult, Spent, TrialResult
@@ -39,19 +42,12 @@ SCHEMA = pa.schema(
         ("prompt_index", pa.int64()),
         ("prompt", pa.string()),
         ("seed", pa.int64()),
-        ("face_found", pa.bool_()),
-        ("faces", pa.int64()),
-        ("face_confidence", pa.float64()),
-        ("face_distance", pa.float64()),
-        ("nearest_distance", pa.float64()),
-        ("likeness", pa.float64()),  # 0 without a face; of others: null
-        ("clip_score", pa.float64()),
-        ("fidelity", pa.float64()),  # of others: null
-        ("training_photo", pa.string()),
-        ("picture_distance", pa.float64()),
     ]
 )
-"""Columns; measures as in `evaluation.scores.ImageRow`."""
+"""What a row is of. Behind it stand the measures of the image, null where it does not have one, and what it counts in
+each term of the objective, null for images of others."""
+
+TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +71,7 @@ def write_images(
     sweep: Sweep | None = None,
     prompt_sets: Mapping[PromptSetName, PromptSet],
     other_sets: Mapping[PromptSetName, PromptSet],
+    evaluation: EvaluationConfig,
 ) -> Path:
     """Write a row for every image of the person and of others, of every scored checkpoint and of the final.
 
@@ -86,8 +83,9 @@ def write_images(
         sweep: The champion at several strengths; None if there is none.
         prompt_sets: Prompts of the person.
         other_sets: Prompts of others.
+        evaluation: How images were scored.
     """
-    anchors = {"validation": Anchors.from_metrics(base.metrics)}
+    anchors = {"validation": base.anchors()}
     sources = [_Source(prompt_set="validation", candidate=BASE, step=0, training_seed=None, report=base, strength=None)]
     sources += [
         _Source(prompt_set="validation", candidate=record.id, step=report.step, training_seed=None, report=report)
@@ -95,11 +93,17 @@ def write_images(
         for report in record.checkpoints
     ]
     if final is not None:
-        anchors["final"] = Anchors.from_metrics(final.base.metrics)
+        anchors["final"] = final.base.anchors()
         sources += _of_final(final)
         sources += _of_sweep(final, sweep)
-    rows = [row for source in sources for row in _rows(source, anchors[source.prompt_set], prompt_sets, other_sets)]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    terms = [each.term for each in weighted_terms(evaluation.objective) if each.term is not FACELESS_TERM]
+    rows = [
+        row for source in sources for row in _rows(source, anchors[source.prompt_set], terms, prompt_sets, other_sets)
+    ]
+    declared = (measure for judge in load_judges(evaluation.judges) for measure in judge.measures)
+    columns = [(measure.name, TYPES[measure.kind]) for measure in (*IMAGE_MEASURES, *declared)]
+    columns += [(term.name, pa.float64()) for term in terms]
+    table = pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *columns]))
     write_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
     return path
 
@@ -121,20 +125,25 @@ def _of_sweep(final: Final, sweep: Sweep | None) -> Iterator[_Source]:
     name, step = final.champion.record.id, final.champion.candidate.step
     for strength, report in sweep.drawn if sweep is not None else ():
         yield _Source(
-            prompt_set="final", candidate=name, step=step, training_seed=None, report=report, strength=strength
+            prompt_set="final",
+            candidate=name,
+            step=step,
+            training_seed=final.champion.shipped.seed,
+            report=report,
+            strength=strength,
         )
 
 
 def _rows(
     source: _Source,
     anchors: Anchors,
+    terms: Sequence[Term],
     prompt_sets: Mapping[PromptSetName, PromptSet],
     other_sets: Mapping[PromptSetName, PromptSet],
 ) -> Iterator[dict[str, Any]]:
     shown = {"person": (source.report.rows, prompt_sets), "others": (source.report.other_rows, other_sets)}
     for shows, (rows, sets) in shown.items():
         for row in rows:
-            measures = {name: value for name, value in vars(row).items() if name in SCHEMA.names}
             yield {
                 "prompt_set": source.prompt_set if source.strength in (None, 1.0) else STRENGTHS,
                 "candidate": source.candidate,
@@ -142,10 +151,11 @@ def _rows(
                 "training_seed": source.training_seed,
                 "strength": source.strength,
                 "shows": shows,
+                "prompt_index": row.prompt_index,
                 "prompt": sets[source.prompt_set].prompts[row.prompt_index],
-                "likeness": image_likeness(row, anchors) if shows == "person" else None,
-                "fidelity": image_fidelity(row, anchors) if shows == "person" else None,
-                **measures,
+                "seed": row.seed,
+                **row.measures,
+                **{term.name: term.share(row, anchors) for term in terms if shows == "person"},
             }
 
 

@@ -63,7 +63,7 @@ def read_result(folder: Path) -> SearchResult:
     """The result that a run folder holds.
 
     Raises:
-        RunFolderError: there is none yet, it is damaged, or a later version wrote it.
+        RunFolderError: there is none yet, it is damaged, or another version wrote it.
     """
     path = RunLayout(folder).result
     try:
@@ -77,6 +77,11 @@ def read_result(folder: Path) -> SearchResult:
         raise RunFolderError(
             f"{path} was written by a later version of this program (schema {version}, here {SCHEMA_VERSION}); read it "
             "with that version"
+        )
+    if isinstance(version, int) and version < SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} was written by an earlier version of this program (schema {version}, here {SCHEMA_VERSION}), "
+            "whose scores do not compare with today's; read it with that version, or search again"
         )
     try:
         return SearchResult(folder=folder, outcome=Outcome.model_validate(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,11 +10,11 @@ from evaluation.bootstrap import Interval
 from evaluation.scores import Anchors
 from search.config.space import Value
 
-SCHEMA_VERSION = 1
-"""Of the file's shape. Files without one are of version 1."""
+SCHEMA_VERSION = 2
+"""Of the file's shape. Files without one are of version 1, whose scores were others."""
 
 Metrics: TypeAlias = dict[str, float]
-"""Finite values by the names of `evaluation.scores.METRICS`."""
+"""Finite values by the names of `evaluation.measures.METRICS`."""
 
 Measured: TypeAlias = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
 """Left out of the file where it was not measured."""
@@ -75,9 +75,14 @@ class ChampionResult(_Part):
     search: Metrics
     """As scored on the validation prompts."""
     final: FinalMetrics
+    """Of the adapter that is handed over."""
+    shipped_seed: int | None
+    """Training seed of that adapter, where it is a retraining; None for the search's own."""
     retrained: tuple[RetrainingResult, ...]
     across_seeds: dict[str, Interval]
     """Of the configuration: over its trainings, prompts and seeds."""
+    trainings: str
+    """How many trainings those are and what became of them, in words."""
     among_finalists: AmongFinalists
     choice: str
     """Why it won, in words."""
@@ -99,6 +104,8 @@ class FinalistResult(_Part):
     """Why it may not win, in words."""
     retrained: tuple[RetrainingResult, ...]
     across_seeds: dict[str, Interval]
+    trainings: str
+    """How many trainings those are and what became of them, in words."""
     behind_leader: Interval | None
     """Objective of the leader less its own; None for the leader and for the unfit."""
 
@@ -135,11 +142,15 @@ class TrialResult(_Part):
 class AnchorsResult(_Part):
     """The anchors of one prompt set. In the file, what was not measured is left out."""
 
-    base_distance: float
-    real_distance: float
-    base_clip_score: float
+    untuned: Metrics
+    """Means over the untuned model's images that have the measure."""
+    real: Metrics
+    """The same of the person's own photos."""
+    others: Metrics
+    """The same of the untuned model's images of other people; empty if there are none."""
     copy_distance: Measured = None
-    other_distance: Measured = None
+    faceless_prompts: tuple[int, ...]
+    """Prompts on which the untuned model draws no face."""
     base_spread: Measured = None
     pairings: str
     """File of what was paired with what, relative to the run folder."""
@@ -147,7 +158,8 @@ class AnchorsResult(_Part):
     @property
     def anchors(self) -> Anchors:
         """For computing with them."""
-        return Anchors(**self.model_dump(exclude={"pairings"}))
+        values = self.model_dump(exclude={"pairings"})
+        return Anchors(**{**values, "faceless_prompts": frozenset(self.faceless_prompts)})
 
 
 class RankCorrelationResult(_Part):
@@ -264,6 +276,8 @@ class BaseResult(_Part):
 
     search: Metrics
     final: Metrics
+    remarks: tuple[str, ...] = ()
+    """What makes the ends of the scores poor, in words."""
 
 
 class MlflowResult(_Part):
@@ -283,7 +297,7 @@ class Outcome(_Part):
     name: str
     status: str
     """`champion`, or why there is none."""
-    objective: dict[str, float | str | None]
+    objective: dict[str, Any]
     """Weights and rule, and the protocol."""
     limits: dict[str, float | None]
     base: BaseResult

@@ -18,6 +18,7 @@ from evaluation.config import OnnxRecognizer
 from search.config.run_layout import CONFIGURATION_FILE, STATE_FOLDER, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
+from search.storage.result_schema import SCHEMA_VERSION
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
 from trainer.files import write_file
 
@@ -190,7 +191,7 @@ def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[Ca
 
     Of models and recognisers the files' names and sizes; their weights take too long to read.
     """
-    found = {}
+    found = {"version of the score": str(SCHEMA_VERSION)}
     for side, photos in (("training", split.training), ("reference", split.reference)):
         for photo in photos:
             found[f"photo {photo.path.name}"] = _sum(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())

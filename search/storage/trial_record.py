@@ -15,7 +15,9 @@ from pydantic import ConfigDict, TypeAdapter
 from evaluation.bootstrap import Values, image_values
 from evaluation.config import ObjectiveConfig
 from evaluation.grid import grid_images
-from evaluation.scores import LEAKAGE, OBJECTIVE, SEARCH_VALUE, Anchors, ImageRow
+from evaluation.image_row import ImageRow
+from evaluation.measures import LEAKAGE, OBJECTIVE, SEARCH_VALUE
+from evaluation.scores import Anchors
 from search.config.run_layout import CHECKPOINT_FILE, GRID_FILE
 from search.config.space import Value
 from trainer.files import write_file
@@ -42,7 +44,7 @@ class CheckpointResult:
     step: int
     """Optimizer steps done; 0 where nothing was trained."""
     metrics: Mapping[str, float]
-    """Finite values under the names of `evaluation.scores.METRICS`."""
+    """Finite values under the names of `evaluation.measures.METRICS`."""
     rows: tuple[ImageRow, ...]
     """One row an image of the person, prompt by prompt, the seeds in the same order within each."""
     folder: Path
@@ -53,6 +55,8 @@ class CheckpointResult:
     """Why the candidate may not win, in words (`evaluation.objective`); empty for one that is fit."""
     remarks: tuple[str, ...] = ()
     """What a user should know of how it was made, such as that memory ran out and less was done at a time."""
+    parameters: int = 0
+    """Trained parameters of the adapter; 0 where nothing was trained."""
     training_seconds: float = 0.0
     """Seconds of training since the report before, by the wall's clock."""
     scoring_seconds: float = 0.0
@@ -81,6 +85,14 @@ class CheckpointResult:
         columns = self.columns
         with Image.open(self.grid, formats=("PNG",)) as grid:
             return grid_images(grid.convert("RGB"), rows=len(self.rows) // columns, columns=columns)
+
+    def anchors(self) -> Anchors:
+        """The ends of measures, where this is of the untuned model.
+
+        Raises:
+            ValueError: they are missing, or too close.
+        """
+        return Anchors.of(self.rows, self.other_rows, self.metrics)
 
     def values(self, anchors: Anchors, objective: ObjectiveConfig) -> Mapping[str, Values]:
         """Metric name to one value an image, [prompts, seeds], between the anchors."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from evaluation.config import ObjectiveConfig
+from evaluation.measures import FACELESS_RATE, FIDELITY, LIKENESS
 from evaluation.pareto import Point, front, ranking
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS
 from search.storage.trial_record import CheckpointResult, TrialRecord, ranked
 
 Candidate: TypeAlias = tuple[TrialRecord, CheckpointResult]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from evaluation.measures import SEARCH_VALUE
 from evaluation.pareto import Point, dominates
-from evaluation.scores import SEARCH_VALUE
 from search.config.search_config import SearchConfig
 from search.storage.trial_record import TrialRecord
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from evaluation.scores import SEARCH_VALUE
+from evaluation.measures import SEARCH_VALUE
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig
 from search.storage.trial_record import TrialRecord

@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
-from evaluation.scores import OBJECTIVE
+from evaluation.measures import OBJECTIVE
 from search.tracking.connection import Connection
 from search.tracking.registry import Champion, register_champion
 from search.tracking.run_view import Point, RunView, State

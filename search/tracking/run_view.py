@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from evaluation.scores import SECOND_LIKENESS
+from evaluation.measures import SECOND_LIKENESS
 from search.config.run_layout import CHECKPOINT_FILE, RunLayout
 from search.storage.result import SearchResult
 from search.storage.result_schema import SecondJudgeResult

@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from evaluation.config import with_trigger
-from evaluation.scores import OBJECTIVE, Anchors
+from evaluation.measures import OBJECTIVE
+from evaluation.scores import Anchors
 from search.config.prompts import read_prompts
 from search.config.run_layout import CHECKPOINT_FILE, RunLayout
 from search.config.search_config import SearchConfig
@@ -144,7 +145,7 @@ def _report(folder: Path) -> CheckpointResult:
 
 def _anchors(base: CheckpointResult) -> Anchors:
     try:
-        return Anchors.from_metrics(base.metrics)
+        return base.anchors()
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{base.folder / CHECKPOINT_FILE} holds no usable anchors: {error}") from error
 

@@ -12,8 +12,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from evaluation.config import ObjectiveConfig
+from evaluation.image_row import ImageRow
 from evaluation.proportion import Estimate
-from evaluation.scores import Anchors, ImageRow, image_fidelity, image_likeness
+from evaluation.scores import Anchors
+from evaluation.terms import FIDELITY_TERM, LIKENESS_TERM
 from search.voting.agreement import Vector
 
 DECISIVENESS = 10.0
@@ -52,7 +54,8 @@ def image_measures(row: ImageRow, anchors: Anchors) -> Vector:
 
     Their product with the weights of an objective is the image's share of that objective.
     """
-    return np.array([image_likeness(row, anchors), image_fidelity(row, anchors), 0.0 if row.face_found else -1.0])
+    likeness, fidelity = LIKENESS_TERM.share(row, anchors), FIDELITY_TERM.share(row, anchors)
+    return np.array([likeness, fidelity, 0.0 if row.face_found else -1.0])
 
 
 def as_vector(weights: ObjectiveConfig) -> Vector:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.proportion import Estimate
-from search.voting.agreement import Vector, agreement
+from search.voting.agreement import Vector, advantage, agreement
 from search.voting.candidates import Run
 from search.voting.preference import (
     as_objective,
@@ -80,7 +80,7 @@ class VotingResults:
     agreements: tuple[Agreement, ...]
     """Under the configured weights, then under fitted ones; empty if no vote is decided."""
     weights: tuple[Weight, ...]
-    """Empty if the votes say nothing of them; then `verdict` says why."""
+    """Empty unless they foresee held-out votes better than the configured ones; then `verdict` says so."""
     verdict: str
     """What to make of the weights, in a sentence."""
     settings: tuple[str, ...]
@@ -119,7 +119,9 @@ def judge_votes(run: Run, votes: Sequence[Vote], path: Path) -> VotingResults:
     )
     weights: tuple[Weight, ...] = ()
     settings: tuple[str, ...] = ()
-    if decided >= ENOUGH and agreements[-1].images.lower > COIN:
+    gain = advantage((held_out * seen).sum(axis=1), seen @ as_vector(configured), outcomes)
+    better = gain is not None and gain.lower > COIN
+    if decided >= ENOUGH and better:
         fitted = as_objective(fit_decisions(seen, outcomes, configured), configured)
         settings = tuple(f"evaluation.objective.{name}={getattr(fitted, name):.4f}" for name in WEIGHTS)
         estimates = weight_intervals(seen, outcomes, configured, seed=SEED)
@@ -133,7 +135,7 @@ def judge_votes(run: Run, votes: Sequence[Vote], path: Path) -> VotingResults:
         decided=decided,
         agreements=agreements,
         weights=weights,
-        verdict=_verdict(decided, weights),
+        verdict=_verdict(decided, weights, gain),
         settings=settings,
         ranking=_ranking(run, votes),
     )
@@ -178,21 +180,20 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.0f} % ({100 * estimate.lower:.0f} to {100 * estimate.upper:.0f})"
 
 
-def _verdict(decided: int, weights: Sequence[Weight]) -> str:
+def _verdict(decided: int, weights: Sequence[Weight], gain: Estimate | None) -> str:
     if decided < ENOUGH:
         return (
             f"Too few votes to say anything about the weights: {decided} decided of at least {ENOUGH}. "
             f"{ENOUGH - decided} more will do."
         )
     if not weights:
-        return (
-            "On votes held out, the fitted weights cannot be told from tossing a coin, so they mean nothing. "
-            "Keep the configured ones."
-        )
-    if all(row.fitted.lower <= row.configured <= row.fitted.upper for row in weights):
-        return "The votes do not contradict the configured weights: each lies within its interval."
-    apart = [row.name for row in weights if not row.fitted.lower <= row.configured <= row.fitted.upper]
-    return f"The votes contradict the configured weights, namely: {', '.join(apart)}."
+        seen = "both foresee the same votes" if gain is None else f"they win {percent(gain)} of the votes that differ"
+        return f"On votes held out, fitted weights do not beat the configured ones: {seen}. Keep yours."
+    assert gain is not None
+    return (
+        "On votes held out, the fitted weights beat the configured ones: of the votes that only one of the two "
+        f"foresees they foresee {percent(gain)}."
+    )
 
 
 def _names(vote: Vote) -> tuple[CheckpointName, CheckpointName]:

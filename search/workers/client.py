@@ -169,4 +169,4 @@ def measure_anchors(
     report = CheckpointResult.find(job.folder) if (job.folder / ANCHORS_FILE).exists() else None
     if report is None:
         (report,) = client.run([job])
-    return report, Anchors.from_metrics(report.metrics)
+    return report, report.anchors()

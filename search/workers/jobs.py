@@ -64,6 +64,10 @@ class JudgeJob:
 Job: TypeAlias = AnchorJob | TrainJob | ScoreJob | JudgeJob
 
 
+DIVERGED = "TrainingDiverged: "
+"""How the reason begins of a training that failed because its loss left the finite numbers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
     """A job as the dispatcher sees it now."""

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch.distributed
 from PIL import Image, ImageOps
@@ -18,10 +19,12 @@ from evaluation.evaluate import Evaluation, Evaluator, Measurement
 from evaluation.faces import FaceModel
 from evaluation.generate import CudaMemory, ImageBatch
 from evaluation.grid import image_grid
+from evaluation.judges import load_judges
+from evaluation.measures import VALIDATION_LOSS
 from evaluation.objective import appraise
 from evaluation.person import measure_person
-from evaluation.scores import OBJECTIVE, SEARCH_VALUE, VALIDATION_LOSS
-from search.config.run_layout import ANCHORS_FILE, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
+from evaluation.scores import Anchors, anchor_warnings
+from search.config.run_layout import ANCHORS_FILE, BASE_SUM, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
 from search.workers.checkpointing import RestoredTraining, StateSaver, restore
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
@@ -80,6 +83,7 @@ class JobRunner:
         self._pipeline = self._base.pipeline()
         face_model = FaceModel(setup.faces)
         clip_scorer = ClipScorer(setup.clip, device)
+        judges = load_judges(setup.judges)
         self._evaluators = {
             name: Evaluator(
                 prompt_set,
@@ -88,6 +92,8 @@ class JobRunner:
                 face_model,
                 clip_scorer,
                 others=setup.other_sets.get(name),
+                class_word=setup.class_word,
+                judges=judges,
             )
             for name, prompt_set in setup.prompt_sets.items()
         }
@@ -199,6 +205,7 @@ class JobRunner:
                 temporary,
                 folder,
                 step=training.step_count,
+                parameters=training.adapter.parameter_count,
                 extra={VALIDATION_LOSS: validation_loss},
                 remarks=(*restored.remarks, *training.remarks, *batch.remarks),
                 training_effort=spent,
@@ -225,18 +232,22 @@ class JobRunner:
         watch, batch = Stopwatch(), self._image_batch()
         evaluator = self._evaluators[job.prompt_set]
         baseline = evaluator.measure_anchors(self._pipeline, self._person, batch)
-        anchors = {name: value for name, value in asdict(baseline.anchors).items() if value is not None}
         with written_folder(job.folder) as temporary:
             report = self._write(
                 baseline,
                 evaluator,
                 temporary,
                 job.folder,
-                extra=anchors,
-                remarks=tuple(batch.remarks),
+                extra=baseline.ends,
+                remarks=(*batch.remarks, *anchor_warnings(baseline.person.rows, baseline.anchors)),
                 scoring_effort=watch.read(),
             )
-        text = json.dumps({**self._person.pairings(), "anchors": anchors}, indent=1, allow_nan=False)
+        measured = {
+            **self._person.pairings(),
+            BASE_SUM: self._base.sha256,
+            "anchors": _plain(baseline.anchors),
+        }
+        text = json.dumps(measured, indent=1, allow_nan=False)
         write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
         return report
 
@@ -255,24 +266,25 @@ class JobRunner:
         folder: Path,
         *,
         step: int = 0,
+        parameters: int = 0,
         extra: Mapping[str, float] = MappingProxyType({}),
         remarks: tuple[str, ...],
         training_effort: Effort = NO_EFFORT,
         scoring_effort: Effort,
     ) -> CheckpointResult:
         """Write images and values into a temporary folder, which will take the name of `folder`."""
-        metrics = evaluation.metrics()
-        appraisal = appraise(evaluation.scores, metrics, self._setup.objective, self._setup.limits)
+        metrics = evaluation.metrics(self._setup.objective)
+        appraisal = appraise(metrics, evaluation.lower_ends(metrics), self._setup.objective, self._setup.limits)
         hw10 = evaluator.hw10(evaluation, self._hw10_photos).as_metrics() if self._hw10_photos else {}
-        values = {**metrics, OBJECTIVE: appraisal.objective, SEARCH_VALUE: appraisal.search_value}
         report = CheckpointResult(
             step=step,
-            metrics={**values, **extra, **hw10},
+            metrics={**metrics, **appraisal.as_metrics(), **extra, **hw10},
             rows=tuple(evaluation.person.rows),
             other_rows=tuple(evaluation.others.rows),
             unfit=appraisal.unfit,
             remarks=remarks,
             folder=folder,
+            parameters=parameters,
             training_seconds=training_effort.seconds,
             scoring_seconds=scoring_effort.seconds,
             training_cpu_seconds=training_effort.cpu_seconds,
@@ -295,6 +307,12 @@ def _write_sheet(measurement: Measurement, path: Path) -> None:
     prompts = len({row.prompt_index for row in measurement.rows})
     sheet = image_grid(measurement.images, columns=len(measurement.images) // prompts)
     write_file(path, lambda temporary: sheet.save(temporary, "PNG"))
+
+
+def _plain(anchors: Anchors) -> dict[str, Any]:
+    """As JSON holds them."""
+    values = {name: value for name, value in asdict(anchors).items() if value is not None}
+    return {**values, "faceless_prompts": sorted(anchors.faceless_prompts)}
 
 
 def _whole(path: Path) -> Image.Image:

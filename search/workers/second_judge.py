@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.faces import FaceModel, distances, mean_pairwise_distance
-from evaluation.scores import FACE_DISTANCE, FACELESS, FACELESS_RATE
+from evaluation.face_judge import FaceJudge
+from evaluation.faces import FaceModel
+from evaluation.judges import Pictures
+from evaluation.measures import COPY_DISTANCE, FACE_MEASURES, LEAKAGE, REAL
 from search.storage.trial_record import CheckpointResult
 from search.workers.setup import RunnerSetup
 from trainer.data.photos import open_photo
+
+OWN = {measure.name for measure in FACE_MEASURES}
 
 
 class SecondJudge:
@@ -25,16 +29,16 @@ class SecondJudge:
     def __init__(self, setup: RunnerSetup) -> None:
         if setup.second_judge is None:
             raise ValueError("this search has no second judge; set evaluation.second_judge")
-        self._model = FaceModel(setup.second_judge)
+        model = FaceModel(setup.second_judge)
         photos = [open_photo(photo.path, setup.generation.resolution, photo.crop) for photo in setup.split.reference]
-        faces = self._model.embed(photos)
+        faces = model.embed(photos)
         without = [photo.path.name for photo, face in zip(setup.split.reference, faces, strict=True) if face is None]
         if without:
             raise ValueError(
                 f"{setup.second_judge.name} finds no face in the reference photos {', '.join(without)}; remove or "
                 "replace them, or choose another detector"
             )
-        self._reference = np.stack([face.embedding for face in faces if face is not None])
+        self._faces = FaceJudge(model, np.stack([face.embedding for face in faces if face is not None]))
 
     def judge(self, folder: Path) -> CheckpointResult:
         """Measure the images of a report's sheet.
@@ -43,8 +47,8 @@ class SecondJudge:
             folder: Of a scored checkpoint.
 
         Returns:
-            The same rows with this judge's `face_found`, `face_distance`, `nearest_distance` and `face_confidence`.
-            Among the metrics is `real_distance`, of the reference photos to each other.
+            The same rows with this judge's measures of faces. The metrics are what anchors and objective need besides:
+            means over the real photos, of faces as this judge sees them, and leakage, which the first judge measured.
 
         Raises:
             ValueError: the sheet cannot be read or does not fit its report.
@@ -55,23 +59,13 @@ class SecondJudge:
         except OSError as error:
             raise ValueError(f"the images of {folder} cannot be read: {error}") from error
         rows = []
-        for row, face in zip(first.rows, self._model.embed(images), strict=True):
-            to_reference = None if face is None else distances(face.embedding[None, :], self._reference)
-            rows.append(
-                replace(
-                    row,
-                    face_found=face is not None,
-                    face_distance=None if to_reference is None else float(to_reference.mean()),
-                    nearest_distance=None if to_reference is None else float(to_reference.min()),
-                    face_confidence=None if face is None else face.confidence,
-                )
-            )
-        found = [row.face_distance for row in rows if row.face_distance is not None]
-        metrics = {
-            "real_distance": mean_pairwise_distance(self._reference),
-            FACELESS: float(len(rows) - len(found)),
-            FACELESS_RATE: 1.0 - len(found) / len(rows),
+        for row, faces in zip(first.rows, self._faces.judge(Pictures(images=images)), strict=True):
+            kept = {name: value for name, value in row.measures.items() if name not in OWN}
+            rows.append(replace(row, measures={**kept, **faces}))
+        kept_metrics = {
+            name: value
+            for name, value in first.metrics.items()
+            if name in (COPY_DISTANCE, LEAKAGE) or (name.startswith(REAL) and name.removeprefix(REAL) not in OWN)
         }
-        if found:
-            metrics[FACE_DISTANCE] = float(np.mean(found))
-        return CheckpointResult(step=first.step, metrics=metrics, rows=tuple(rows), folder=folder)
+        real = {REAL + name: value for name, value in self._faces.of_references().items()}
+        return CheckpointResult(step=first.step, metrics={**kept_metrics, **real}, rows=tuple(rows), folder=folder)

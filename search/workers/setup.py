@@ -44,6 +44,10 @@ class RunnerSetup:
     other_sets: Mapping[PromptSetName, PromptSet]
     """Prompts of other people that go with each prompt set; none where leakage is not measured."""
     threads: int
+    class_word: str = ""
+    """What the person is, in the trigger's place; empty: as the prompt says."""
+    judges: tuple[str, ...] = ()
+    """Further judges, `module:Class` each."""
     hw10: bool
     """Report the homework's numbers besides, on images made in the homework's way."""
     views: Views = field(default_factory=Views)
@@ -121,6 +125,8 @@ class RunnerSetup:
             clip=config.evaluation.clip,
             split=split,
             trigger=config.photos.trigger,
+            class_word=config.photos.class_word,
+            judges=config.evaluation.judges,
             resolution=config.training.resolution,
             buckets=config.photos.buckets,
             cache=config.runs / ".cache",

@@ -17,7 +17,7 @@ import ray.train
 from search.storage.trial_record import CheckpointResult
 from search.workers.client import WorkersClient
 from search.workers.dispatcher import ClosedError, Dispatcher
-from search.workers.jobs import Job
+from search.workers.jobs import DIVERGED, Job
 
 if TYPE_CHECKING:
     from search.workers.runner import JobRunner
@@ -118,7 +118,7 @@ class _Service:
             runner.do(self._job, report=self._report, go_on=self._go_on, keeps_state=self._keeps_state)
         except (TrainingDiverged, OutOfMemory) as error:
             # Every process computes the same loss and knows of the others' memory: all leave the job here.
-            failure = f"{type(error).__name__}: {error}"
+            failure = f"{DIVERGED if isinstance(error, TrainingDiverged) else 'OutOfMemory: '}{error}"
         except (ValueError, RuntimeError, MemoryError, StorageError) as error:
             # Only the leading process generates, judges and writes: the others would wait for it. Ray Train starts all
             # again.

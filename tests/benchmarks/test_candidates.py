@@ -26,10 +26,11 @@ def pictures(images: int) -> Pictures:
         prompt_index=np.arange(images),
         seed=np.full(images, 7),
         pixels=random.integers(256, size=(images, 8, 8, 3), dtype=np.uint8),
-        clip_score=random.standard_normal(images),
+        clip_scores=random.standard_normal((images, images)),
         face_found=np.arange(images) > 0,
         embedding=random.standard_normal((images - 1, 4)).astype(np.float32),
         confidence=random.random(images - 1),
+        faces=np.ones(images - 1, dtype=np.int64),
     )
 
 

@@ -12,18 +12,16 @@ import pytest
 from benchmarks.scoring.__main__ import Measured, Turn, evaluation_setup
 from benchmarks.scoring.scored import Scored, largest, largest_difference, shares
 from benchmarks.subprocess_object import Held
-from evaluation.scores import Anchors, ImageRow
+from evaluation.image_row import ImageRow
+from evaluation.scores import Anchors
 from tests.support import quick_benchmark
 
 ROOT = Path(__file__).parents[2]
-ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
+ANCHORS = Anchors.between(untuned_distance=1.0, real_distance=0.5, clip_score=30.0)
 
 
 def scored(*distances: float | None, clip_score: float = 30.0, gray: int = 0) -> Scored:
-    rows = tuple(
-        ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=clip_score)
-        for n, d in enumerate(distances)
-    )
+    rows = tuple(ImageRow.of(n, 1, face_distance=d, clip_score=clip_score) for n, d in enumerate(distances))
     pixels = np.full((len(rows), 2, 2, 3), gray, dtype=np.uint8)
     return Scored(rows=rows, pixels=pixels, seconds={"generation": 3.0, "clip": 1.0})
 

@@ -9,7 +9,7 @@ from benchmarks.scale import nested_clocks
 from benchmarks.scale.driver_parts import WATCHED
 from benchmarks.scale.growth import Sample, Window, windows
 from benchmarks.scale.nested_clocks import NestedClocks, PartTime
-from benchmarks.scale.simulated_worker import ANCHORS, BEST_RATE, simulated_distance
+from benchmarks.scale.simulated_worker import BEST_RATE, UNTUNED, simulated_distance
 from tests.support import quick_benchmark
 from trainer.config import TrainingConfig
 
@@ -123,7 +123,7 @@ def test_simulated_training_is_nearest_at_one_learning_rate_and_nears_with_every
     def distance(rate: float, step: int) -> float:
         return simulated_distance(TrainingConfig(learning_rate=rate), step)
 
-    assert distance(BEST_RATE, 0) == ANCHORS.base_distance
+    assert distance(BEST_RATE, 0) == UNTUNED
     assert distance(BEST_RATE, 100) == pytest.approx(0.8 - 0.35 * (1 - 0.36788), abs=1e-5)
     assert distance(BEST_RATE, 200) < distance(BEST_RATE, 100) < distance(BEST_RATE / 10, 100) < 0.8
 

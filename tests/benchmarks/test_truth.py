@@ -16,9 +16,11 @@ from benchmarks.truth.rank_agreement import rank_agreement, tau
 from benchmarks.truth.records import OBJECTIVE, Measures, Record, Records, Slice
 from benchmarks.truth.replay import replay
 from evaluation.bootstrap import Values
+from evaluation.config import Anchor
 from evaluation.faces import distances
+from evaluation.image_row import ImageRow
 from evaluation.objective import image_objective
-from evaluation.scores import ImageRow, image_likeness
+from evaluation.terms import LIKENESS_TERM
 from tests.support import quick_benchmark
 
 SHAPE = PROMPTS, SEEDS, PHOTOS = 30, 6, 10
@@ -45,9 +47,10 @@ def record(number: int | None, run: int, distance: float, noise: float = 0.0) ->
 
     def measures(prompts: int, seeds: int) -> Measures:
         each = distance + noise * random.standard_normal((prompts, seeds, 1))
+        own = np.eye(prompts)[:, None, :]
         return Measures(
             face_found=np.ones((prompts, seeds), dtype=bool),
-            clip_score=np.full((prompts, seeds), 50.0),
+            clip_scores=np.broadcast_to(10.0 + 40.0 * own, (prompts, seeds, prompts)),
             distance=np.broadcast_to(each, (prompts, seeds, PHOTOS)),
             trained_distance=each,
         )
@@ -91,10 +94,11 @@ def test_scores_are_those_of_the_project() -> None:
             prompt_index=np.repeat(np.arange(4), 3),
             seed=np.tile([5, 6, 7], 4),
             pixels=np.zeros((12, 1, 1, 3), dtype=np.uint8),
-            clip_score=40 + random.standard_normal(12),
+            clip_scores=20 + 20 * np.repeat(np.eye(4), 3, axis=0) + random.standard_normal((12, 4)),
             face_found=found,
             embedding=embedding.astype(np.float32),
             confidence=np.ones(found.sum()),
+            faces=np.ones(found.sum(), dtype=np.int64),
         )
         return pictures, Measures.of(pictures, shown)
 
@@ -115,20 +119,18 @@ def test_scores_are_those_of_the_project() -> None:
     for index in range(12):
         face = next(faces) if pictures.face_found[index] else None
         rows.append(
-            ImageRow(
-                prompt_index=int(pictures.prompt_index[index]),
-                seed=int(pictures.seed[index]),
-                face_found=face is not None,
+            ImageRow.of(
+                int(pictures.prompt_index[index]),
+                int(pictures.seed[index]),
                 face_distance=None if face is None else float(distances(face[None], reference).mean()),
-                clip_score=float(pictures.clip_score[index]),
+                clip_score=float(pictures.clip_scores[index, pictures.prompt_index[index]]),
             )
         )
     chosen = [rows[prompt * 3 + seed] for prompt in (2, 0) for seed in (1, 2)]
     assert not all(row.face_found for row in rows)
     # The same images stand for those of others, which are all compared, with the photos of the slice.
-    gap = anchors.base_distance - anchors.real_distance
     gained = [each.distance[..., [3, 1, 8]].mean(axis=2)[each.face_found].mean() for each in (base, candidate)]
-    expected = (gained[0] - gained[1]) / gap
+    expected = min(1.0, (gained[0] - gained[1]) / anchors.gap)
     assert records.leakage(records.candidates[0], part) == pytest.approx(expected)
     cost = OBJECTIVE.leakage * max(expected, 0.0)
     np.testing.assert_allclose(
@@ -136,11 +138,13 @@ def test_scores_are_those_of_the_project() -> None:
         [image_objective(row, anchors, OBJECTIVE) - cost for row in chosen],
     )
     np.testing.assert_allclose(
-        records.likeness(records.candidates[0], part).ravel(), [image_likeness(row, anchors) for row in chosen]
+        records.likeness(records.candidates[0], part).ravel(), [LIKENESS_TERM.share(row, anchors) for row in chosen]
     )
-    assert anchors.real_distance == pytest.approx(REAL_DISTANCE, abs=1e-6)
+    assert anchors.real["face_distance"] == pytest.approx(REAL_DISTANCE, abs=1e-6)
     base_faces = base.distance[np.ix_([2, 0], [1, 2], [3, 1, 8])].mean(axis=2)[base.face_found[np.ix_([2, 0], [1, 2])]]
-    assert anchors.base_distance == pytest.approx(base_faces.mean())
+    assert anchors.untuned["face_distance"] == pytest.approx(base_faces.mean())
+    other = [base.clip_scores[2, [1, 2], 0], base.clip_scores[0, [1, 2], 2]]
+    assert anchors.end("clip_score", Anchor.MISMATCHED) == pytest.approx(np.mean(other))
 
 
 def test_a_draw_deals_everything_once() -> None:
@@ -176,9 +180,9 @@ def test_a_replay_without_noise_finds_the_best_and_reports_its_true_score() -> N
     assert outcome.likeness.search == pytest.approx(0.25, abs=1e-5)  # (0.6 - 0.5) / (0.6 - 0.2)
     assert outcome.likeness.reported == pytest.approx(0.5, abs=1e-5)
     assert outcome.likeness.true == pytest.approx(0.5, abs=1e-5)
-    # 0.5 x 0.5 + 0.3 x 1 - 0.05 x 0.5, for the images of others stand where those of the person do
-    assert outcome.objective.true == pytest.approx(0.525, abs=1e-5)
-    assert outcome.default.true == pytest.approx(0.3, abs=1e-5)
+    # 0.5 x 0.5 + 0.4 x 1 - 0.05 x 0.5, for the images of others stand where those of the person do
+    assert outcome.objective.true == pytest.approx(0.625, abs=1e-5)
+    assert outcome.default.true == pytest.approx(0.4, abs=1e-5)
     assert outcome.best_true == outcome.objective.true
     assert outcome.won
     assert outcome.lead_holds
@@ -266,9 +270,7 @@ def test_meters_by_hand() -> None:
     tuned = records.candidates[1]
     assert meters(records)["copied faces"].greatest == 1  # all at 0.1, real photos 0.2 from each other
     assert meters(records)["copied faces"].base == 0
-    anchors = records.anchors(records.first(PROMPTS, SEEDS))
-    gap = anchors.base_distance - anchors.real_distance
-    assert leakage(records, tuned) == pytest.approx(0.5 / gap)  # others moved along, from 0.6 to 0.1
+    assert leakage(records, tuned) == 1.0  # others moved along, from 0.6 to 0.1, further than the real photos' 0.2
     assert leakage(records, records.base) == 0.0
     assert likeness_spread(records, tuned) == pytest.approx(0.0), "every prompt alike"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evaluation.scores import METRICS
+from evaluation.measures import METRICS, PRINTED
 from search.config.__main__ import reference, schema_of, sections
 from search.config.search_config import SearchConfig, load_config
 from tests.docs.conftest import Page
@@ -41,7 +41,12 @@ def test_getting_started_spells_out_what_the_readmes_preset_adds(folder: Path, p
     assert long == short.model_copy(update={"preset": None})
 
 
-def test_fragments_fit_the_readmes_configuration(folder: Path, pages: dict[str, Page]) -> None:
+def test_fragments_fit_the_readmes_configuration(
+    folder: Path, pages: dict[str, Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = (block for block in pages["docs/results.md"].blocks("python") if "class Sharpness" in block)
+    (folder / "sharpness.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
     whole = parse_yaml(pages["README.md"].blocks("yaml")[0])
     checked = []
     for page in pages.values():
@@ -51,7 +56,7 @@ def test_fragments_fit_the_readmes_configuration(folder: Path, pages: dict[str, 
                 (folder / "fragment.yaml").write_text(yaml.safe_dump({**whole, **_within(whole, fragment)}))
                 load_config(folder / "fragment.yaml")
                 checked.append(page.name)
-    assert checked == ["docs/photos.md", "docs/running.md"]
+    assert checked == ["docs/photos.md", "docs/results.md", "docs/running.md"]
 
 
 def test_settings_that_commands_replace_exist(folder: Path, pages: dict[str, Page]) -> None:
@@ -72,11 +77,12 @@ def test_the_training_run_loads(folder: Path, pages: dict[str, Page]) -> None:
     assert (config.training.steps, config.save_every, config.output) == (1200, 200, folder / "anna")
 
 
-def test_the_table_of_metrics_names_those_that_there_are(pages: dict[str, Page]) -> None:
-    table = pages["docs/results.md"].text.split("| metric | meaning | better |")[1].split("\n\n")[0]
-    named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
-    assert len(named) >= 7
-    assert set(named) <= set(METRICS)
+def test_the_tables_of_metrics_name_those_that_there_are(pages: dict[str, Page]) -> None:
+    named = []
+    for part in pages["docs/results.md"].text.split("| metric | meaning | better |")[1:]:
+        named += re.findall(r"^\| `(\w+)`", part.split("\n\n")[0], re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(PRINTED) <= set(named) <= set(METRICS)
 
 
 def test_the_page_of_settings_is_current(root: Path) -> None:

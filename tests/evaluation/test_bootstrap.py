@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import bootstrap_interval, image_values, paired_difference_interval
-from evaluation.config import ObjectiveConfig
+from evaluation.bootstrap import (
+    Interval,
+    bootstrap_interval,
+    image_values,
+    paired_difference_interval,
+    standard_error,
+)
+from evaluation.config import MeasureConfig, ObjectiveConfig
+from evaluation.image_row import ImageRow
 from evaluation.objective import objective
-from evaluation.scores import Anchors, ImageRow, score_rows
+from evaluation.scores import Anchors, candidate_metrics
 
 
 def column(*values: float) -> Any:
@@ -93,35 +100,60 @@ def test_pairing_finds_a_difference_that_images_hide() -> None:
     assert apart[0].lower < apart[1].upper
 
 
-def test_image_values_have_the_scores_as_their_means() -> None:
-    anchors = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0)
+ANCHORS = Anchors.between(untuned_distance=0.8, real_distance=0.4, clip_score=25.0, mismatched_clip_score=5.0)
+
+
+def test_image_values_have_the_metrics_as_their_means() -> None:
+    config = ObjectiveConfig(measures={"glasses": MeasureConfig(weight=0.2, zero=0.0, one=2.0)})
     rows = [
-        ImageRow(prompt_index=index, seed=1, face_found=distance is not None, face_distance=distance, clip_score=clip)
-        for index, (distance, clip) in enumerate([(0.6, 30.0), (None, 10.0), (0.9, 28.0)])
+        ImageRow.of(0, 1, face_distance=0.6, clip_score=30.0, verified=1.0, retrieved=1.0, glasses=1.0),
+        ImageRow.of(1, 1, face_distance=None, clip_score=10.0, verified=0.0, retrieved=0.0, training_photo="a.jpg"),
+        ImageRow.of(2, 1, face_distance=0.9, clip_score=28.0, verified=0.5, retrieved=1.0, glasses=5.0),
     ]
-    values = image_values(rows, anchors, ObjectiveConfig(), leakage=0.5)
-    scores = score_rows(rows, anchors)
-    expected = scores.as_metrics() | {"objective": objective(scores, ObjectiveConfig(), leakage=0.5)}
-    del expected["faceless"], expected["likeness_spread"]  # no means over images
+    values = image_values(rows, ANCHORS, config, leakage=0.5)
+    metrics = {**candidate_metrics(rows, ANCHORS, config), "leakage": 0.5}
+    expected = metrics | {"objective": objective(metrics, config)}
+    for name in ("faceless", "likeness_spread", "beyond_real", "leakage"):
+        del expected[name]  # no means over images of the person, or of no interest image by image
+    assert set(expected) >= {"verification_rate", "prompt_retrieval", "glasses", "anchored_glasses", "faceless_rate"}
     assert {name: np.nanmean(array) for name, array in values.items()} == pytest.approx(expected)
     assert {array.shape for array in values.values()} == {(3, 1)}
-    assert np.isnan(values["face_distance"][:, 0]).tolist() == [False, True, False]
-    assert "face_distance" not in image_values([rows[1]], anchors, ObjectiveConfig(), leakage=None)
+    for name in ("face_distance", "glasses"):
+        assert np.isnan(values[name][:, 0]).tolist() == [False, True, False]
+    assert "face_distance" not in image_values([rows[1]], ANCHORS, config, leakage=None)
+
+
+def test_leakage_costs_every_image_alike_and_below_0_nothing() -> None:
+    rows = [ImageRow.of(index, 1, face_distance=0.5, clip_score=20.0 + index) for index in range(3)]
+    without, with_leakage, negative = (
+        image_values(rows, ANCHORS, ObjectiveConfig(leakage=0.4), leakage=leakage)["objective"]
+        for leakage in (None, 0.5, -0.5)
+    )
+    np.testing.assert_allclose(without - with_leakage, 0.2)
+    np.testing.assert_array_equal(negative, without)
 
 
 def test_image_values_stand_by_prompt_and_seed_whatever_the_order() -> None:
-    anchors = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0)
     rows = [
-        ImageRow(prompt_index=prompt, seed=seed, face_found=True, face_distance=0.5, clip_score=10.0 * prompt + seed)
+        ImageRow.of(prompt, seed, face_distance=0.5, clip_score=10.0 * prompt + seed)
         for seed in (7, 3)
         for prompt in (1, 0)
     ]
-    table = image_values(rows, anchors, ObjectiveConfig(), leakage=None)["clip_score"]
+    table = image_values(rows, ANCHORS, ObjectiveConfig(), leakage=None)["clip_score"]
     np.testing.assert_array_equal(table, [[3.0, 7.0], [13.0, 17.0]])
     with pytest.raises(ValueError, match="3 images of 2 prompts and 2 seeds"):
-        image_values(rows[:3], anchors, ObjectiveConfig(), leakage=None)
+        image_values(rows[:3], ANCHORS, ObjectiveConfig(), leakage=None)
     with pytest.raises(ValueError, match="4 images of 2 prompts and 2 seeds"):
-        image_values([*rows[:3], rows[0]], anchors, ObjectiveConfig(), leakage=None)
+        image_values([*rows[:3], rows[0]], ANCHORS, ObjectiveConfig(), leakage=None)
+
+
+def test_the_standard_error_is_the_width_of_a_normal_interval() -> None:
+    for level, deviations in ((0.95, 1.959964), (0.6826895, 1.0)):
+        interval = Interval(lower=0.5 - 0.1 * deviations, mean=0.5, upper=0.5 + 0.1 * deviations)
+        assert standard_error(interval, level=level) == pytest.approx(0.1, rel=1e-6)
+    values = np.random.default_rng(7).normal(0.4, 0.2, 60)
+    found = bootstrap_interval(values[:, None], seed=2, level=0.9, resamples=20_000)
+    assert standard_error(found, level=0.9) == pytest.approx(values.std() / 60**0.5, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from evaluation.clip_score import ClipScorer
+from evaluation.clip_score import ClipJudge, ClipScorer
+from evaluation.judges import Pictures, judged
+from evaluation.measures import CLIP_MEASURES
 
 TEXTS = ("a smiling man, blue background", "an angry woman", "a man with brown hair, gray background", "a man")
 SIDE: int = json.loads((Path(__file__).parents[2] / "demo" / "clip" / "config.json").read_text())["vision_config"][
@@ -119,3 +121,71 @@ def test_pickled_weights_are_refused(clip_folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="safetensors"):
         ClipScorer(str(folder), "cpu")
+
+
+def test_no_texts_and_no_images_have_no_embeddings(clip_scorer: ClipScorer) -> None:
+    dimension = clip_scorer.embed_texts(["a man"]).shape[1]
+    assert clip_scorer.embed_images([]).shape == clip_scorer.embed_texts([]).shape == (0, dimension)
+
+
+def test_embeddings_have_length_1(clip_scorer: ClipScorer) -> None:
+    for embeddings in (clip_scorer.embed_images(pictures()), clip_scorer.embed_texts(TEXTS)):
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-9)
+
+
+def test_an_image_is_compared_with_all_prompts_and_with_its_siblings(clip_scorer: ClipScorer) -> None:
+    images, prompts = pictures(), (2, 0, 0, 0)
+    said = ClipJudge(clip_scorer).judge(Pictures(images=images, texts=TEXTS[:3], prompts=prompts))
+    scores = np.stack([clip_scorer.score(images, [text] * 4) for text in TEXTS[:3]], axis=1)
+    embeddings = clip_scorer.embed_images(images)
+    for place, (prompt, found) in enumerate(zip(prompts, said, strict=True)):
+        others = [scores[place, other] for other in range(3) if other != prompt]
+        assert found["clip_score"] == pytest.approx(scores[place, prompt])
+        assert found["mismatched_clip_score"] == pytest.approx(np.mean(others))
+        assert found["retrieved"] == float(scores[place, prompt] > max(others))
+    assert "seed_distance" not in said[0], "its prompt has one seed"
+    for place in (1, 2, 3):
+        siblings = [other for other in (1, 2, 3) if other != place]
+        expected = np.mean([np.linalg.norm(embeddings[place] - embeddings[other]) for other in siblings])
+        assert said[place]["seed_distance"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_image_is_found_by_its_own_prompt_and_not_by_another(clip_scorer: ClipScorer) -> None:
+    image = pictures()[0]
+    scores = clip_scorer.score([image] * 4, TEXTS)
+    best, worst = int(scores.argmax()), int(scores.argmin())
+    found = ClipJudge(clip_scorer).judge(Pictures(images=[image, image], texts=TEXTS, prompts=(best, worst)))
+    assert [said["retrieved"] for said in found] == [1.0, 0.0]
+
+
+def test_a_prompt_that_reads_the_same_to_clip_is_no_other_prompt(clip_scorer: ClipScorer) -> None:
+    """`{trigger} man` and `{trigger}` with the class word man; as a mismatch one would cost the other its fidelity."""
+    images, texts = pictures()[:3], ("a man", "a smiling woman", "a man")
+    said = ClipJudge(clip_scorer).judge(Pictures(images=images, texts=texts, prompts=(0, 1, 2)))
+    man, woman = (clip_scorer.score(images, [text] * 3) for text in texts[:2])
+    mismatched = [found["mismatched_clip_score"] for found in said]
+    assert mismatched == pytest.approx([woman[0], man[1], woman[2]])
+    assert [found["retrieved"] for found in said] == [man[0] > woman[0], woman[1] > man[1], man[2] > woman[2]]
+
+
+@pytest.mark.parametrize("texts", [("a man",), ("a man", "a man")])
+def test_where_all_prompts_read_the_same_there_is_no_other(clip_scorer: ClipScorer, texts: tuple[str, ...]) -> None:
+    prompts = [index % len(texts) for index in range(4)]
+    said = ClipJudge(clip_scorer).judge(Pictures(images=pictures(), texts=texts, prompts=prompts))
+    assert [set(found) for found in said] == [{"clip_score", "seed_distance"}] * 4
+
+
+def test_the_same_picture_with_another_seed_has_no_distance(clip_scorer: ClipScorer) -> None:
+    image = pictures()[1]
+    found = ClipJudge(clip_scorer).judge(Pictures(images=[image, image], texts=TEXTS, prompts=(1, 1)))
+    assert [said["seed_distance"] for said in found] == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_photos_have_no_prompts_and_nothing_is_said_of_them(clip_scorer: ClipScorer) -> None:
+    assert ClipJudge(clip_scorer).judge(Pictures(images=pictures())) == [{}] * 4
+    assert ClipJudge(clip_scorer).judge(Pictures(images=[], texts=TEXTS)) == []
+
+
+def test_what_clip_says_is_declared(clip_scorer: ClipScorer) -> None:
+    found = judged([ClipJudge(clip_scorer)], Pictures(images=pictures(), texts=TEXTS, prompts=(0, 0, 1, 1)))
+    assert {name for said in found for name in said} == {measure.name for measure in CLIP_MEASURES}

@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 
 from benchmarks.copies.album import Album, album
 from benchmarks.copies.reframing import COPIES, recompress, reframe
-from evaluation.copies import SURELY_A_COPY, SURELY_NO_COPY, CopyDetector, copy_distance
+from evaluation.copies import SURELY_A_COPY, SURELY_NO_COPY, CopyDetector, CopyJudge, copy_distance
+from evaluation.judges import Pictures, judged
 
 
 @pytest.fixture(scope="module", params=[14, 35, 70])
@@ -115,3 +116,16 @@ def test_the_nearest_photo_is_named_and_none_is_refused() -> None:
     assert CopyDetector(photos, []).nearest([]) == []
     with pytest.raises(ValueError, match="no training photos"):
         CopyDetector([], photos)
+
+
+def test_the_judge_names_the_photo_and_how_far_it_is() -> None:
+    photos = [noise(seed) for seed in range(3)]
+    detector = CopyDetector(photos, [])
+    images = [photos[2], noise(9), ImageOps.mirror(photos[0])]
+    nearest = detector.nearest(images)
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    assert judged([CopyJudge(detector, names)], Pictures(images=images)) == [
+        {"training_photo": names[photo.index], "picture_distance": photo.distance} for photo in nearest
+    ]
+    assert [names[nearest[place].index] for place in (0, 2)] == ["c.jpg", "a.jpg"]
+    assert CopyJudge(detector, names).judge(Pictures(images=[])) == []

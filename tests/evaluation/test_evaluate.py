@@ -11,14 +11,17 @@ from PIL import Image
 
 from evaluation import evaluate
 from evaluation.clip_score import ClipScorer
-from evaluation.config import GenerationConfig, PromptSet
+from evaluation.config import GenerationConfig, LimitsConfig, MeasureConfig, ObjectiveConfig, PromptSet
 from evaluation.copies import CopyDetector
 from evaluation.evaluate import Evaluator, Measurement
 from evaluation.faces import FaceModel, distances, mean_pairwise_distance
 from evaluation.generate import ImageBatch
 from evaluation.hw10 import hw10_scores
+from evaluation.judges import Pictures
+from evaluation.measures import Measure
+from evaluation.objective import appraise, meter_lower_ends
 from evaluation.person import Person, measure_person
-from evaluation.scores import Anchors
+from evaluation.scores import Anchors, candidate_metrics
 
 PROMPTS = PromptSet(
     prompts=("a photo of {trigger} man, smiling, blue background", "a {trigger} man, gray background"), seeds=(3, 4)
@@ -26,6 +29,7 @@ PROMPTS = PromptSet(
 
 
 OTHERS = PromptSet(prompts=("a photo of a woman, happy, red background",), seeds=(3, 4))
+OBJECTIVE = ObjectiveConfig()
 
 
 @pytest.fixture
@@ -85,24 +89,31 @@ def test_baseline_then_candidate(
     evaluator: Evaluator, pipeline: Any, person: Person, photos_of_man: list[Image.Image]
 ) -> None:
     baseline = evaluator.measure_anchors(pipeline, person)
-    assert baseline.scores.likeness == pytest.approx(0.0, abs=1e-12)
-    assert baseline.scores.fidelity == pytest.approx(1.0)
-    assert baseline.metrics()["leakage"] == pytest.approx(0.0, abs=1e-12)
-    assert baseline.metrics()["memorisation"] == 0.0
-    assert baseline.metrics()["likeness_spread"] == pytest.approx(0.0, abs=1e-12)
-    assert baseline.anchors.real_distance == person.real_distance
+    metrics = baseline.metrics(OBJECTIVE)
+    zeros = ("likeness", "leakage", "memorisation", "likeness_spread", "others_faceless")
+    assert {name: metrics[name] for name in zeros} == pytest.approx(dict.fromkeys(zeros, 0.0), abs=1e-12)
+    assert (metrics["fidelity"], metrics["others_fidelity"]) == pytest.approx((1.0, 1.0))
+    assert metrics == candidate_metrics(
+        baseline.person.rows, baseline.anchors, OBJECTIVE, other_rows=baseline.others.rows
+    )
+    assert baseline.lower_ends(metrics) == meter_lower_ends(
+        metrics, baseline.person.rows, baseline.others.rows, baseline.anchors
+    )
+    assert baseline.anchors.real["face_distance"] == person.real_distance
     assert baseline.anchors.copy_distance == person.copy_distance
+    assert baseline.anchors == Anchors.of(baseline.person.rows, baseline.others.rows, {**metrics, **baseline.ends})
     assert [(row.prompt_index, row.seed) for row in baseline.person.rows] == [(0, 3), (0, 4), (1, 3), (1, 4)]
     assert [(row.prompt_index, row.seed) for row in baseline.others.rows] == [(0, 3), (0, 4)]
-    texts = ["a photo of man, smiling, blue background"] * 2 + ["a man, gray background"] * 2
+    texts = ("a photo of man, smiling, blue background", "a man, gray background")
     check_rows_against_images(evaluator, baseline.person, texts, person)
-    check_rows_against_images(evaluator, baseline.others, [OTHERS.prompts[0]] * 2, person)
+    check_rows_against_images(evaluator, baseline.others, OTHERS.prompts, person)
 
     # The same model again is the same candidate: likeness 0, fidelity 1, leakage 0.
     again = evaluator.evaluate(pipeline, person, baseline.anchors)
     assert again.person.rows == baseline.person.rows
     assert again.others.rows == baseline.others.rows
-    assert again.metrics() == baseline.metrics()
+    assert again.metrics(OBJECTIVE) == metrics
+    assert again.ends == {}, "the anchors are the baseline's"
 
     hw10 = evaluator.hw10(again, evaluator.face_model.represent(photos_of_man))
     # CLIP reads the prompt that the image was made from; likeness and fidelity leave the trigger out.
@@ -111,7 +122,7 @@ def test_baseline_then_candidate(
     assert hw10 == hw10_scores(
         evaluator.face_model.represent(again.person.images),
         evaluator.face_model.represent(photos_of_man),
-        list(clip_scores),
+        clip_scores.tolist(),
     )
     assert hw10.clip_score != pytest.approx(np.mean([row.clip_score for row in again.person.rows]), abs=0.1)
 
@@ -119,20 +130,34 @@ def test_baseline_then_candidate(
 def check_rows_against_images(
     evaluator: Evaluator, measured: Measurement, texts: Sequence[str], person: Person
 ) -> None:
-    """Each row says of its image what the face model, CLIP and the training photos say of it."""
+    """Each row says of its image what the face model, CLIP and the photos say of it; each text has two seeds."""
     rows, images = measured.rows, measured.images
-    np.testing.assert_allclose([row.clip_score for row in rows], evaluator.clip_scorer.score(images, texts), atol=1e-9)
+    scores = np.stack([evaluator.clip_scorer.score(images, [text] * len(images)) for text in texts], axis=1)
+    embeddings = evaluator.clip_scorer.embed_images(images)
     photos = person.copies.nearest(images)
-    for row, face, photo in zip(rows, evaluator.face_model.embed(images), photos, strict=True):
-        assert row.training_photo == person.training_names[photo.index]
-        assert row.picture_distance == pytest.approx(photo.distance)
+    threshold = evaluator.face_model.verification_threshold
+    assert threshold is not None
+    for place, (row, face, photo) in enumerate(zip(rows, evaluator.face_model.embed(images), photos, strict=True)):
+        own, others = place // 2, [other for other in range(len(texts)) if other != place // 2]
+        assert row.clip_score == pytest.approx(scores[place, own])
+        assert row.value("mismatched_clip_score") == (pytest.approx(scores[place, others].mean()) if others else None)
+        assert row.value("retrieved") == (float(scores[place, own] > scores[place, others].max()) if others else None)
+        sibling = place + 1 - 2 * (place % 2)
+        between = float(np.linalg.norm(embeddings[place] - embeddings[sibling]))
+        assert row.value("seed_distance") == pytest.approx(between, abs=1e-6)
+        assert row.measures["training_photo"] == person.training_names[photo.index]
+        assert row.value("picture_distance") == pytest.approx(photo.distance)
         assert row.face_found == (face is not None)
         if face is None:
+            assert row.value("verified") == 0.0
             continue
         to_reference = distances(face.embedding[None], person.reference)[0]
         assert row.face_distance == pytest.approx(to_reference.mean(), abs=1e-5)
-        assert row.nearest_distance == pytest.approx(to_reference.min(), abs=1e-5)
-        assert (row.face_confidence, row.faces) == (face.confidence, 1)
+        assert row.value("nearest_distance") == pytest.approx(to_reference.min(), abs=1e-5)
+        assert row.value("verified") == pytest.approx((to_reference <= threshold).mean())
+        to_training = distances(face.embedding[None], person.training)[0]
+        assert row.value("training_distance") == pytest.approx(to_training.mean(), abs=1e-5)
+        assert (row.value("face_confidence"), row.value("faces"), row.value("several_faces")) == (face.confidence, 1, 0)
 
 
 class FixedImages:
@@ -150,30 +175,53 @@ class FixedImages:
 
 
 class FixedClipScores:
-    """In place of CLIP: remembers the texts and scores 20."""
+    """In place of CLIP: remembers the texts; an image scores 20 with its own of two and 5 with the other."""
 
     def __init__(self) -> None:
         self.texts: list[list[str]] = []
 
-    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float64]:
+    def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float64]:
+        rest = (1 - 0.2**2 - 0.05**2) ** 0.5
+        half = len(images) // 2
+        return np.array([[0.2, 0.05, rest]] * half + [[0.05, 0.2, rest]] * (len(images) - half))
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float64]:
         self.texts.append(list(texts))
-        return np.full(len(texts), 20.0)
+        return np.eye(3)[: len(texts)]
 
 
-def test_images_are_made_with_the_trigger_and_scored_without(
-    evaluator: Evaluator, person: Person, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("class_word", "read"),
+    [
+        ("", ["a photo of person, smiling, blue background", "a man, gray background"]),
+        ("gentleman", ["a photo of gentleman, smiling, blue background", "a man, gray background"]),
+    ],
+)
+def test_images_are_made_with_the_trigger_and_read_with_the_class_word(
+    class_word: str,
+    read: list[str],
+    evaluator: Evaluator,
+    person: Person,
+    photos_of_man: list[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images, clip_scores = FixedImages(photos_of_man), FixedClipScores()
     monkeypatch.setattr(evaluate, "generate_images", images)
     monkeypatch.setattr(evaluator, "clip_scorer", clip_scores)
     monkeypatch.setattr(evaluator, "others", None)
+    monkeypatch.setattr(evaluator, "class_word", class_word)
+    prompts = ("a photo of {trigger}, smiling, blue background", "a {trigger} man, gray background")
+    monkeypatch.setattr(evaluator, "prompt_set", PromptSet(prompts=prompts, seeds=(3, 4)))
     unused: Any = None
     evaluation = evaluator.evaluate(unused, person, ANCHORS)
-    with_trigger = ["a photo of sks man, smiling, blue background"] * 2 + ["a sks man, gray background"] * 2
+    with_trigger = ["a photo of sks, smiling, blue background"] * 2 + ["a sks man, gray background"] * 2
     assert images.asked == [(with_trigger, [3, 4, 3, 4])]
-    assert clip_scores.texts == [["a photo of man, smiling, blue background"] * 2 + ["a man, gray background"] * 2]
-    assert [row.clip_score for row in evaluation.person.rows] == [20.0] * 4
-    assert "leakage" not in evaluation.metrics(), "without images of others there is nothing to measure"
+    assert clip_scores.texts == [read]
+    assert [row.clip_score for row in evaluation.person.rows] == pytest.approx([20.0] * 4)
+    assert [row.value("mismatched_clip_score") for row in evaluation.person.rows] == pytest.approx([5.0] * 4)
+    assert not {"leakage", "others_fidelity", "others_faceless"} & set(evaluation.metrics(OBJECTIVE)), (
+        "without images of others there is nothing to measure"
+    )
 
 
 def test_judging_needs_an_image_for_each_prompt_and_seed(
@@ -183,28 +231,33 @@ def test_judging_needs_an_image_for_each_prompt_and_seed(
         evaluator.judge(photos_of_man[:3], PROMPTS, person)
 
 
-ANCHORS = Anchors(base_distance=0.8, real_distance=0.3, base_clip_score=20.0)
+ANCHORS = Anchors.between(untuned_distance=0.8, real_distance=0.3, clip_score=20.0)
 
 
-def test_faceless_images_cost_likeness_and_an_all_faceless_model_still_has_scores(
+def test_faceless_images_cost_likeness_and_an_all_faceless_model_still_has_metrics(
     evaluator: Evaluator, person: Person, photos_of_man: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blank = Image.new("RGB", (64, 64), "gray")
     unused: Any = None
 
-    def scores_of(images: Sequence[Image.Image]) -> Any:
+    def metrics_of(images: Sequence[Image.Image]) -> dict[str, float]:
         monkeypatch.setattr(evaluate, "generate_images", FixedImages(images))
-        return evaluator.evaluate(unused, person, ANCHORS).scores
+        return evaluator.evaluate(unused, person, ANCHORS).metrics(OBJECTIVE)
 
     monkeypatch.setattr(evaluator, "clip_scorer", FixedClipScores())
     monkeypatch.setattr(evaluator, "others", None)
-    all_faces = scores_of(photos_of_man)
-    half = scores_of([photos_of_man[0], blank, photos_of_man[2], blank])
-    none = scores_of([blank] * 4)
-    assert all_faces.likeness > 0.8
-    assert half.faceless == 2
-    assert half.likeness == pytest.approx(all_faces.likeness / 2, rel=0.2)
-    assert (none.faceless, none.face_distance, none.likeness, none.fidelity) == (4, None, 0.0, 1.0)
+    all_faces = metrics_of(photos_of_man)
+    half = metrics_of([photos_of_man[0], blank, photos_of_man[2], blank])
+    none = metrics_of([blank] * 4)
+    assert all_faces["likeness"] > 0.8
+    assert all_faces["verification_rate"] == 1.0
+    assert half["faceless"] == 2
+    assert half["likeness"] == pytest.approx(all_faces["likeness"] / 2, rel=0.2)
+    assert half["verification_rate"] == 0.5
+    assert "face_distance" not in none
+    assert (none["faceless"], none["likeness"], none["verification_rate"]) == (4, 0.0, 0.0)
+    assert none["fidelity"] == pytest.approx(1.0)
+    assert appraise(none, {}, OBJECTIVE, LimitsConfig()).unfit == ("it draws no face",)
 
 
 def test_a_base_model_without_faces_cannot_set_anchors(
@@ -213,7 +266,7 @@ def test_a_base_model_without_faces_cannot_set_anchors(
     monkeypatch.setattr(evaluate, "generate_images", FixedImages([Image.new("RGB", (64, 64))] * 4))
     monkeypatch.setattr(evaluator, "others", None)
     unused: Any = None
-    with pytest.raises(ValueError, match="drew no face in 4 images"):
+    with pytest.raises(ValueError, match=r"drew no face in 4 images, .* or another detector than dlib"):
         evaluator.measure_anchors(unused, person)
 
 
@@ -226,7 +279,62 @@ def test_an_untuned_model_whose_others_have_no_face_measures_no_leakage(
         return [blank, blank] if prompts[0] == OTHERS.prompts[0] else photos_of_woman
 
     monkeypatch.setattr(evaluate, "generate_images", draw)
+    monkeypatch.setattr(evaluator, "clip_scorer", FixedClipScores())
     unused: Any = None
     baseline = evaluator.measure_anchors(unused, person)
-    assert baseline.anchors.other_distance is None
-    assert "leakage" not in baseline.metrics()
+    assert "face_distance" not in baseline.anchors.others
+    assert baseline.anchors.others["face_found"] == 0.0
+    metrics = baseline.metrics(OBJECTIVE)
+    assert "leakage" not in metrics
+    assert metrics["others_faceless"] == 0.0
+
+
+class Width:
+    """A judge that says how wide a picture is."""
+
+    measures = (Measure(name="width", meaning="pixels"),)
+
+    def judge(self, pictures: Pictures) -> list[dict[str, float]]:
+        return [{"width": float(image.width)} for image in pictures.images]
+
+
+def test_further_judges_measure_images_and_real_photos(
+    evaluator: Evaluator, person: Person, photos_of_woman: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smaller = [photo.resize((96, 96)) for photo in photos_of_woman]
+    monkeypatch.setattr(evaluate, "generate_images", FixedImages(smaller))
+    monkeypatch.setattr(evaluator, "clip_scorer", FixedClipScores())
+    monkeypatch.setattr(evaluator, "others", None)
+    monkeypatch.setattr(evaluator, "judges", (Width(),))
+    unused: Any = None
+    baseline = evaluator.measure_anchors(unused, person)
+    assert (baseline.anchors.untuned["width"], baseline.anchors.real["width"]) == (96.0, 128.0)
+    assert baseline.ends["real_width"] == 128.0
+    objective = ObjectiveConfig(measures={"width": MeasureConfig(weight=0.2)})
+    monkeypatch.setattr(evaluate, "generate_images", FixedImages([photo.resize((104, 104)) for photo in smaller]))
+    metrics = evaluator.evaluate(unused, person, baseline.anchors).metrics(objective)
+    assert metrics["width"] == 104.0
+    assert metrics["anchored_width"] == pytest.approx(0.25)
+
+
+def test_an_excerpt_is_of_the_first_prompts_and_seed_and_judges_alike(evaluator: Evaluator) -> None:
+    evaluator.judges, evaluator.class_word = (Width(),), "man"
+    excerpt = evaluator.excerpt(1)
+    assert excerpt.prompt_set == PromptSet(prompts=PROMPTS.prompts[:1], seeds=(3,))
+    assert excerpt.others is None
+    assert (excerpt.judges, excerpt.class_word) == (evaluator.judges, "man")
+
+
+def test_a_person_remembers_the_photos(person: Person, face_model: FaceModel, photos_of_man: list[Image.Image]) -> None:
+    assert person.reference_images == tuple(photos_of_man[:2])
+    trained = [face.embedding for face in face_model.embed(photos_of_man[2:]) if face is not None]
+    np.testing.assert_array_equal(person.training, np.stack(trained))
+
+
+def test_training_photos_without_a_face_say_nothing_of_faces(
+    face_model: FaceModel, photos_of_man: list[Image.Image]
+) -> None:
+    blank = Image.new("RGB", (64, 64), "gray")
+    person = measure_person(face_model, reference=named(photos_of_man[:2], "seen"), training={"blank.png": blank})
+    assert person.training.shape == (0, person.reference.shape[1])
+    assert person.training_names == ("blank.png",)

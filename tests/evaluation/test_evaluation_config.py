@@ -7,12 +7,23 @@ from typing import Any
 
 import pytest
 
-from evaluation.config import FaceConfig, GenerationConfig, ObjectiveConfig, PromptSet, with_trigger, without_trigger
+from evaluation.config import (
+    Anchor,
+    FaceConfig,
+    GenerationConfig,
+    LimitsConfig,
+    MeasureConfig,
+    ObjectiveConfig,
+    PromptSet,
+    as_read_by_clip,
+    with_trigger,
+)
 
 
 def test_pure_modules_do_not_load_torch_or_deepface() -> None:
     program = (
-        "import sys, evaluation.config, evaluation.scores, evaluation.objective, evaluation.bootstrap\n"
+        "import sys, evaluation.config, evaluation.measures, evaluation.terms, evaluation.judges, evaluation.scores\n"
+        "import evaluation.objective, evaluation.bootstrap\n"
         "print(sorted({'torch', 'diffusers', 'transformers', 'deepface', 'cv2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -58,12 +69,27 @@ def test_defaults_are_the_published_ones() -> None:
     }
     assert dataclasses.asdict(ObjectiveConfig()) == {
         "likeness": 0.5,
-        "fidelity": 0.3,
-        "faceless": 0.2,
+        "fidelity": 0.4,
+        "faceless": 0.5,
         "leakage": 0.05,
+        "measures": {},
         "mode": "weighted",
         "minimum_likeness": None,
         "maximum_faceless_rate": 0.1,
+    }
+    assert dataclasses.asdict(LimitsConfig()) == {
+        "memorisation": 0.1,
+        "leakage": None,
+        "likeness_spread": 0.5,
+        "others_faceless": 0.25,
+    }
+    assert dataclasses.asdict(MeasureConfig(weight=0.1)) == {
+        "weight": 0.1,
+        "zero": "untuned",
+        "one": "real",
+        "low": -1.0,
+        "high": 1.0,
+        "missing": 0.0,
     }
 
 
@@ -157,11 +183,96 @@ def test_pairs_go_prompt_by_prompt() -> None:
     [
         ("a photo of {trigger} man, smiling", "a photo of sks man, smiling", "a photo of man, smiling"),
         ("{trigger} man", "sks man", "man"),
-        ("portrait of {trigger}, angry", "portrait of sks, angry", "portrait of, angry"),
+        ("portrait of {trigger}, angry", "portrait of sks, angry", "portrait of person, angry"),
+        ("{trigger}", "sks", "person"),
+        ("a photo of {trigger}  Woman", "a photo of sks  Woman", "a photo of Woman"),
+        ("{trigger} person and {trigger}", "sks person and sks", "person and person"),
+        ("{trigger} mankind", "sks mankind", "person mankind"),
+        ("{trigger} in a man's coat", "sks in a man's coat", "person in a man's coat"),
         ("a man", "a man", "a man"),
+        (" a man ", " a man ", "a man"),
     ],
 )
-def test_trigger_is_filled_in_for_images_and_left_out_for_clip(prompt: str, generated: str, scored: str) -> None:
+def test_the_trigger_is_filled_in_for_images_and_clip_reads_the_noun_in_its_place(
+    prompt: str, generated: str, scored: str
+) -> None:
+    """CLIP has never seen the trigger; without the person in it, a prompt such as `portrait of, angry` is none."""
     assert with_trigger(prompt, "sks") == generated
-    assert without_trigger(prompt) == scored
+    assert as_read_by_clip(prompt) == scored
     assert with_trigger(prompt, "") == scored
+
+
+@pytest.mark.parametrize(
+    ("prompt", "class_word", "scored"),
+    [
+        ("portrait of {trigger}, angry", "man", "portrait of man, angry"),
+        ("a photo of {trigger} man, smiling", "man", "a photo of man, smiling"),
+        ("a photo of {trigger} Man, smiling", "man", "a photo of Man, smiling"),
+        ("a photo of {trigger} old man, smiling", "old man", "a photo of old man, smiling"),
+        ("a photo of {trigger}, smiling", "old man", "a photo of old man, smiling"),
+        ("{trigger} manager", "man", "man manager"),
+        ("a photo of {trigger} man, smiling", "person", "a photo of man, smiling"),
+        ("a photo of {trigger} old man", "", "a photo of old man"),
+        ("{trigger} with a woman", "", "person with a woman"),
+        ("{trigger} and woman", "man", "man and woman"),
+        ("{trigger} and {trigger} man", "man", "man and man"),
+        ("a photo of {trigger}", "c++", "a photo of c++"),
+        ("a photo of {trigger} c++ coder", "c++", "a photo of c++ coder"),
+        ("a photo of {trigger}", r"a\1", r"a photo of a\1"),
+        ("a woman", "man", "a woman"),
+    ],
+)
+def test_a_class_word_stands_in_the_triggers_place_and_is_not_said_twice(
+    prompt: str, class_word: str, scored: str
+) -> None:
+    assert as_read_by_clip(prompt, class_word) == scored
+
+
+def test_other_people_are_asked_for_by_the_class_word() -> None:
+    prompts = PromptSet(
+        prompts=("{trigger} man, happy", "portrait of {trigger}", "{trigger}, happy", "{trigger} man, sad"),
+        seeds=(1, 2),
+    )
+    assert prompts.of_others(9, (5,), "man") == PromptSet(
+        prompts=("man, happy", "portrait of man", "man, sad"), seeds=(5,)
+    )
+    assert prompts.of_others(9, (5,)).prompts == ("man, happy", "portrait of person", "person, happy", "man, sad")
+    assert prompts.of_others(2, (5,)).prompts == ("man, happy", "person, happy"), "spread evenly"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight": 1.5}, "weight is 1.5; give a number from -1.0 to 1.0"),
+        ({"weight": float("nan")}, "weight is nan"),
+        ({"low": float("-inf")}, "low is -inf"),
+        ({"high": 101.0}, "high is 101.0"),
+        ({"missing": float("nan")}, "missing is nan"),
+        ({"missing": 2.0}, r"missing is 2; give a number from low \(-1\) to high \(1\)"),
+        ({"low": 1.0}, "low is 1 and high 1; give a high above the low"),
+        ({"low": 2.0, "high": 1.0}, "low is 2 and high 1"),
+        ({"zero": Anchor.REAL}, "zero and one are both real, so the measure has no scale"),
+        ({"zero": 0.5, "one": 0.5}, "zero and one are both 0.5"),
+        ({"zero": Anchor.MISMATCHED}, "mismatched is an end of the CLIP score only; give untuned, real or a number"),
+        ({"one": Anchor.MISMATCHED}, "mismatched is an end of the CLIP score only"),
+    ],
+)
+def test_the_scale_of_a_measure_is_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MeasureConfig(**({"weight": 0.1} | settings))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("memorisation", 1.5, "limit of memorisation is 1.5; give a number from 0.0 to 1.0"),
+        ("memorisation", -0.1, "limit of memorisation is -0.1"),
+        ("leakage", float("nan"), "limit of leakage is nan"),
+        ("likeness_spread", float("inf"), "limit of likeness_spread is inf"),
+        ("others_faceless", 1.1, "limit of others_faceless is 1.1; give a number from 0.0 to 1.0"),
+    ],
+)
+def test_limits_config_names_the_bad_limit(limit: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LimitsConfig(**{limit: value})
+    assert getattr(LimitsConfig(**{limit: None}), limit) is None

@@ -127,7 +127,7 @@ def test_fixed_pictures_against_deepface_and_clip_called_as_the_homework_calls_t
     scores = hw10_scores(
         face_model.represent(generated),
         face_model.represent(training),
-        list(clip_scorer.score(generated, prompts)),
+        clip_scorer.score(generated, prompts).tolist(),
     )
     assert scores.face_score == pytest.approx(np.mean(kept_distances), abs=1e-5)
     assert scores.clip_score == pytest.approx(np.mean(kept_clip), abs=1e-3)

@@ -1,5 +1,6 @@
 """The front, its knee and the rule: by hand, against Optuna and against geometry written another way."""
 
+import dataclasses
 import itertools
 import random
 import subprocess
@@ -65,6 +66,25 @@ def test_it_is_pure() -> None:
 def test_domination_under_the_constraint(one: Point, other: Point, first: bool, second: bool) -> None:
     assert dominates(one, other, maximum_faceless_rate=0.1) is first
     assert dominates(other, one, maximum_faceless_rate=0.1) is second
+
+
+def test_a_point_is_read_from_the_metrics() -> None:
+    metrics = {"likeness": 0.6, "fidelity": 0.9, "faceless_rate": 0.25, "excess": 0.125, "objective": 0.5}
+    assert Point.of(metrics) == Point(likeness=0.6, fidelity=0.9, faceless_rate=0.25, unfitness=0.125)
+
+
+def test_an_unfit_point_is_beaten_by_every_fit_one_and_the_less_unfit_beats_the_more() -> None:
+    unfit, worse = (dataclasses.replace(point(1.0, 1.0), unfitness=excess) for excess in (0.1, 0.2))
+    assert dominates(point(0.1, 0.1), unfit, maximum_faceless_rate=0.1)
+    assert not dominates(unfit, point(0.1, 0.1), maximum_faceless_rate=0.1)
+    assert dominates(unfit, worse, maximum_faceless_rate=0.1)
+    # Both breaches together: 0.1 of excess and 0.2 of faces against 0.25 of excess.
+    assert dominates(
+        dataclasses.replace(worse, unfitness=0.25),
+        dataclasses.replace(point(1.0, 1.0, 0.3), unfitness=0.1),
+        maximum_faceless_rate=0.1,
+    )
+    assert places([unfit, FAITHFUL, worse, LIKEST]) == [1, 3]
 
 
 def test_a_rate_that_equals_the_maximum_keeps_the_constraint() -> None:
@@ -147,7 +167,7 @@ def test_the_knee_is_farthest_from_the_line_through_the_ends() -> None:
     [
         ([LIKE], 0, "the front's only point"),
         ([BEATEN, BULGING, BEATEN], 1, "the front's only point"),
-        # 0.5 x 0 + 0.3 x 1 = 0.3 against 0.5 x 1 + 0.3 x 0.5 = 0.65
+        # 0.5 x 0 + 0.4 x 1 = 0.4 against 0.5 x 1 + 0.4 x 0.5 = 0.7
         ([FAITHFUL, LIKEST], 1, "the highest weighted sum, for the front has no knee"),
         ([FAITHFUL, point(0.5, 0.75), LIKEST], 2, "the highest weighted sum, for the front has no knee"),
         ([FAITHFUL, point(0.3, 0.6), LIKEST], 2, "the highest weighted sum, for the front has no knee"),

@@ -1,187 +1,392 @@
-"""Scores of a set of images and their anchors, worked by hand."""
+"""Metrics of a set of images and their anchors, worked by hand."""
 
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from evaluation.scores import METRICS, Anchors, ImageRow, image_likeness, score_rows, spread_over_prompts
+from evaluation.config import MeasureConfig, ObjectiveConfig
+from evaluation.image_row import ImageRow, means_of, measure_means
+from evaluation.measures import METRICS
+from evaluation.scores import Anchors, NoFaceError, anchor_warnings, candidate_metrics, spread_over_prompts
 
-ANCHORS = Anchors(base_distance=0.8, real_distance=0.4, base_clip_score=25.0)
-
-
-def row(index: int, distance: float | None, clip_score: float = 25.0) -> ImageRow:
-    return ImageRow(
-        prompt_index=index, seed=1, face_found=distance is not None, face_distance=distance, clip_score=clip_score
-    )
-
-
-def test_the_table_holds_exactly_the_measures_and_their_directions() -> None:
-    assert {name: metric.direction for name, metric in METRICS.items()} == {
-        "face_distance": "minimize",
-        "likeness": "maximize",
-        "second_likeness": "maximize",
-        "clip_score": "maximize",
-        "fidelity": "maximize",
-        "faceless": "minimize",
-        "faceless_rate": "minimize",
-        "likeness_spread": "minimize",
-        "memorisation": "minimize",
-        "leakage": "minimize",
-        "objective": "maximize",
-        "search_value": "maximize",
-        "validation_loss": "minimize",
-        "hw10_face_score": "minimize",
-        "hw10_clip_score": "maximize",
-        "hw10_faceless": "minimize",
-    }
-    assert all(
-        metric.name == name and metric.lower < metric.upper and metric.meaning for name, metric in METRICS.items()
-    )
+ANCHORS = Anchors.between(untuned_distance=0.8, real_distance=0.4, clip_score=25.0, mismatched_clip_score=5.0)
+OBJECTIVE = ObjectiveConfig()
+REAL = {"real_face_distance": 0.4, "copy_distance": 0.09}
+"""Of the baseline's metrics, what its images do not say."""
 
 
-def test_scores_worked_by_hand() -> None:
-    scores = score_rows([row(0, 0.6, 30.0), row(1, 0.5, 20.0), row(2, None, 10.0), row(3, 1.0, 28.0)], ANCHORS)
+def row(index: int, distance: float | None, clip_score: float = 25.0, seed: int = 1, **further: Any) -> ImageRow:
+    return ImageRow.of(index, seed, face_distance=distance, clip_score=clip_score, **further)
+
+
+def metrics_of(
+    rows: Sequence[ImageRow], anchors: Anchors = ANCHORS, *, others: Sequence[ImageRow] = ()
+) -> dict[str, float]:
+    return candidate_metrics(rows, anchors, OBJECTIVE, other_rows=others)
+
+
+def test_metrics_worked_by_hand() -> None:
     # likeness: (0.8 - 0.6) / 0.4 = 0.5; 0.75; faceless 0; (0.8 - 1.0) / 0.4 = -0.5; mean of four 0.1875
-    assert scores.likeness == pytest.approx(0.1875)
-    assert scores.face_distance == pytest.approx(0.7)  # (0.6 + 0.5 + 1.0) / 3
-    assert scores.clip_score == pytest.approx(22.0)  # 88 / 4: the faceless image stays in
-    assert scores.fidelity == pytest.approx(0.88)
-    assert (scores.faceless, scores.faceless_rate, scores.images) == (1, 0.25, 4)
+    # fidelity: (30 - 5) / 20 = 1.25; 0.75; 0.25, for the faceless image stays in; 1.15; mean of four 0.85
     expected = {
-        "face_distance": scores.face_distance,
-        "likeness": scores.likeness,
-        "clip_score": scores.clip_score,
-        "fidelity": scores.fidelity,
+        "face_distance": 0.7,  # (0.6 + 0.5 + 1.0) / 3
+        "likeness": 0.1875,
+        "clip_score": 22.0,  # 88 / 4
+        "fidelity": 0.85,
         "faceless": 1.0,
         "faceless_rate": 0.25,
-        "likeness_spread": 1.25,  # 0.75 less -0.5, one of four prompts at either end
+        "likeness_spread": 1.25,  # 0.75 less -0.5, one of three prompts at either end
+        "beyond_real": 0.0,
     }
-    assert scores.as_metrics() == pytest.approx(expected)
+    assert metrics_of([row(0, 0.6, 30.0), row(1, 0.5, 20.0), row(2, None, 10.0), row(3, 1.0, 28.0)]) == pytest.approx(
+        expected
+    )
 
 
 def test_the_spread_over_prompts_each_the_mean_of_its_seeds() -> None:
-    # likeness by prompt: (0.5 + 1.0) / 2, (-0.5 + 0.25) / 2, 0, 0.5, 1.0; of five the best two and the worst two
-    distances = {0: (0.6, 0.4), 1: (1.0, 0.7), 2: (None, None), 3: (0.6, 0.6), 4: (0.4, 0.4)}
+    # likeness by prompt: (0.5 + 1.0) / 2, (-0.5 + 0.25) / 2, -0.25 and a lost face, 0.5, 1.0; of five the best two and
+    # the worst two
+    distances = {0: (0.6, 0.4), 1: (1.0, 0.7), 2: (0.9, None), 3: (0.6, 0.6), 4: (0.4, 0.4)}
     rows = [
-        dataclasses.replace(row(prompt, distance), seed=seed)
-        for prompt, both in distances.items()
-        for seed, distance in enumerate(both)
+        row(prompt, distance, seed=seed) for prompt, both in distances.items() for seed, distance in enumerate(both)
     ]
-    spread = (1.0 + 0.75) / 2 - (-0.125 + 0.0) / 2
+    spread = (1.0 + 0.75) / 2 - (-0.125 - 0.25) / 2
     assert spread_over_prompts(rows, ANCHORS) == pytest.approx(spread)
     assert spread_over_prompts(rows[:2], ANCHORS) == 0.0, "the only prompt is best and worst"
-    beyond = score_rows(rows, dataclasses.replace(ANCHORS, base_spread=0.25)).likeness_spread
+    beyond = metrics_of(rows, dataclasses.replace(ANCHORS, base_spread=0.25))["likeness_spread"]
     assert beyond == pytest.approx(spread - 0.25)
 
 
-def test_anchors_travel_as_metrics() -> None:
-    anchors = dataclasses.replace(ANCHORS, copy_distance=0.2)
-    metrics = {name: value for name, value in dataclasses.asdict(anchors).items() if value is not None}
-    assert Anchors.from_metrics({**metrics, "objective": 0.3}) == anchors
+def test_prompts_that_the_untuned_model_draws_without_a_face_have_no_part_in_the_spread() -> None:
+    """A view from behind: nobody can be like there, and a face that turns up is no outfit learnt by heart."""
+    rows = [row(0, 0.4), row(1, 0.5), row(2, 0.6), row(3, 0.9), row(4, 1.2)]
+    without = dataclasses.replace(ANCHORS, faceless_prompts=frozenset({0, 4}))
+    assert spread_over_prompts(rows, ANCHORS) == pytest.approx((1.0 + 0.75) / 2 - (-0.25 - 1.0) / 2)
+    assert spread_over_prompts(rows, without) == pytest.approx(0.75 - -0.25)
+    # The images count in all that is a mean.
+    assert metrics_of(rows, without)["likeness"] == metrics_of(rows)["likeness"]
+    assert metrics_of(rows, without)["likeness_spread"] == pytest.approx(1.0)
+
+
+def test_an_image_that_lost_its_face_has_no_part_in_the_spread() -> None:
+    """It costs faceless_rate; were it a likeness of 0 here, too, a good prompt would look like a bad one."""
+    rows = [row(0, 0.4, seed=1), row(0, None, seed=2), row(1, 0.4, seed=1), row(1, 0.4, seed=2), row(2, None)]
+    assert spread_over_prompts(rows, ANCHORS) == 0.0
+    assert metrics_of(rows)["faceless_rate"] == 0.4
+    assert spread_over_prompts([row(0, None), row(1, None)], ANCHORS) == 0.0, "nobody is like anywhere"
+
+
+def test_likeness_in_the_spread_is_clipped_as_elsewhere() -> None:
+    assert spread_over_prompts([row(0, 0.0), row(1, 2.0)], ANCHORS) == 2.0
+
+
+def test_anchors_are_made_of_the_untuned_models_images() -> None:
+    rows = [
+        row(0, 0.9, 30.0, seed=1, mismatched_clip_score=10.0),
+        row(0, None, 20.0, seed=2, mismatched_clip_score=12.0),
+        row(1, 0.7, 25.0, seed=1, mismatched_clip_score=8.0),
+        row(1, 0.8, 25.0, seed=2, mismatched_clip_score=10.0, training_photo="a.jpg"),
+        row(2, None, 25.0, seed=1),
+        row(2, None, 25.0, seed=2),
+    ]
+    others = [row(0, 1.0, 24.0, mismatched_clip_score=4.0), row(1, None, 20.0, mismatched_clip_score=6.0)]
+    anchors = Anchors.of(rows, others, {**REAL, "real_nearest_distance": 0.3, "objective": 0.4, "likeness": 0.0})
+    assert anchors.untuned == pytest.approx(
+        {"face_found": 0.5, "face_distance": 0.8, "clip_score": 25.0, "mismatched_clip_score": 10.0}
+    )
+    assert anchors.real == {"face_distance": 0.4, "nearest_distance": 0.3}
+    assert anchors.others == pytest.approx(
+        {"face_found": 0.5, "face_distance": 1.0, "clip_score": 22.0, "mismatched_clip_score": 5.0}
+    )
+    assert anchors.copy_distance == 0.09
+    assert anchors.faceless_prompts == {2}
+    assert anchors.base_spread == pytest.approx(
+        (0.05 - -0.1) / 0.4
+    )  # prompt 1 is 0.75 away on average, prompt 0 is 0.9
+    assert (anchors.gap, anchors.clip_gap) == pytest.approx((0.4, 15.0))
+
+
+def test_the_untuned_model_itself_has_likeness_0_fidelity_1_and_no_spread_of_its_own() -> None:
+    rows = [row(0, 0.9, 30.0, mismatched_clip_score=10.0), row(1, 0.7, 20.0, mismatched_clip_score=12.0)]
+    others = [row(0, 1.0, 24.0, mismatched_clip_score=4.0), row(1, None, 20.0, mismatched_clip_score=6.0)]
+    found = metrics_of(rows, Anchors.of(rows, others, REAL), others=others)
+    zeros = ("likeness", "likeness_spread", "beyond_real", "leakage", "others_faceless")
+    assert {name: found[name] for name in zeros} == pytest.approx(dict.fromkeys(zeros, 0.0), abs=1e-12)
+    assert (found["fidelity"], found["others_fidelity"]) == pytest.approx((1.0, 1.0))
+
+
+def test_without_a_face_of_the_untuned_model_likeness_has_no_zero() -> None:
+    with pytest.raises(NoFaceError, match="drew no face in 2 images, so likeness has no zero"):
+        Anchors.of([row(0, None), row(1, None)], [], REAL)
+
+
+def test_images_of_others_are_optional() -> None:
+    rows = [row(0, 0.8, mismatched_clip_score=5.0)]
+    anchors = Anchors.of(rows, [], {"real_face_distance": 0.4})
+    assert (anchors.others, anchors.copy_distance) == ({}, None)
+    found = metrics_of(rows, anchors, others=rows)
+    assert not {"leakage", "others_fidelity", "others_faceless", "memorisation"} & set(found)
+
+
+def test_texts_have_no_mean_and_missing_measures_do_not_count() -> None:
+    assert means_of([{"a": 1.0, "b": True, "c": "text"}, {"a": 2, "b": False}, {"c": "text", "a": 3.0}]) == {
+        "a": 2.0,
+        "b": 0.5,
+    }
+    assert measure_means([row(0, None, 10.0), row(1, 0.5, 20.0)]) == {
+        "face_found": 0.5,
+        "clip_score": 15.0,
+        "face_distance": 0.5,
+    }
 
 
 def test_the_ends_of_the_scale() -> None:
-    assert image_likeness(row(0, 0.8), ANCHORS) == 0.0
-    assert image_likeness(row(0, 0.4), ANCHORS) == 1.0
-    assert image_likeness(row(0, None), ANCHORS) == 0.0
+    for distance, likeness in ((0.8, 0.0), (0.4, 1.0), (None, 0.0)):
+        assert metrics_of([row(0, distance)])["likeness"] == likeness
+    for clip_score, fidelity in ((5.0, 0.0), (25.0, 1.0)):
+        assert metrics_of([row(0, 0.8, clip_score)])["fidelity"] == fidelity
 
 
 def test_losing_a_face_never_pays() -> None:
     """An image better than the base model that loses its face lowers likeness; it does not leave the mean."""
-    with_face = score_rows([row(0, 0.5), row(1, 0.6)], ANCHORS)
-    without = score_rows([row(0, 0.5), row(1, None)], ANCHORS)
-    assert without.likeness < with_face.likeness
-    assert without.faceless_rate > with_face.faceless_rate
+    with_face = metrics_of([row(0, 0.5), row(1, 0.6)])
+    without = metrics_of([row(0, 0.5), row(1, None)])
+    assert without["likeness"] < with_face["likeness"]
+    assert without["faceless_rate"] > with_face["faceless_rate"]
     # The homework's mean would have called this an improvement: the distance alone went down.
-    assert without.face_distance is not None
-    assert with_face.face_distance is not None
-    assert without.face_distance < with_face.face_distance
+    assert without["face_distance"] < with_face["face_distance"]
 
 
 def test_faceless_images_keep_their_clip_score() -> None:
-    assert score_rows([row(0, 0.5, 30.0), row(1, None, 0.0)], ANCHORS).clip_score == pytest.approx(15.0)
+    assert metrics_of([row(0, 0.5, 30.0), row(1, None, 0.0)])["clip_score"] == pytest.approx(15.0)
+    assert metrics_of([row(0, 0.5, 25.0), row(1, None, 5.0)])["fidelity"] == pytest.approx(0.5)
 
 
 def test_all_faceless_has_no_distance() -> None:
-    scores = score_rows([row(0, None), row(1, None)], ANCHORS)
-    assert scores.face_distance is None
-    assert "face_distance" not in scores.as_metrics()
-    assert (scores.likeness, scores.faceless, scores.faceless_rate) == (0.0, 2, 1.0)
+    found = metrics_of([row(0, None), row(1, None)])
+    assert not {"face_distance", "training_gap"} & set(found)
+    assert (found["likeness"], found["faceless"], found["faceless_rate"]) == (0.0, 2.0, 1.0)
 
 
-def test_every_possible_row_gives_scores_in_range() -> None:
+def test_what_lies_beyond_real_photos_counts_for_nothing_and_is_told() -> None:
+    # likeness 1.5, 1.0 and 0.5
+    found = metrics_of([row(0, 0.2), row(1, 0.4), row(2, 0.6), row(3, None)])
+    assert found["likeness"] == pytest.approx((1.0 + 1.0 + 0.5) / 4)
+    assert found["beyond_real"] == pytest.approx(0.5 / 4)
+    assert metrics_of([row(0, 0.4), row(1, 0.9)])["beyond_real"] == 0.0
+
+
+def test_the_verification_rate_is_a_share_of_all_pairs_and_no_face_is_nobody() -> None:
+    rows = [row(0, 0.5, verified=1.0), row(1, 0.6, verified=0.25), row(2, None, verified=0.0)]
+    assert metrics_of(rows)["verification_rate"] == pytest.approx(1.25 / 3)
+    assert "verification_rate" not in metrics_of([row(0, 0.5)]), "a recogniser may have no threshold"
+
+
+def test_the_training_gap_is_likeness_to_the_photos_trained_on_beyond_that_to_the_others() -> None:
+    rows = [row(0, 0.6, training_distance=0.4), row(1, 0.5, training_distance=0.5), row(2, None)]
+    # mean distances 0.55 and 0.45, in units of 0.4
+    assert metrics_of(rows)["training_gap"] == pytest.approx(0.25)
+    assert metrics_of([row(0, 0.5, training_distance=0.6)])["training_gap"] == pytest.approx(-0.25)
+    assert "training_gap" not in metrics_of([row(0, 0.5)])
+
+
+def test_images_with_several_faces_are_a_share_of_all_images() -> None:
+    rows = [row(0, 0.5, several_faces=1.0), row(1, 0.5, several_faces=0.0), row(2, None, several_faces=0.0)]
+    assert metrics_of(rows)["several_faces_rate"] == pytest.approx(1 / 3)
+
+
+def test_prompt_retrieval_is_a_share_of_all_images() -> None:
+    rows = [row(0, 0.5, retrieved=1.0), row(1, 0.5, retrieved=0.0), row(2, None, retrieved=1.0)]
+    assert metrics_of(rows)["prompt_retrieval"] == pytest.approx(2 / 3)
+    assert "prompt_retrieval" not in metrics_of([row(0, 0.5)]), "a single prompt is found always"
+
+
+def test_seed_diversity_is_the_mean_over_images_that_have_siblings() -> None:
+    rows = [row(0, 0.5, seed=1, seed_distance=0.4), row(0, 0.5, seed=2, seed_distance=0.6), row(1, 0.5)]
+    assert metrics_of(rows)["seed_diversity"] == pytest.approx(0.5)
+    assert "seed_diversity" not in metrics_of([row(0, 0.5)])
+
+
+def test_others_lose_their_prompts_and_their_faces_between_their_own_ends() -> None:
+    anchors = dataclasses.replace(
+        ANCHORS, others={"face_found": 0.75, "clip_score": 20.0, "mismatched_clip_score": 10.0, "face_distance": 0.9}
+    )
+    drawn = [row(0, 0.9, 20.0), row(1, None, 15.0), row(2, None, 10.0), row(3, 0.9, 5.0)]
+    found = metrics_of([row(0, 0.5)], anchors, others=drawn)
+    # 1, 0.5, 0 and -0.5, faceless or not
+    assert found["others_fidelity"] == pytest.approx(0.25)
+    assert found["others_faceless"] == pytest.approx(0.5 - 0.25)
+    assert found["leakage"] == pytest.approx(0.0)
+    better = metrics_of([row(0, 0.5)], anchors, others=[row(0, 0.9, 100.0)])
+    assert better["others_fidelity"] == 2.0, "clipped as for the person"
+    assert better["others_faceless"] == pytest.approx(-0.25)
+
+
+def test_others_that_are_all_one_prompt_have_no_fidelity_to_speak_of() -> None:
+    """A single prompt has no other; where CLIP cannot tell the prompts apart there is no scale."""
+    alone = dataclasses.replace(ANCHORS, others={"face_found": 1.0, "clip_score": 20.0, "face_distance": 0.9})
+    assert metrics_of([row(0, 0.5)], alone, others=[row(0, 0.9, 15.0)])["others_fidelity"] == pytest.approx(0.75)
+    blurred = {"face_found": 1.0, "clip_score": 20.0, "mismatched_clip_score": 19.9, "face_distance": 0.9}
+    found = metrics_of([row(0, 0.5)], dataclasses.replace(ANCHORS, others=blurred), others=[row(0, 0.9, 15.0)])
+    assert "others_fidelity" not in found
+    assert found["others_faceless"] == 0.0
+
+
+def test_further_measures_are_reported_and_counted_between_their_ends() -> None:
+    anchors = dataclasses.replace(
+        ANCHORS, untuned={**ANCHORS.untuned, "glasses": 0.2}, real={**ANCHORS.real, "glasses": 0.6}
+    )
+    config = ObjectiveConfig(measures={"glasses": MeasureConfig(weight=0.1)})
+    rows = [row(0, 0.5, glasses=0.4), row(1, 0.5, glasses=1.0), row(2, 0.5)]
+    found = candidate_metrics(rows, anchors, config)
+    assert found["glasses"] == pytest.approx(0.7), "the mean over the images that have it"
+    assert found["anchored_glasses"] == pytest.approx((0.5 + 1.0 + 0.0) / 3), "clipped, and 0 where it is missing"
+
+
+def test_every_possible_row_gives_metrics_in_range() -> None:
     """The extremes of distances, CLIP scores and anchors, and all of their pairs, stay within the table's bounds."""
     extremes = [row(0, distance, clip) for distance in (0.0, 2.0, None) for clip in (-100.0, 0.0, 100.0)]
     anchors = [
-        Anchors(base_distance=base, real_distance=real, base_clip_score=clip)
+        Anchors.between(untuned_distance=base, real_distance=real, clip_score=clip, mismatched_clip_score=other)
         for base, real in ((2.0, 0.0), (2.0, 1.98), (0.02, 0.0), (1.0, 0.98))
-        for clip in (5.0, 100.0)
+        for clip, other in ((0.5, 0.0), (5.0, 0.0), (100.0, 99.5), (100.0, -100.0))
     ]
     for chosen, ends in itertools.product(itertools.combinations_with_replacement(extremes, 2), anchors):
-        for name, value in score_rows(chosen, ends).as_metrics().items():
+        for name, value in metrics_of(chosen, ends).items():
             assert METRICS[name].lower <= value <= METRICS[name].upper
 
 
 def test_no_rows_are_an_error() -> None:
     with pytest.raises(ValueError, match="no images to score"):
-        score_rows([], ANCHORS)
+        metrics_of([])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"likeness": math.nan}, "likeness is nan"),
-        ({"likeness": math.inf}, "likeness is inf"),
-        ({"likeness": 101.0}, "likeness is 101.0"),
-        ({"fidelity": -math.inf}, "fidelity is -inf"),
-        ({"clip_score": 100.1}, "clip_score is 100.1"),
-        ({"face_distance": -0.1}, "face_distance is -0.1"),
-        ({"face_distance": 2.1}, "face_distance is 2.1"),
-        ({"face_distance": None}, "None exactly when all are"),
-        ({"faceless": 5, "faceless_rate": 1.25}, "faceless_rate is 1.25"),
-        ({"faceless": 2}, "they differ"),
-        ({"faceless": -1, "faceless_rate": -0.25}, "faceless is -1"),
-        ({"faceless": 4, "faceless_rate": 1.0}, "None exactly when all are"),
-        ({"images": 0}, "images is 0"),
-    ],
-)
-def test_impossible_scores_cannot_be_built(changes: dict[str, Any], message: str) -> None:
-    good = score_rows([row(0, 0.6), row(1, 0.5), row(2, None), row(3, 0.7)], ANCHORS)
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(good, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"base_distance": 0.4}, "gap of at least 0.02"),
-        ({"base_distance": 0.3}, "gap of at least 0.02"),
-        ({"base_distance": math.nan}, "face_distance is nan"),
-        ({"real_distance": -0.1}, "face_distance is -0.1"),
-        ({"base_clip_score": 1.0}, "CLIP score is 1.00, below 5.0"),
-        ({"base_clip_score": math.nan}, "clip_score is nan"),
-        ({"copy_distance": -0.1}, "face_distance is -0.1"),
-        ({"other_distance": math.nan}, "face_distance is nan"),
+        ({"untuned": {"face_distance": 0.4}}, "gap of at least 0.02"),
+        ({"untuned": {"face_distance": 0.3}}, "gap of at least 0.02"),
+        ({"untuned": {"face_distance": math.nan}}, "face_distance is nan"),
+        ({"real": {"face_distance": -0.1}}, "face_distance is -0.1"),
+        (
+            {"untuned": {"clip_score": 5.4}},
+            r"is 5\.40 with its own prompts and 5\.00 with the others': fidelity needs a gap of at least 0\.5",
+        ),
+        ({"untuned": {"clip_score": 4.0}}, "needs a gap of at least 0.5"),
+        ({"untuned": {"clip_score": math.nan}}, "clip_score is nan"),
+        ({"untuned": {"mismatched_clip_score": math.nan}}, "mismatched_clip_score is nan"),
+        ({"copy_distance": -0.1}, "picture_distance is -0.1"),
+        ({"others": {"face_distance": math.nan}}, "face_distance is nan"),
+        ({"others": {"glasses": math.inf}}, "glasses is inf"),
         ({"base_spread": math.inf}, "likeness_spread is inf"),
     ],
 )
-def test_anchors_that_measure_nothing_are_refused(changes: dict[str, float], message: str) -> None:
+def test_anchors_that_measure_nothing_are_refused(changes: dict[str, Any], message: str) -> None:
+    merged: dict[str, Any] = {
+        name: {**getattr(ANCHORS, name), **value} if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(ANCHORS, **changes)
+        dataclasses.replace(ANCHORS, **merged)
+
+
+def test_a_gap_of_exactly_the_least_is_enough() -> None:
+    Anchors.between(untuned_distance=0.02, real_distance=0.0, clip_score=0.5)
+
+
+def test_anchors_without_the_ends_of_likeness_or_fidelity_cannot_be_built() -> None:
+    with pytest.raises(ValueError, match="face_distance has no value on the untuned model"):
+        Anchors(untuned={"clip_score": 25.0}, real={"face_distance": 0.4})
+    with pytest.raises(ValueError, match="face_distance has no value on the real photos"):
+        Anchors(untuned={"clip_score": 25.0, "face_distance": 0.8}, real={})
+    with pytest.raises(ValueError, match="clip_score has no value on the untuned model"):
+        Anchors(untuned={"face_distance": 0.8}, real={"face_distance": 0.4})
+
+
+def test_good_anchors_warn_of_nothing() -> None:
+    rows = [row(prompt, 0.8 + spread, mismatched_clip_score=5.0) for prompt, spread in enumerate((-0.1, 0.1) * 4)]
+    assert anchor_warnings(rows, Anchors.of(rows, [], REAL)) == ()
+
+
+def test_few_faces_make_a_poor_zero() -> None:
+    faces = [row(0, 0.7), row(1, 0.9)]
+    three_times = [*faces, *(row(index, None) for index in range(2, 6))]
+    assert anchor_warnings(three_times, Anchors.of(three_times, [], REAL)) == ()
+    more = [*three_times, row(6, None)]
+    (warning,) = anchor_warnings(more, Anchors.of(more, [], REAL))
+    assert warning.startswith("the untuned model drew a face in 2 of 7 images only, so likeness has a poor zero; use")
+
+
+def test_faces_that_vary_as_much_as_they_are_away_make_likeness_coarse() -> None:
+    # Deviation 0.4 of four images: a standard error of 0.2, half of the gap.
+    rows = [row(prompt, distance) for prompt, distance in enumerate((0.4, 1.2, 0.4, 1.2))]
+    assert anchor_warnings(rows, Anchors.of(rows, [], {"real_face_distance": 0.4})) == ()
+    (warning,) = anchor_warnings(rows, Anchors.of(rows, [], {"real_face_distance": 0.41}))
+    assert warning.startswith("the untuned model's faces are 0.390 farther from the person than the real photos, with")
+    assert "a standard error of 0.200: likeness is coarse" in warning
+    twice = [*rows, *(dataclasses.replace(each, seed=2) for each in rows)]
+    assert anchor_warnings(twice, Anchors.of(twice, [], {"real_face_distance": 0.41})) == (), "more seeds help"
+
+
+def test_prompts_that_clip_hardly_tells_apart_make_fidelity_coarse() -> None:
+    rows = [row(0, 0.8, 25.0, mismatched_clip_score=23.0), row(1, 0.8, 25.0, mismatched_clip_score=23.0)]
+    assert anchor_warnings(rows, Anchors.of(rows, [], REAL)) == ()
+    rows = [row(0, 0.8, 25.0, mismatched_clip_score=23.0), row(1, 0.8, 25.0, mismatched_clip_score=23.5)]
+    (warning,) = anchor_warnings(rows, Anchors.of(rows, [], REAL))
+    assert warning.startswith("CLIP gives the untuned model's images 1.75 more with their own prompts than with the")
+
+
+def test_several_poor_ends_are_all_named() -> None:
+    rows = [row(0, 0.4, 2.0), row(1, 1.2, 2.0), *(row(index, None, 1.0) for index in range(2, 7))]
+    assert len(anchor_warnings(rows, Anchors.of(rows, [], {"real_face_distance": 0.7}))) == 3
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"clip_score": math.nan}, "clip_score is nan"),
+        ({"clip_score": 100.1}, "clip_score is 100.1"),
         ({"face_distance": math.nan}, "face_distance is nan"),
+        ({"face_distance": -0.1}, "face_distance is -0.1"),
+        ({"face_distance": 2.1}, "face_distance is 2.1"),
         ({"face_distance": None}, "exactly when a face was found"),
         ({"face_found": False}, "exactly when a face was found"),
+        ({"face_found": None}, "image 0/1 has no face_found; every image has one"),
+        ({"clip_score": None}, "image 0/1 has no clip_score; every image has one"),
+        ({"faces": 0}, "faces is 0.0"),
+        ({"verified": 1.5}, "verified is 1.5"),
+        ({"picture_distance": 2.5}, "picture_distance is 2.5"),
+        ({"glasses": math.nan}, "glasses is nan"),
+        ({"glasses": -math.inf}, "glasses is -inf"),
     ],
 )
 def test_impossible_rows_cannot_be_built(changes: dict[str, Any], message: str) -> None:
+    measures = {**row(0, 0.5).measures, **changes}
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(row(0, 0.5), **changes)
+        ImageRow(
+            prompt_index=0, seed=1, measures={name: value for name, value in measures.items() if value is not None}
+        )
+
+
+def test_a_row_tells_its_measures() -> None:
+    told = row(3, 0.5, 20.0, seed=7, faces=2, training_photo="a.jpg", glasses=-3.5)
+    assert (told.prompt_index, told.seed, told.face_found, told.face_distance, told.clip_score) == (
+        3,
+        7,
+        True,
+        0.5,
+        20.0,
+    )
+    assert [told.value(name) for name in ("faces", "training_photo", "glasses", "face_found", "nearest_distance")] == [
+        2.0,
+        None,
+        -3.5,
+        1.0,
+        None,
+    ]
+    faceless = row(0, None)
+    assert (faceless.face_found, faceless.face_distance) == (False, None)

@@ -75,6 +75,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., CheckpointResult]:
         metrics = {
             "objective": objective,
             "search_value": objective - bool(unfit),
+            "excess": float(bool(unfit)),
             "likeness": objective,
             "fidelity": 1.0,
             "faceless_rate": 0.0,

@@ -21,14 +21,15 @@ def an_outcome(**changes: Any) -> Outcome:
     values: dict[str, Any] = {
         "name": "anna",
         "status": "no usable candidate",
-        "objective": {"likeness": 0.5, "fidelity": 0.3, "faceless": 0.2, "mode": "weighted", "protocol": "likeness"},
+        "objective": {"likeness": 0.5, "fidelity": 0.4, "faceless": 0.5, "mode": "weighted", "protocol": "likeness"},
         "limits": {"memorisation": 0.1, "leakage": None},
         "base": {"search": {"objective": 0.3}, "final": {}},
         "anchors": {
             "validation": {
-                "base_distance": 0.9,
-                "real_distance": 0.5,
-                "base_clip_score": 30.0,
+                "untuned": {"face_distance": 0.9, "clip_score": 30.0, "mismatched_clip_score": 0.0},
+                "real": {"face_distance": 0.5},
+                "others": {},
+                "faceless_prompts": [],
                 "pairings": "base-validation/anchors.json",
             }
         },

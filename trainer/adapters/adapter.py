@@ -49,6 +49,11 @@ class Adapter:
         """Adapter weights of `part` in the module's order; [] if it carries none."""
         return list(self.named_parameters(part).values())
 
+    @property
+    def parameter_count(self) -> int:
+        """Trained numbers in all parts."""
+        return sum(weight.numel() for part in self.parts for weight in self.parameters(part))
+
     def state_dict(self, part: Part) -> dict[str, Tensor]:
         """Adapter weights of `part` under PEFT's names (`...to_q.lora_A.weight`), live, not copied."""
         weights: dict[str, Tensor] = get_peft_model_state_dict(self.base.module(part), adapter_name=ADAPTER_NAME)

@@ -59,8 +59,7 @@ class CurveSampler(BaseSampler):
     would end as expected, which keeps proposals apart.
 
     Values are warped first: those below the median by their ranks, as Google's Vizier does (Song et al. 2024,
-    arXiv:2408.11527), for a search value of images without faces is 60 below all others and would be all there is to
-    see.
+    arXiv:2408.11527), for how far a candidate lies beyond its limits says nothing of where the best one is.
 
     The same seed, the same results and the same trials under way propose the same configuration.
 

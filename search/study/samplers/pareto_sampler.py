@@ -8,8 +8,8 @@ from typing import ClassVar, Unpack
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from evaluation.measures import EXCESS, FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
 from evaluation.pareto import Point, front
-from evaluation.scores import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE, SEARCH_VALUE
 from search.config.sections import SamplerConfig
 from search.config.space import Space
 from search.study.samplers.study_sampler import Checkpoint, StudySampler, StudySettings
@@ -59,7 +59,7 @@ class ParetoSampler(StudySampler):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (*OBJECTIVES, FACELESS_RATE, OBJECTIVE, SEARCH_VALUE)
+        return (*OBJECTIVES, FACELESS_RATE, OBJECTIVE, SEARCH_VALUE, EXCESS)
 
     def noted(self, trial: FrozenTrial) -> dict[int, Checkpoint]:
         steps = {name.removeprefix(STEP): value for name, value in trial.user_attrs.items() if name.startswith(STEP)}
@@ -73,7 +73,7 @@ class ParetoSampler(StudySampler):
         reported = checkpoints[step]
         trial.set_user_attr(REPORTED_STEP, step)
         trial.set_constraint(FACELESS_RATE, reported[FACELESS_RATE] - self._maximum_faceless_rate)
-        trial.set_constraint("limits", reported[OBJECTIVE] - reported[SEARCH_VALUE])
+        trial.set_constraint("limits", reported[EXCESS])
         if stopped:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:

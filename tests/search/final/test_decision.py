@@ -1,12 +1,17 @@
 """Who wins a final: the best, or a cheaper one that the images cannot tell from it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import bootstrap_interval, paired_difference_interval
+from evaluation.bootstrap import bootstrap_interval, paired_difference_interval, standard_error
 from evaluation.config import ObjectiveConfig
 from evaluation.pareto import Point
 from search.final.decision import Entrant, decide, decide_by_front
+
+RULE: Mapping[str, Any] = {"confidence": 0.95, "seed": 0, "indifference": 0.02}
 
 
 def entrant(
@@ -16,38 +21,72 @@ def entrant(
     common = np.random.default_rng(99).normal(0.0, 0.2, (12, 2))
     own = np.random.default_rng(seed).normal(0.0, noise, (runs, 12, 2))
     own -= own.mean()
-    return Entrant(id=name, rank=rank, steps=steps, objective=mean + (common - common.mean()) + own)
+    return Entrant(id=name, cost=1000 * rank * steps, objective=mean + (common - common.mean()) + own)
 
 
 def test_a_clear_lead_wins_whatever_it_costs() -> None:
     decision = decide(
-        [entrant("cheap", 0.4, rank=4, seed=1), entrant("dear", 0.6, rank=64, seed=2)], confidence=0.95, seed=0
+        [entrant("cheap", 0.4, rank=4, seed=1), entrant("dear", 0.6, rank=64, seed=2)],
+        confidence=0.95,
+        seed=0,
+        indifference=0.02,
     )
     assert (decision.winner, decision.tied) == ("dear", ())
     assert [standing.id for standing in decision.standings] == ["dear", "cheap"]
     assert decision.reason == "the highest objective"
 
 
-def test_of_the_tied_the_cheapest_wins_by_rank_then_steps_then_mean() -> None:
+def test_of_those_as_good_as_the_leader_the_cheapest_wins_by_parameters_times_steps_then_mean() -> None:
     leader = entrant("leader", 0.602, rank=32, seed=1)
     dearer = entrant("dearer", 0.601, rank=8, steps=300, seed=2)
     cheapest = entrant("cheapest", 0.600, rank=8, steps=100, seed=3)
     far = entrant("far", 0.3, rank=2, steps=10, seed=4)
-    decision = decide([far, cheapest, dearer, leader], confidence=0.95, seed=0)
+    decision = decide([far, cheapest, dearer, leader], **RULE)
     assert decision.winner == "cheapest"
     assert decision.tied == ("dearer", "cheapest"), "what is far behind is not tied, however cheap"
     assert [standing.id for standing in decision.standings] == ["leader", "dearer", "cheapest", "far"]
     assert decision.reason == (
-        "a tie, the images cannot tell cheapest, dearer, leader apart: the cheapest of these, "
-        "the highest objective is leader's"
+        "the images cannot tell cheapest, dearer, leader apart: the cheapest within 0.02 and one standard error of the "
+        "highest objective, leader's"
     )
-    same_cost = decide([entrant("worse", 0.6, seed=5), entrant("better", 0.601, seed=6)], confidence=0.95, seed=0)
+    same_cost = decide([entrant("worse", 0.6, seed=5), entrant("better", 0.601, seed=6)], **RULE)
     assert same_cost.winner == "better"
+
+
+def test_a_tie_alone_gives_nothing_away() -> None:
+    """0.05 behind, with intervals so wide that they hold 0: tied, but not within the margin."""
+    leader, cheap = (
+        entrant("leader", 0.65, rank=32, noise=0.4, seed=1),
+        entrant("cheap", 0.6, rank=4, noise=0.4, seed=2),
+    )
+    strict = decide([leader, cheap], **RULE)
+    assert (strict.winner, strict.tied) == ("leader", ("cheap",))
+    assert strict.reason == (
+        "the images cannot tell cheap, leader apart: the highest objective, and no cheaper one is within 0.02 and one "
+        "standard error of it"
+    )
+    lead = strict.standings[1].behind
+    assert lead is not None
+    assert decide([leader, cheap], confidence=0.95, seed=0, indifference=0.2).winner == (
+        "cheap" if lead.mean <= standard_error(lead, level=0.95) else "leader"
+    )
+    assert decide([leader, cheap], confidence=0.95, seed=0, indifference=0.0).winner == "leader"
+
+
+def test_a_lead_beyond_its_standard_error_counts_however_small_it_is() -> None:
+    """0.01 ahead on every image: within the margin, but surely ahead."""
+    decision = decide(
+        [entrant("leader", 0.61, rank=32, noise=0.001, seed=1), entrant("cheap", 0.6, rank=4, noise=0.001, seed=2)],
+        confidence=0.95,
+        seed=0,
+        indifference=0.02,
+    )
+    assert decision.winner == "leader"
 
 
 def test_standings_hold_the_intervals_of_the_bootstrap() -> None:
     first, second = entrant("first", 0.6, seed=1), entrant("second", 0.5, seed=2)
-    decision = decide([second, first], confidence=0.9, seed=7)
+    decision = decide([second, first], confidence=0.9, seed=7, indifference=0.02)
     leader, follower = decision.standings
     assert leader.behind is None
     assert leader.objective == bootstrap_interval(first.objective, seed=7, level=0.9)
@@ -55,25 +94,24 @@ def test_standings_hold_the_intervals_of_the_bootstrap() -> None:
     assert follower.behind.mean == pytest.approx(0.1)
 
 
-def test_one_training_that_went_well_is_not_a_better_configuration() -> None:
-    """The search's own run is far ahead, its retrainings are not: luck is not told from skill by one seed."""
+def test_one_training_that_went_well_is_not_told_from_skill() -> None:
+    """The search's own run is far ahead, its retrainings are not: by one seed alone there is no sure lead."""
     steady = entrant("steady", 0.55, rank=4, seed=1)
     lucky = entrant("lucky", 0.55, rank=32, seed=2)
     lucky.objective[0] += 0.1
-    decision = decide([steady, lucky], confidence=0.95, seed=0)
-    assert decision.winner == "steady"
-    alone = [Entrant(id=one.id, rank=one.rank, steps=one.steps, objective=one.objective[:1]) for one in (steady, lucky)]
-    assert decide(alone, confidence=0.95, seed=0).winner == "lucky"
+    assert decide([steady, lucky], **RULE).tied == ("steady",)
+    alone = [Entrant(id=one.id, cost=one.cost, objective=one.objective[:1]) for one in (steady, lucky)]
+    assert decide(alone, **RULE).tied == ()
 
 
 def test_entrants_may_have_been_trained_differently_often() -> None:
-    decision = decide([entrant("a", 0.6, runs=1), entrant("b", 0.4, runs=3, seed=1)], confidence=0.95, seed=0)
+    decision = decide([entrant("a", 0.6, runs=1), entrant("b", 0.4, runs=3, seed=1)], **RULE)
     assert decision.winner == "a"
 
 
 def test_a_final_needs_somebody() -> None:
     with pytest.raises(ValueError, match="at least one entrant"):
-        decide([], confidence=0.95, seed=0)
+        decide([], **RULE)
 
 
 POINTS = {"a": (0.5, 0.9), "b": (0.8, 0.85), "c": (1.0, 0.5), "d": (0.7, 0.8)}

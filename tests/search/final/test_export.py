@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from evaluation.bootstrap import Interval
-from evaluation.scores import ImageRow
+from evaluation.image_row import ImageRow
 from search.config.search_config import SearchConfig, load_config
 from search.final.decision import Decision
 from search.final.export import write_card, write_samples
-from search.final.final import Final, Finalist, Retraining, Verdict
+from search.final.final import Final, Verdict
+from search.final.finalist import Finalist, Retraining, Shipped
 from search.storage.trial_record import CheckpointResult, TrialRecord
 
 METRICS = {"objective": 0.3, "likeness": 0.0, "fidelity": 1.0, "faceless_rate": 0.0, "likeness_spread": 0.0}
@@ -23,7 +24,7 @@ def interval(mean: float) -> Interval:
 
 
 def row(prompt_index: int, seed: int) -> ImageRow:
-    return ImageRow(prompt_index=prompt_index, seed=seed, face_found=False, face_distance=None, clip_score=30.0)
+    return ImageRow.of(prompt_index, seed, face_distance=None, clip_score=30.0)
 
 
 def report(folder: Path, **metrics: float) -> CheckpointResult:
@@ -40,16 +41,23 @@ def config(document: dict[str, Any], write_config: Callable[[dict[str, Any]], Pa
 
 @pytest.fixture
 def final(tmp_path: Path) -> Final:
+    shipped = report(tmp_path / "final", objective=0.58, likeness=0.5678, memorisation=0.25)
     finalist = Finalist(
         record=TrialRecord(id="003", params={"rank": 16, "steps": 150}, steps=150),
         candidate=report(tmp_path / "candidate", objective=0.61, likeness=0.62, leakage=0.01),
-        final=report(tmp_path / "final", objective=0.58, likeness=0.5678, memorisation=0.25),
+        final=shipped,
         retrained=(
             Retraining(seed=1_000_043, report=report(tmp_path / "again")),
             Retraining(seed=2_000_043, report=None, reason="out of memory"),
         ),
         intervals={"objective": interval(0.58), "likeness": interval(0.5678)},
         across_seeds={"objective": interval(0.57)},
+        shipped=Shipped(
+            report=shipped,
+            folder=tmp_path / "candidate",
+            seed=None,
+            intervals={"objective": interval(0.58), "likeness": interval(0.5678)},
+        ),
     )
     return Final(
         base=report(tmp_path / "base-final"),

@@ -1,25 +1,30 @@
 """The final: who enters, who wins, and how sure we are."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from evaluation.config import ObjectiveConfig
+from evaluation.image_row import ImageRow
 from evaluation.objective import objective
-from evaluation.scores import Anchors, ImageRow, score_rows
+from evaluation.scores import Anchors, candidate_metrics
 from search.config.run_layout import RunLayout
 from search.config.search_config import RETRAINING_SEED_STRIDE, SearchConfig, load_config
 from search.final.final import Final, NoCandidateError, Verdict, run_final
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
-from search.workers.jobs import AnchorJob, Job, JobStatus, ScoreJob, TrainJob
+from search.workers.jobs import DIVERGED, AnchorJob, Job, JobStatus, ScoreJob, TrainJob
 
-ANCHORS = Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
+ANCHORS = Anchors.between(untuned_distance=1.0, real_distance=0.5, clip_score=30.0)
 
 Distances = Sequence[float | None]
+
+DIVERGES: Distances = (math.inf,)
+"""In place of the distances: the training diverges."""
 
 
 class ScriptedDispatch(WorkersClient):
@@ -52,33 +57,28 @@ class ScriptedDispatch(WorkersClient):
 
             raise UnknownJobError(job_id)
         if isinstance(job, AnchorJob):
-            report = CheckpointResult(step=0, metrics=asdict(ANCHORS) | {"objective": 0.3}, rows=(), folder=job.folder)
+            rows = [ImageRow.of(n, 1, face_distance=1.0, clip_score=30.0) for n in range(24)]
+            report = scored(job.folder, rows, {"real_face_distance": 0.5})
             return JobStatus(id=job_id, state=JobState.FINISHED, checkpoints=(report,))
         trial = job_id.split("-")[1]
         number = job.config.seed // RETRAINING_SEED_STRIDE if isinstance(job, TrainJob) else 0
         found = self.distances.get(f"{trial}/{number}", self.distances.get(trial))
-        if not found:
-            return JobStatus(id=job_id, state=JobState.FAILED, reason="the adapter is missing")
-        rows = [
-            ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=30.0)
-            for n, d in enumerate(found)
-        ]
-        scores = score_rows(rows, ANCHORS)
-        value = objective(scores, config_weights(), leakage=None)
-        report = CheckpointResult(
-            step=0,
-            metrics={**scores.as_metrics(), "objective": value, "search_value": value},
-            rows=tuple(rows),
-            folder=job.folder,
-            unfit=(self.unfit[trial],) if trial in self.unfit else (),
-        )
+        if not found or found == DIVERGES:
+            reason = DIVERGED + "the loss is not finite" if found == DIVERGES else "the adapter is missing"
+            return JobStatus(id=job_id, state=JobState.FAILED, reason=reason)
+        rows = [ImageRow.of(n, 1, face_distance=d, clip_score=30.0) for n, d in enumerate(found)]
+        report = scored(job.folder, rows, unfit=(self.unfit[trial],) if trial in self.unfit else ())
         return JobStatus(id=job_id, state=JobState.FINISHED, checkpoints=(report,))
 
 
-def config_weights() -> Any:
-    from evaluation.config import ObjectiveConfig
-
-    return ObjectiveConfig()
+def scored(
+    folder: Path, rows: Sequence[ImageRow], extra: Mapping[str, float] | None = None, unfit: tuple[str, ...] = ()
+) -> CheckpointResult:
+    weights = ObjectiveConfig()
+    metrics = candidate_metrics(rows, ANCHORS, weights)
+    value = objective(metrics, weights)
+    values = {**metrics, "objective": value, "search_value": value, "excess": 0.0, **(extra or {})}
+    return CheckpointResult(step=0, metrics=values, rows=tuple(rows), folder=folder, unfit=unfit)
 
 
 @pytest.fixture
@@ -90,7 +90,16 @@ def config(document: dict[str, Any], write_config: Callable[[dict[str, Any]], Pa
 def trial(name: str, value: float, *, rank: int = 8, unfit: tuple[str, ...] = ()) -> TrialRecord:
     record = TrialRecord(id=name, params={"rank": rank}, steps=100)
     metrics = {"objective": value, "search_value": value - bool(unfit)}
-    record.add(CheckpointResult(step=100, metrics=metrics, rows=(), folder=Path(name) / "step-100", unfit=unfit))
+    record.add(
+        CheckpointResult(
+            step=100,
+            metrics=metrics,
+            rows=(),
+            folder=Path(name) / "step-100",
+            unfit=unfit,
+            parameters=1000 * rank,
+        )
+    )
     return record
 
 
@@ -150,7 +159,7 @@ def test_luck_with_the_training_seed_does_not_win(config: SearchConfig) -> None:
 def test_what_the_images_cannot_tell_apart_is_a_tie_and_the_cheaper_wins(config: SearchConfig) -> None:
     first = noisy(0.7)
     # Better by less than the images differ among themselves.
-    second = [(distance or 0) - 0.01 + 0.1 * (-1) ** n for n, distance in enumerate(first)]
+    second = [(distance or 0) - 0.004 + 0.1 * (-1) ** n for n, distance in enumerate(first)]
     client = ScriptedDispatch({"000": first, "001": second})
     outcome = final(client, config, trial("000", 0.4, rank=8), trial("001", 0.5, rank=4))
     assert outcome.champion.record.id == "001"
@@ -191,11 +200,53 @@ def test_what_proves_unfit_in_the_final_cannot_win(config: SearchConfig) -> None
 
 def test_a_training_that_fails_the_second_time_is_told_and_costs_nothing_else(config: SearchConfig) -> None:
     client = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6), "001/2": ()})
-    outcome = final(client, config, trial("000", 0.4), trial("001", 0.5))
+    told: list[str] = []
+    outcome = final(client, config, trial("000", 0.4), trial("001", 0.5), told=told)
     assert outcome.champion.record.id == "001"
     first, second = outcome.champion.retrained
     assert first.report is not None
-    assert (second.report, second.reason) == (None, "the adapter is missing")
+    assert (second.report, second.reason, second.diverged) == (None, "the adapter is missing", False)
+    assert outcome.champion.trainings == "3 (1 of 3 failed, which counts for nothing)"
+    assert outcome.champion.across_seeds["likeness"].mean == pytest.approx(0.8, abs=0.03), "of two trainings"
+    assert told[-1] == f"final: trial 001, trainings: {outcome.champion.trainings}"
+
+
+def test_a_lucky_training_whose_repetitions_diverge_does_not_win(config: SearchConfig) -> None:
+    client = ScriptedDispatch({"000": noisy(0.7), "001": noisy(0.5), "001/1": DIVERGES, "001/2": DIVERGES})
+    outcome = final(client, config, trial("000", 0.4), trial("001", 0.5))
+    assert outcome.champion.record.id == "000"
+    lucky = outcome.finalists[1]
+    assert lucky.trainings == "3 (2 of 3 diverged, which counts as the untuned model)"
+    assert lucky.final.metrics["likeness"] == pytest.approx(1.0, abs=0.03)
+    assert lucky.across_seeds["likeness"].mean == pytest.approx(1 / 3, abs=0.03)
+    assert lucky.across_seeds["fidelity"].mean == pytest.approx(1.0)
+
+
+def test_the_training_nearest_to_the_mean_of_all_is_handed_over(config: SearchConfig) -> None:
+    """Of 0.6 (the search's own), 0.75 and 0.7 the mean is 0.683."""
+    client = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6), "001/1": noisy(0.75), "001/2": noisy(0.7)})
+    shipped = final(client, config, trial("000", 0.4), trial("001", 0.5)).champion.shipped
+    assert shipped.seed == 2 * RETRAINING_SEED_STRIDE + 1
+    assert shipped.folder == shipped.report.folder
+    assert str(shipped.seed) in str(shipped.folder)
+    assert shipped.report.metrics["likeness"] == pytest.approx(0.6, abs=0.03)
+    assert shipped.intervals["likeness"].mean == pytest.approx(shipped.report.metrics["likeness"])
+
+
+def test_a_rate_of_0_is_not_sure_to_be_0(config: SearchConfig) -> None:
+    client = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6)})
+    champion = final(client, config, trial("000", 0.4), trial("001", 0.5)).champion
+    alone, together = champion.intervals["faceless_rate"], champion.across_seeds["faceless_rate"]
+    assert (alone.lower, alone.mean, together.lower, together.mean) == (0.0, 0.0, 0.0, 0.0)
+    # Wilson's of 0 of 24 images, and of 0 of 72.
+    assert (alone.upper, together.upper) == pytest.approx((0.138, 0.0507), abs=1e-3)
+
+
+def test_where_all_trainings_are_alike_the_searchs_own_is_handed_over(config: SearchConfig) -> None:
+    client = ScriptedDispatch({"000": noisy(0.9), "001": noisy(0.6)})
+    champion = final(client, config, trial("000", 0.4), trial("001", 0.5)).champion
+    assert (champion.shipped.seed, champion.shipped.folder) == (None, champion.candidate.folder)
+    assert champion.shipped.report is champion.final
 
 
 def test_a_retraining_without_a_face_counts_against_its_configuration(config: SearchConfig) -> None:

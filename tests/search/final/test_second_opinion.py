@@ -2,22 +2,37 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluation.config import FaceConfig, ObjectiveConfig
-from evaluation.scores import Anchors, ImageRow
-from search.config.search_config import load_config
+from evaluation.image_row import ImageRow
+from evaluation.scores import Anchors
+from search.config.search_config import SearchConfig, load_config
 from search.final.decision import Decision
-from search.final.final import Final, Finalist, Verdict
+from search.final.final import Final, Verdict, decide_final
+from search.final.finalist import Retraining, configuration_values, finalist_of
 from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion, rank_correlation
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
 from search.workers.dispatcher import UnknownJobError
 from search.workers.jobs import Job, JobStatus, JudgeJob
 
+CONFIG = SearchConfig.model_validate(
+    {
+        "name": "anna",
+        "model": "base",
+        "photos": {"folder": "photos"},
+        "space": {"rank": {"values": [4, 8]}},
+        "first_trials": [],
+        "evaluation": {"prompts": "prompts.txt", "generation": {"resolution": 64, "batch_size": 4}},
+        "final": {"prompts": "final.txt", "indifference": 0.0},
+    }
+)
 JUDGE = FaceConfig(recognizer="Dlib", detector="opencv")
 REAL_DISTANCE = 0.5
 BASE = [1.0, 1.0]
@@ -48,13 +63,8 @@ class ScriptedJudge(WorkersClient):
         folder = str(next(job for job in self.jobs if job.id == job_id).folder)
         if folder not in self.distances:
             return JobStatus(id=job_id, state=JobState.FAILED, reason="FaceModelError: out of memory")
-        found = [distance for distance in self.distances[folder] if distance is not None]
-        metrics = {"real_distance": REAL_DISTANCE} | ({"face_distance": sum(found) / len(found)} if found else {})
-        rows = tuple(
-            ImageRow(prompt_index=n, seed=1, face_found=d is not None, face_distance=d, clip_score=30.0)
-            for n, d in enumerate(self.distances[folder])
-        )
-        report = CheckpointResult(step=0, metrics=metrics, rows=rows, folder=Path(folder))
+        rows = tuple(ImageRow.of(n, 1, face_distance=d, clip_score=30.0) for n, d in enumerate(self.distances[folder]))
+        report = CheckpointResult(step=0, metrics={"real_face_distance": REAL_DISTANCE}, rows=rows, folder=Path(folder))
         return JobStatus(id=job_id, state=JobState.FINISHED, checkpoints=(report,))
 
     @property
@@ -63,40 +73,47 @@ class ScriptedJudge(WorkersClient):
         return [str(job.folder) for job in self.jobs]
 
 
+def seen_by_first(*distances: float) -> tuple[ImageRow, ...]:
+    return tuple(ImageRow.of(n, 1, face_distance=d, clip_score=30.0) for n, d in enumerate(distances))
+
+
 def report(folder: str, likeness: float, objective: float, *, images: int = 2) -> CheckpointResult:
     """As the first judge scored it; its images all have a face for it."""
-    rows = tuple(
-        ImageRow(prompt_index=n, seed=1, face_found=True, face_distance=0.7, clip_score=30.0) for n in range(images)
-    )
-    anchors = {"base_distance": 0.9, "real_distance": 0.5, "base_clip_score": 30.0}
-    metrics = {"likeness": likeness, "objective": objective, "search_value": objective, "faceless_rate": 0.0, **anchors}
+    rows = seen_by_first(*[0.7] * images)
+    metrics = {
+        "likeness": likeness,
+        "objective": objective,
+        "search_value": objective,
+        "faceless_rate": 0.0,
+        "real_face_distance": 0.5,
+    }
     return CheckpointResult(step=100, metrics=metrics, rows=rows, folder=Path(folder))
 
 
 def trial(name: str, likeness: float) -> TrialRecord:
     record = TrialRecord(id=name, params={}, steps=100)
-    record.add(report(name, likeness, 0.3 + 0.5 * likeness))
+    record.add(report(name, likeness, 0.4 + 0.5 * likeness))
     return record
 
 
 RECORDS = [trial("000", 0.1), trial("001", 0.6), trial("002", 0.5), TrialRecord(id="003", params={}, steps=100)]
 
 
-def final(*names: str) -> Final:
-    """The trials in the final, the first of them the champion. Every image has likeness 0.5 and objective 0.55."""
+def final(*names: str, retrained: Mapping[str, tuple[Retraining, ...]] | None = None) -> Final:
+    """The trials in the final, the first of them the champion."""
+    base = replace(report("final/base", 0.0, 0.4), rows=seen_by_first(0.9, 0.9))
     finalists = tuple(
-        Finalist(
-            record=next(record for record in RECORDS if record.id == name),
-            candidate=report(name, 0.5, 0.55),
-            final=report(f"final/{name}", 0.5, 0.55),
-            retrained=(),
-            intervals={},
-            across_seeds={},
+        finalist_of(
+            CONFIG,
+            (next(record for record in RECORDS if record.id == name), report(name, 0.5, 0.65)),
+            report(f"final/{name}", 0.5, 0.65),
+            (retrained or {}).get(name, ()),
+            base,
         )
         for name in names
     )
     return Final(
-        base=report("final/base", 0.0, 0.3),
+        base=base,
         finalists=finalists,
         champion=finalists[0],
         decision=Decision(winner=names[0], standings=(), tied=(), reason="the highest objective"),
@@ -109,10 +126,8 @@ def judging(client: ScriptedJudge) -> SecondJudgeClient:
     return SecondJudgeClient(
         client=client,
         judge=JUDGE,
-        anchors=Anchors(base_distance=1.0, real_distance=REAL_DISTANCE, base_clip_score=30.0),
-        objective=ObjectiveConfig(),
-        confidence=0.95,
-        seed=0,
+        anchors=Anchors.between(untuned_distance=1.0, real_distance=REAL_DISTANCE, clip_score=30.0),
+        config=CONFIG,
     )
 
 
@@ -134,9 +149,10 @@ def test_likeness_is_between_the_judges_own_anchors_and_without_a_face_0() -> No
     assert opinion.trials == pytest.approx({"000": 0.1, "001": 0.5, "002": 0.5}), "003 was never scored"
     first, second = opinion.finalists
     assert (first.trial, second.trial) == ("001", "002")
-    # (0.8 + 0.4) / 2 in place of 0.5, which weighs 0.5, beside a fidelity of 1, which weighs 0.3; and (0.6 + 0) / 2.
+    # (0.8 + 0.4) / 2, which weighs 0.5, beside a fidelity of 1, which weighs 0.4; and (0.6 + 0) / 2, half of the images
+    # without a face, which costs 0.5.
     assert (first.likeness.mean, second.likeness.mean) == pytest.approx((0.6, 0.3))
-    assert (first.objective, second.objective) == pytest.approx((0.6, 0.45))
+    assert (first.objective, second.objective) == pytest.approx((0.7, 0.3))
     assert (first.likeness.lower, first.likeness.upper) == pytest.approx((0.4, 0.8)), "of two images"
     assert opinion.agrees
     assert opinion.lead is None
@@ -166,12 +182,12 @@ def test_a_judge_who_disagrees_warns_and_overrules_nobody() -> None:
     assert outcome.champion.record.id == "002", "as it was"
     assert not opinion.agrees
     assert opinion.line.startswith(
-        "warning: second judge Dlib with opencv: disagrees: it prefers trial 001 by 0.150 of objective (rank"
+        "warning: second judge Dlib with opencv: disagrees: it prefers trial 001 by 0.400 of objective (rank"
     )
     entry = opinion.as_result()
     assert (entry["agrees"], entry["prefers"]) == (False, "001")
-    # Image by image 0.5 x (0.8 - 0.6) and 0.5 x (0.4 - 0).
-    assert entry["lead"] == pytest.approx({"lower": 0.1, "mean": 0.15, "upper": 0.2})
+    # Image by image 0.5 x (0.8 - 0.6) and 0.5 x (0.4 - 0) + 0.5 for the face.
+    assert entry["lead"] == pytest.approx({"lower": 0.1, "mean": 0.4, "upper": 0.7})
     assert [(finalist["trial"], finalist["likeness"]) for finalist in entry["finalists"]] == [
         ("002", pytest.approx(0.3)),
         ("001", pytest.approx(0.6)),
@@ -189,6 +205,65 @@ def test_a_preference_that_the_images_do_not_bear_out_is_no_disagreement() -> No
     )
 
 
+def test_it_sees_the_retrainings_too_and_decides_as_the_final_does() -> None:
+    retrained = {
+        name: tuple(
+            Retraining(seed=seed, report=report(f"final/{name}-{seed}", 0.5, 0.65)) for seed in (1_000_000, 2_000_000)
+        )
+        for name in ("001", "002")
+    }
+    lost = Retraining(seed=3_000_000, report=None, reason="lost its worker")
+    outcome = final("001", "002", retrained={**retrained, "001": (*retrained["001"], lost)})
+    # By its own training 001 leads, 0.6 to 0.3; by all three 002 does.
+    seen = {
+        **SEEN,
+        **{f"final/001-{seed}": [1.0, 1.0] for seed in (1_000_000, 2_000_000)},
+        **{f"final/002-{seed}": [0.5, 0.5] for seed in (1_000_000, 2_000_000)},
+    }
+    opinion = judging(ScriptedJudge(seen)).opinion(RECORDS, outcome)
+    assert isinstance(opinion, SecondOpinion)
+    assert opinion.prefers == "002"
+    likeness = {one.trial: one.likeness.mean for one in opinion.finalists}
+    assert likeness == pytest.approx({"001": 0.6 / 3, "002": 2.3 / 3})
+
+
+@pytest.mark.parametrize("mode", ["weighted", "pareto"])
+def test_a_second_judge_that_is_the_first_one_agrees(mode: str) -> None:
+    objective = ObjectiveConfig(mode="pareto" if mode == "pareto" else "weighted")
+    config = CONFIG.model_copy(update={"evaluation": CONFIG.evaluation.model_copy(update={"objective": objective})})
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        distances = {name: random.uniform(0.4, 1.0, size=(3, 2)).tolist() for name in ("000", "001", "002")}
+        base = replace(report("final/base", 0.0, 0.4), rows=seen_by_first(1.0, 1.0))
+        finalists, seen = [], {"000": [0.8, 0.8], "001": [0.8, 0.8], "002": [0.8, 0.8], "final/base": [1.0, 1.0]}
+        for record in RECORDS[:3]:
+            trainings = []
+            for number, each in enumerate(distances[record.id]):
+                folder = f"final/{record.id}" + (f"-{number}" if number else "")
+                rows = seen_by_first(*each)
+                seen[folder] = each
+                own = replace(report(folder, 0.5, 0.5), rows=rows)
+                value = own.values(base.anchors(), objective)["objective"].mean()
+                trainings.append(replace(own, metrics={**own.metrics, "objective": float(value)}))
+            again = tuple(Retraining(seed=n, report=trainings[n]) for n in (1, 2))
+            finalists.append(finalist_of(config, (record, report(record.id, 0.5, 0.5)), trainings[0], again, base))
+        values = {one.record.id: configuration_values(one, base, config)["objective"] for one in finalists}
+        decision = decide_final(config, finalists, values)
+        outcome = Final(
+            base=base,
+            finalists=tuple(finalists),
+            champion=next(one for one in finalists if one.record.id == decision.winner),
+            decision=decision,
+            verdict=Verdict.TIE,
+            difference=None,
+        )
+        opinion = replace(judging(ScriptedJudge(seen)), config=config).opinion(RECORDS, outcome)
+        assert isinstance(opinion, SecondOpinion)
+        assert (opinion.prefers, opinion.agrees, opinion.lead) == (decision.winner, True, None)
+        for one, first in zip(opinion.finalists, finalists, strict=True):
+            assert one.objective == pytest.approx(first.across_seeds["objective"].mean)
+
+
 def test_among_equals_the_champion_comes_first() -> None:
     opinion = judging(ScriptedJudge({**SEEN, "final/002": [0.6, 0.8]})).opinion(RECORDS, final("002", "001"))
     assert isinstance(opinion, SecondOpinion)
@@ -200,7 +275,7 @@ def test_among_equals_the_champion_comes_first() -> None:
     [
         ("final/002", "job second-judge-final-002 failed: FaceModelError: out of memory"),
         ("001", "job second-judge-trial-001 failed: FaceModelError: out of memory"),
-        ({"final/base": [None, None]}, "it finds no face in the untuned model's 2 images"),
+        ({"final/base": [None, None]}, "the untuned model drew no face in 2 images"),
         ({"final/base": [0.51, 0.51]}, "likeness needs a gap of at least 0.02"),
     ],
 )
@@ -244,10 +319,11 @@ def test_the_search_begins_with_its_anchors_or_not_at_all(
     begun = begin(0.9, 1.1, second=opencv)
     assert begun is not None
     assert begun.judge == JUDGE
-    assert begun.anchors == Anchors(base_distance=1.0, real_distance=0.5, base_clip_score=30.0)
+    assert begun.anchors.untuned["face_distance"] == pytest.approx(1.0)
+    assert begun.anchors.real == {"face_distance": 0.5}
     for seen, reason in (
         ((), "job second-judge-base-validation failed: FaceModelError: out of memory"),
-        ((None, None), "it finds no face in the untuned model's 2 images"),
+        ((None, None), "the untuned model drew no face in 2 images"),
         ((0.5, 0.52), "likeness needs a gap"),
     ):
         with pytest.raises(JobFailedError, match=reason) as error:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.scale.synthetic_run import ANCHORS, DrawingWorkers
+from benchmarks.scale.synthetic_run import DrawingWorkers
 from search.config.prompts import prompt_sets
 from search.config.run_layout import RunLayout
 from search.config.search_config import SearchConfig, load_config
@@ -79,7 +79,7 @@ def test_only_what_the_final_has_not_drawn_is_drawn(
     outcome = sweep(workers, config, final, tmp_path)
     jobs = [job for job in workers.asked[before:] if isinstance(job, ScoreJob)]
     assert [(job.strength, job.prompts, job.prompt_set) for job in jobs] == [(0.5, 2, "final"), (1.5, 2, "final")]
-    assert {job.adapter for job in jobs} == {final.champion.candidate.folder}
+    assert {job.adapter for job in jobs} == {final.champion.shipped.folder}
     assert [strength for strength, _ in outcome.reports] == [0.0, 0.5, 1.0, 1.5]
     assert [strength for strength, _ in outcome.drawn] == [0.5, 1.5]
     for _, report in outcome.reports:
@@ -91,12 +91,12 @@ def test_nothing_and_full_strength_are_the_finals_own_images(
 ) -> None:
     outcome = sweep(workers, config, final, tmp_path)
     reports = dict(outcome.reports)
-    for strength, whole in ((0.0, final.base), (1.0, final.champion.final)):
+    for strength, whole in ((0.0, final.base), (1.0, final.champion.shipped.report)):
         report = reports[strength]
         assert report.rows == (whole.rows[0], whole.rows[2]), "the first seed of the first two prompts"
         distance = np.mean([row.face_distance or 0.0 for row in report.rows])
-        gap = ANCHORS.base_distance - ANCHORS.real_distance
-        assert report.metrics["likeness"] == pytest.approx((ANCHORS.base_distance - distance) / gap)
+        anchors = final.base.anchors()
+        assert report.metrics["likeness"] == pytest.approx((anchors.untuned["face_distance"] - distance) / anchors.gap)
         sheet, cut = (np.asarray(Image.open(each.folder / "grid.png")) for each in (whole, report))
         np.testing.assert_array_equal(cut, np.concatenate([sheet[:16, :16], sheet[16:32, :16]]))
     result = outcome.as_result(tmp_path / "run")

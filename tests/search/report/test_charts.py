@@ -8,6 +8,8 @@ import altair
 import pytest
 
 from evaluation.bootstrap import Interval
+from evaluation.config import ObjectiveConfig
+from evaluation.objective import objective_floor
 from search.config.space import Choice, FloatRange, Space
 from search.report.axis import Axis
 from search.report.charts import (
@@ -111,7 +113,7 @@ def test_the_front_leads_to_its_trials() -> None:
 
 def test_curves_end_in_a_cross_where_a_trial_was_stopped() -> None:
     curves = {"000": {200: 0.4, 100: 0.3}, "001": {100: 0.5}}
-    chart = curve_chart("likeness", TRIALS, curves, "000", floor=-9.0)
+    chart = curve_chart("likeness", TRIALS, curves, "000")
     stopped, finished = marks(chart)
     assert stopped.label == "trial 001, stopped: likeness 0.5 at step 100"
     assert finished.label == "trial 000, finished: likeness 0.3 at step 100, 0.4 at step 200"
@@ -120,15 +122,17 @@ def test_curves_end_in_a_cross_where_a_trial_was_stopped() -> None:
     assert [len(mark.points) for mark in (stopped, finished)] == [1, 2]
     assert crosses(chart) == [pytest.approx(stopped.points[0], abs=0.01)]
     assert finished.points[0][0] < finished.points[1][0]
-    assert curve_chart("likeness", TRIALS, {}, None, floor=-9.0) is None
+    assert curve_chart("likeness", TRIALS, {}, None) is None
 
 
 def test_a_faceless_trial_does_not_press_the_others_into_one_point() -> None:
-    curves = {"000": {100: 0.3}, "001": {100: 0.5}, "002": {100: -62.2}}
-    trials = [*TRIALS, trial("002", 0.0, 1.0, objective=-62.2)]
-    heights = [mark.points[0][1] for mark in marks(curve_chart("objective", trials, curves, None, floor=-62.2))]
-    assert heights[2] == HEIGHT, "on the lower edge"
-    assert heights[0] - heights[1] == pytest.approx(HEIGHT / 1.08, abs=0.01)
+    """Scores are bounded, so that the axis may hold them all."""
+    floor = objective_floor(ObjectiveConfig())
+    curves = {"000": {100: 0.3}, "001": {100: 0.5}, "002": {100: floor}}
+    trials = [*TRIALS, trial("002", 0.0, 1.0, objective=floor)]
+    heights = [mark.points[0][1] for mark in marks(curve_chart("objective", trials, curves, None))]
+    assert heights[2] == max(heights)
+    assert heights[0] - heights[1] > HEIGHT / 12
 
 
 def test_parallel_coordinates_go_through_settings_and_scores() -> None:
@@ -136,7 +140,7 @@ def test_parallel_coordinates_go_through_settings_and_scores() -> None:
         "learning_rate": FloatRange(low=1e-4, high=1e-1, log=True),
         "targets": Choice(values=("some", "all")),
     }
-    chart = parallel_chart(TRIALS, space, "001", floor=-9.0)
+    chart = parallel_chart(TRIALS, space, "001")
     other, champion = marks(chart)
     assert champion.label == (
         "trial 001: learning_rate 0.001, targets some; objective 0.5, likeness 0.6, fidelity 0.9, faceless_rate 0"
@@ -150,14 +154,14 @@ def test_parallel_coordinates_go_through_settings_and_scores() -> None:
     texts = [text.text for text in drawn(chart).iter("text")]
     assert {"learning_rate", "targets", "likeness", "fidelity", "objective", "some", "all"} <= set(texts)
     without = [TRIALS[0].model_copy(update={"params": {"learning_rate": 1e-3}}), TRIALS[1]]
-    assert [mark.address for mark in marks(parallel_chart(without, space, None, floor=-9.0))] == ["#trial-001"]
-    assert parallel_chart([], space, None, floor=-9.0) is None
+    assert [mark.address for mark in marks(parallel_chart(without, space, None))] == ["#trial-001"]
+    assert parallel_chart([], space, None) is None
 
 
 def test_a_long_word_beside_an_axis_is_cut_and_not_left_out() -> None:
     space: Space = {"targets": Choice(values=("attention", "attention+feed_forward+convolutions"))}
     trials = [TRIALS[0].model_copy(update={"params": {"targets": "attention"}})] * 2
-    texts = [text.text or "" for text in drawn(parallel_chart(trials, space, None, floor=-9.0)).iter("text")]
+    texts = [text.text or "" for text in drawn(parallel_chart(trials, space, None)).iter("text")]
     assert "attention" in texts
     assert [text[-1] for text in texts if text.startswith("attention+")] == ["…"]
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from benchmarks.scale.synthetic_run import write_synthetic_run
 from evaluation.bootstrap import paired_difference_interval
 from evaluation.objective import image_objective
-from evaluation.scores import Anchors, ImageRow
 from search.report.compare import main, print_comparison
 from search.report.comparison import ComparedRun, Comparison, Discrepancy
+from search.storage.trial_record import CheckpointResult
 
 Change = Callable[[Path], None]
 
@@ -55,10 +55,10 @@ def objective(folder: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     assert champion is not None
     trial, step = champion.trial, champion.step
     paths = [folder / "final" / f"{trial}-step-{step}", *folder.glob(f"final/{trial}-seed-*/step-{step}")]
-    anchors = Anchors.from_metrics(run.outcome.base.final)
+    anchors = run.outcome.anchors["final"].anchors
     tables = []
     for path in paths:
-        rows = [ImageRow(**row) for row in json.loads((path / "report.json").read_text("utf-8"))["rows"]]
+        rows = CheckpointResult.read(path).rows
         values = [image_objective(row, anchors, run.config.evaluation.objective) for row in rows]
         tables.append(np.array(values).reshape(8, 2))
     return np.stack(tables)
@@ -84,6 +84,18 @@ def other_model(folder: Path) -> None:
     settle(folder, lambda content: content.update(model="another"))
 
 
+def weights_of_the_base(folder: Path, digest: str) -> None:
+    """Have the run say by which sum it knows its base model."""
+    anchors = json.loads((folder / "result.json").read_text("utf-8"))["anchors"]["final"]
+    path = folder / anchors["pairings"]
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**known, "base_sha256": digest}))
+
+
+def other_weights_at_the_same_path(folder: Path) -> None:
+    weights_of_the_base(folder, "0123abcd")
+
+
 def other_judge(folder: Path) -> None:
     settle(folder, lambda content: content["evaluation"]["faces"].update(recognizer="ArcFace"))
 
@@ -97,7 +109,7 @@ def other_steps(folder: Path) -> None:
 
 
 def other_photos(folder: Path) -> None:
-    settle(folder, lambda content: content["anchors"]["final"].update(real_distance=0.41), "result.json")
+    settle(folder, lambda content: content["anchors"]["final"]["real"].update(face_distance=0.41), "result.json")
 
 
 def other_final(folder: Path) -> None:
@@ -115,6 +127,7 @@ def other_final(folder: Path) -> None:
     ("change", "what"),
     [
         (other_model, ["base model"]),
+        (other_weights_at_the_same_path, ["base model"]),
         (other_judge, ["judge"]),
         (other_weights, ["weights of the objective"]),
         (other_steps, ["how images are made"]),
@@ -132,6 +145,15 @@ def test_what_makes_scores_incomparable_is_named(
     assert [one.what for one in comparison.protocol] == what
     assert comparison.verdict.better == "not compared"
     assert comparison.verdict.reason == "other " + ", other ".join(what)
+
+
+def test_the_same_base_model_at_another_path_is_the_same(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for source, target in zip(runs, (one, other), strict=True):
+        shutil.copytree(source, target)
+        weights_of_the_base(target, "0123abcd")
+    other_model(other)
+    assert compare(one, other).protocol == ()
 
 
 def test_how_many_images_are_made_together_does_not_matter(runs: tuple[Path, Path], tmp_path: Path) -> None:

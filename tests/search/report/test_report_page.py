@@ -4,7 +4,6 @@ With LIKENESS_SCREENSHOTS=runs/NAME the screenshots that the documentation names
 docs/; without it they are taken of a synthetic run and thrown away.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +19,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.scale.synthetic_run import write_synthetic_run
+from search.config.run_layout import RunLayout, checkpoint_folder
 from search.storage.result import read_result
+from search.storage.trial_record import CheckpointResult
 from tests.support.command import CEILING
 from tests.support.report_page import changed, write_page
 from trainer.files import write_file
@@ -102,10 +103,14 @@ def test_a_picture_tells_its_scores(browser: Chrome, report: Path) -> None:
     ActionChains(browser).scroll_to_element(picture).move_to_element(picture).perform()
     champion = read_result(report.parent).outcome.champion
     assert champion is not None
-    rows = json.loads(
-        (report.parent / "final" / f"{champion.trial}-step-{champion.step}" / "report.json").read_text("utf-8")
-    )["rows"]
-    likeness, fidelity = (0.9 - rows[0]["face_distance"]) / 0.5, rows[0]["clip_score"] / 25.0
+    layout = RunLayout(report.parent)
+    folder = layout.finalist(champion.trial, champion.step)
+    if champion.shipped_seed is not None:
+        folder = checkpoint_folder(layout.retraining(champion.trial, champion.shipped_seed), champion.step)
+    first, anchors = CheckpointResult.read(folder).rows[0], CheckpointResult.read(layout.base("final")).anchors()
+    assert first.face_distance is not None
+    likeness = (anchors.untuned["face_distance"] - first.face_distance) / (anchors.untuned["face_distance"] - 0.4)
+    fidelity = first.clip_score / anchors.untuned["clip_score"]
     text = told(browser)
     assert text.startswith("likeness ")
     assert f"(champion, trial {champion.trial}; seed 101; a photo of {{trigger}} man, last scene 0)" in text

@@ -21,8 +21,10 @@ CHAMPION: dict[str, Any] = {
     "params": {"learning_rate": 1e-3, "rank": 4, "targets": "attention", "rslora": True},
     "search": {"objective": 0.5},
     "final": FINAL,
+    "shipped_seed": None,
     "retrained": [{"seed": 1000003, "metrics": {}, "reason": "the loss is no longer finite"}],
     "across_seeds": {"objective": INTERVAL},
+    "trainings": "2 (1 of 2 diverged, which counts as the untuned model)",
     "among_finalists": {"verdict": "tie", "leader": "001", "tied": ["001", "003"]},
     "choice": "a tie",
     "against_first_trial": {"verdict": "better", "difference": INTERVAL},
@@ -35,9 +37,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     result = SearchResult(folder=tmp_path, outcome=an_outcome(status="champion", champion=CHAMPION))
     written = json.loads(result.write().read_text("utf-8"))
     assert next(iter(written)) == "schema_version"
-    assert written["schema_version"] == 1
+    assert written["schema_version"] == 2
     assert written["champion"] == CHAMPION
-    assert written["anchors"]["validation"].keys() == {"base_distance", "real_distance", "base_clip_score", "pairings"}
+    assert written["anchors"]["validation"].keys() == {
+        "untuned",
+        "real",
+        "others",
+        "faceless_prompts",
+        "pairings",
+    }
     assert written["mlflow"].keys() == {"tracking_uri", "experiment_id", "run_id"}
     again = read_result(tmp_path)
     assert again == result
@@ -48,16 +56,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert champion.final.metrics == {"objective": 0.6, "likeness": 0.7}
     assert champion.final.intervals == {"objective": (0.5, 0.7)}
     assert [type(value) for value in champion.params.values()] == [float, int, str, bool]
-    assert again.outcome.anchors["validation"].anchors == Anchors(
-        base_distance=0.9, real_distance=0.5, base_clip_score=30.0
+    assert again.outcome.anchors["validation"].anchors == Anchors.between(
+        untuned_distance=0.9, real_distance=0.5, clip_score=30.0
     )
 
 
-def test_a_file_without_a_version_is_of_the_first(tmp_path: Path) -> None:
-    outcome = an_outcome()
-    values = outcome.model_dump(mode="json", exclude={"schema_version"})
+def test_a_file_without_a_version_is_of_the_first_whose_scores_were_others(tmp_path: Path) -> None:
+    values = an_outcome().model_dump(mode="json", exclude={"schema_version"})
     (tmp_path / "result.json").write_text(json.dumps(values), "utf-8")
-    assert read_result(tmp_path).outcome == outcome
+    with pytest.raises(RunFolderError, match=r"by an earlier version .* \(schema 1, here 2\), whose scores"):
+        read_result(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +75,9 @@ def test_a_file_without_a_version_is_of_the_first(tmp_path: Path) -> None:
         ("", "is damaged (Expecting value"),
         ('{"status": "cham', "is damaged (Unterminated string"),
         ("[]", "is damaged (the file: "),
-        ("{}", "is damaged (name: Field required); restore it from a copy"),
-        ('{"schema_version": 2}', "was written by a later version of this program (schema 2, here 1); read it with"),
+        ("{}", "was written by an earlier version of this program (schema 1, here 2), whose scores do not compare"),
+        ('{"schema_version": 2}', "is damaged (name: Field required); restore it from a copy"),
+        ('{"schema_version": 3}', "was written by a later version of this program (schema 3, here 2); read it with"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(content: str | None, said: str, tmp_path: Path) -> None:

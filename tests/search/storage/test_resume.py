@@ -98,7 +98,7 @@ def test_inputs_that_changed_are_named(run: Path, tmp_path: Path) -> None:
     before = inputs([photo("a.jpg"), photo("b.jpg"), photo("c.jpg")], [photo("d.jpg")])
     assert set(before) == {
         *(f"photo {name}.jpg" for name in "abcd"),
-        *("file evaluation.prompts", "file final.prompts", "folder model"),
+        *("file evaluation.prompts", "file final.prompts", "folder model", "version of the score"),
     }
     assert changed_inputs(before, inputs([photo("a.jpg"), photo("b.jpg"), photo("c.jpg")], [photo("d.jpg")])) == []
     (tmp_path / "final.txt").write_text("a photo of {trigger} man, smug\n")

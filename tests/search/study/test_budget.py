@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.scores import ImageRow
+from evaluation.image_row import ImageRow
 from search.config.search_config import SearchConfig, load_config
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import MARGIN, BudgetMonitor, Rate
@@ -103,7 +103,7 @@ def objective(report: CheckpointResult) -> float:
     return report.metrics["objective"]
 
 
-ROW = ImageRow(prompt_index=0, seed=1, face_found=False, face_distance=None, clip_score=30.0)
+ROW = ImageRow.of(0, 1, face_distance=None, clip_score=30.0)
 
 
 def report(step: int, images: int, training: float, scoring: float, objective: float = 0.5) -> CheckpointResult:

@@ -50,6 +50,7 @@ def decide(
         "faceless_rate": faceless_rate,
         "objective": 0.5,
         "search_value": 0.5,
+        "excess": 0.0,
     }
     return stopping.on_trial_result(None, trial, {**result, "training_iteration": 1})  # type: ignore[arg-type]
 

@@ -20,6 +20,7 @@ def report(step: int, likeness: float, fidelity: float, faceless_rate: float = 0
         "faceless_rate": faceless_rate,
         "objective": objective,
         "search_value": objective - bool(unfit),
+        "excess": float(bool(unfit)),
     }
     return CheckpointResult(step=step, metrics=metrics, rows=(), folder=Path(f"step-{step}"), unfit=unfit)
 

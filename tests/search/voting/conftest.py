@@ -1,7 +1,6 @@
 """A small run folder to vote on: one colour an image, and measures that the test chooses."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,8 +10,10 @@ from PIL import Image
 
 from evaluation.config import ObjectiveConfig
 from evaluation.grid import image_grid
+from evaluation.image_row import ImageRow
+from evaluation.measures import OBJECTIVE
 from evaluation.objective import image_objective, objective_floor
-from evaluation.scores import OBJECTIVE, Anchors, ImageRow, score_rows
+from evaluation.scores import Anchors, candidate_metrics
 from search.config.search_config import dump_config, load_config
 from search.storage.trial_record import CheckpointResult
 from search.voting.candidates import read_run
@@ -25,7 +26,7 @@ Measured = Sequence[tuple[float | None, float]]
 
 MakeRun = Callable[..., Path]
 
-ANCHORS = Anchors(base_distance=0.9, real_distance=0.4, base_clip_score=25.0)
+ANCHORS = Anchors.between(untuned_distance=0.9, real_distance=0.4, clip_score=25.0)
 """Likeness is (0.9 - d) / 0.5 and fidelity CLIP score / 25."""
 
 PAIRS = ((0, 1), (0, 2), (1, 1), (1, 2))
@@ -92,17 +93,14 @@ def _write(
 ) -> None:
     folder.mkdir(parents=True)
     rows = [
-        ImageRow(
-            prompt_index=prompt, seed=seed, face_found=distance is not None, face_distance=distance, clip_score=clip
-        )
+        ImageRow.of(prompt, seed, face_distance=distance, clip_score=clip)
         for (prompt, seed), (distance, clip) in zip(PAIRS, measured, strict=True)
     ]
     objective = fmean(image_objective(row, ANCHORS, weights) for row in rows)
-    measured_anchors = {name: value for name, value in asdict(ANCHORS).items() if value is not None}
     metrics = {
-        **score_rows(rows, ANCHORS).as_metrics(),
+        **candidate_metrics(rows, ANCHORS, weights),
         OBJECTIVE: objective if any(row.face_found for row in rows) else objective_floor(weights),
-        **(measured_anchors if anchors else {}),
+        **({"real_face_distance": 0.4} if anchors else {}),
     }
     CheckpointResult(step=step, metrics=metrics, rows=tuple(rows), folder=folder).write(folder)
     tiles = [Image.new("RGB", (SIDE, SIDE), _colour(number, image)) for image in range(len(PAIRS))]

@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from evaluation.config import ObjectiveConfig
-from search.voting.agreement import Vector, agreement
+from evaluation.proportion import wilson_interval
+from search.voting.agreement import Vector, advantage, agreement
 from search.voting.preference import fit_decisions, held_out_decisions
 
 CONFIGURED = ObjectiveConfig()
@@ -56,3 +57,13 @@ def share(leads: Vector, outcomes: Vector) -> float:
     told = agreement(leads, outcomes)
     assert told is not None
     return told.value
+
+
+def test_the_advantage_counts_the_votes_that_only_one_foresees() -> None:
+    outcomes = np.array([1.0, 1.0, 0.0, 0.0, 0.5, 1.0])
+    first = np.array([0.2, 0.1, -0.1, -0.3, 0.4, -0.1])
+    second = np.array([0.1, -0.2, -0.2, 0.1, -0.4, 0.3])
+    # They differ on the second, fourth and last: two to one; the undecided vote says nothing.
+    found = advantage(first, second, outcomes)
+    assert found == wilson_interval(2, 3)
+    assert advantage(first, 3 * first, outcomes) is None

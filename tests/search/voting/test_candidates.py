@@ -109,9 +109,12 @@ def test_what_cannot_be_used_is_named(run_folder: Path, tmp_path: Path) -> None:
 def test_anchors_that_are_gone_are_named(run_folder: Path) -> None:
     report = run_folder / "base-validation" / "report.json"
     values = json.loads(report.read_text())
-    del values["metrics"]["base_distance"]
+    del values["metrics"]["real_face_distance"]
     report.write_text(json.dumps(values))
-    with pytest.raises(RunFolderError, match=r"base-validation/report\.json holds no usable anchors: .*base_distance"):
+    with pytest.raises(
+        RunFolderError,
+        match=r"base-validation/report\.json holds no usable anchors: face_distance has no value on the real",
+    ):
         read_run(run_folder)
 
 
@@ -130,7 +133,8 @@ def test_a_search_that_has_measured_nothing_yet(run_folder: Path) -> None:
 def test_the_anchors_are_those_that_the_search_measured(run_folder: Path) -> None:
     report = run_folder / "base-validation" / "report.json"
     values = json.loads(report.read_text())
-    values["metrics"]["base_distance"], values["metrics"]["base_clip_score"] = 0.65, 10.0
+    for row in values["rows"]:
+        row["measures"].update(face_distance=0.65, clip_score=10.0)
     report.write_text(json.dumps(values))
     # (0.65 - 0.45) / (0.65 - 0.4) and 20 / 10
     np.testing.assert_allclose(read_run(run_folder).candidates[0].measures[0, 1], [0.8, 2.0, 0.0])

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from evaluation.scores import METRICS
+from evaluation.measures import METRICS
 from search.voting.candidates import read_run
 from search.voting.page import PortError, VotingSession, create_app, listening
 from search.voting.votes import Answer, VotesFile, read_votes

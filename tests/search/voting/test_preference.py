@@ -8,7 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from evaluation.config import ObjectiveConfig
-from evaluation.scores import Anchors, ImageRow
+from evaluation.image_row import ImageRow
+from evaluation.scores import Anchors
 from search.voting.agreement import Vector
 from search.voting.preference import (
     as_objective,
@@ -19,7 +20,7 @@ from search.voting.preference import (
     weight_intervals,
 )
 
-CONFIGURED = ObjectiveConfig()  # 0.5, 0.3, 0.2
+CONFIGURED = ObjectiveConfig(likeness=0.5, fidelity=0.3, faceless=0.2)  # 0.5, 0.3, 0.2
 
 SPREAD = np.array([0.4, 0.12, 0.4])
 """Standard deviations of likeness, fidelity and -faceless, about as a search shows them."""
@@ -43,9 +44,9 @@ def shares(decisions: Vector) -> Vector:
 
 
 def test_measures_of_an_image() -> None:
-    anchors = Anchors(base_distance=0.9, real_distance=0.4, base_clip_score=25.0)
-    face = ImageRow(prompt_index=0, seed=1, face_found=True, face_distance=0.5, clip_score=20.0)
-    none = ImageRow(prompt_index=0, seed=1, face_found=False, face_distance=None, clip_score=30.0)
+    anchors = Anchors.between(untuned_distance=0.9, real_distance=0.4, clip_score=25.0)
+    face = ImageRow.of(0, 1, face_distance=0.5, clip_score=20.0)
+    none = ImageRow.of(0, 1, face_distance=None, clip_score=30.0)
     assert_allclose(image_measures(face, anchors), [0.8, 0.8, 0.0])
     assert_allclose(image_measures(none, anchors), [0.0, 1.2, -1.0])
 

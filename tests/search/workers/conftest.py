@@ -61,7 +61,7 @@ def anchors(runner: "JobRunner", tmp_path_factory: pytest.TempPathFactory) -> An
         "report.json",
         "anchors.json",
     }
-    return Anchors.from_metrics(report.metrics)
+    return report.anchors()
 
 
 @pytest.fixture

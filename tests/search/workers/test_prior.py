@@ -13,7 +13,6 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from evaluation.config import GenerationConfig, PromptSet
-from evaluation.scores import Anchors
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.search import InputError, run_search
@@ -71,7 +70,7 @@ def test_a_worker_draws_class_images_and_trials_weigh_them(content: dict[str, An
     assert sorted(path.name for path in images.glob("*.png")) == ["00000.png", "00001.png"]
 
     (base,) = do(bench, AnchorJob(id="base", folder=tmp_path / "base", prompt_set="validation"))
-    anchors = Anchors.from_metrics(base.metrics)
+    anchors = base.anchors()
 
     def job(name: str, weight: float) -> TrainJob:
         training = config.training_config({"prior_loss_weight": weight, "rank": 4, "steps": 4}, seed=1)

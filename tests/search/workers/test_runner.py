@@ -3,7 +3,7 @@
 import importlib
 import itertools
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.config import FaceConfig, with_trigger
 from evaluation.faces import FaceModel
 from evaluation.hw10 import SEED, hw10_generation, hw10_scores
-from evaluation.scores import OBJECTIVE, VALIDATION_LOSS
+from evaluation.measures import OBJECTIVE, VALIDATION_LOSS
 from search.config.run_layout import ANCHORS_FILE, STATE_FOLDER
 from search.storage.trial_record import CheckpointResult
 from search.workers.jobs import AnchorJob, JudgeJob, ScoreJob, TrainJob
@@ -36,10 +36,10 @@ def test_the_pairings_of_the_anchors_are_written_down(setup: RunnerSetup, runner
         frozenset(pair) for pair in itertools.combinations(reference, 2)
     }
     assert np.mean([pair[2] for pair in pairings["real"]["pairs"]]) == pytest.approx(
-        report.metrics["real_distance"], abs=1e-6
+        report.metrics["real_face_distance"], abs=1e-6
     )
     assert pairings["copies"]["training_photos"] == [photo.path.name for photo in setup.split.training]
-    assert pairings["anchors"]["base_distance"] == report.metrics["base_distance"]
+    assert pairings["anchors"]["untuned"]["face_distance"] == pytest.approx(report.metrics["face_distance"])
 
 
 def test_a_job_ends_after_its_last_checkpoint_though_the_schedule_is_longer(
@@ -96,8 +96,11 @@ def test_an_adapter_is_drawn_at_the_strength_that_is_asked_for(
         assert len(drawn[strength].rows) == 1
         assert drawn[strength].other_rows == ()
         # Other batches round otherwise; CLIP scores go up to 100.
-        assert asdict(drawn[strength].rows[0]) == pytest.approx(asdict(whole.rows[0]), abs=5e-4)
-    distances = [drawn[strength].rows[0].picture_distance for strength in (0.0, 0.5, 1.0)]
+        (alone,), among = drawn[strength].rows, whole.rows[0].measures
+        with_others = {"seed_distance", "mismatched_clip_score", "retrieved"}
+        expected = {name: value for name, value in among.items() if name not in with_others}
+        assert {**alone.measures} == pytest.approx(expected, abs=5e-4)
+    distances = [drawn[strength].rows[0].value("picture_distance") for strength in (0.0, 0.5, 1.0)]
     assert len(set(distances)) == 3
 
 
@@ -133,14 +136,15 @@ def test_a_second_judge_like_the_first_sees_the_same_in_the_stored_images(
     files = sorted(path.name for path in first.folder.iterdir())
     bench = JobRunner(replace(setup, second_judge=setup.faces))
     (judged,) = do(bench, JudgeJob(id="judge", folder=first.folder))
-    assert judged.metrics["real_distance"] == pytest.approx(first.metrics["real_distance"])
-    assert judged.metrics["face_distance"] == pytest.approx(first.metrics["face_distance"], abs=1e-6)
-    assert (judged.metrics["faceless"], judged.metrics["faceless_rate"]) == (0, 0)
-    names = ("prompt_index", "seed", "face_found", "face_distance", "nearest_distance", "face_confidence")
+    assert judged.metrics["real_face_distance"] == pytest.approx(first.metrics["real_face_distance"])
+    assert judged.metrics["leakage"] == first.metrics["leakage"]
     for row, expected in zip(judged.rows, first.rows, strict=True):
-        seen, known = asdict(row), asdict(expected)
-        assert {name: seen[name] for name in names} == {name: pytest.approx(known[name], abs=1e-6) for name in names}
-        assert (row.clip_score, row.picture_distance) == (expected.clip_score, expected.picture_distance)
+        assert (row.prompt_index, row.seed) == (expected.prompt_index, expected.seed)
+        # All but the distance to training photos, which it does not look at.
+        known = {name: value for name, value in expected.measures.items() if name != "training_distance"}
+        assert {**row.measures} == pytest.approx(known, abs=1e-6)
+    ours, theirs = judged.anchors(), first.anchors()
+    assert (ours.untuned["face_distance"], ours.gap) == pytest.approx((theirs.untuned["face_distance"], theirs.gap))
     assert sorted(path.name for path in first.folder.iterdir()) == files, "nothing is written"
 
     (first.folder / "grid.png").unlink()

@@ -9,7 +9,8 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-from evaluation.scores import VALIDATION_LOSS, Anchors
+from evaluation.measures import VALIDATION_LOSS
+from evaluation.scores import Anchors
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.workers.jobs import TrainJob

@@ -131,6 +131,7 @@ def test_likeness_and_fidelity_at_once_under_the_constraint(name: SamplerName, t
     for number in range(8):
         params = suggested(sampler, str(number))["params"]
         values = {"likeness": 0.5, "fidelity": 1 - params["learning_rate"], "objective": 0.5, "search_value": 0.5}
+        values["excess"] = 0.0
         sampler.on_trial_complete(
             str(number), {"step": 25 if number % 3 == 2 else 400, "faceless_rate": 0.2 * (number % 2), **values}
         )

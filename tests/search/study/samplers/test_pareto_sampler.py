@@ -62,6 +62,7 @@ def checkpoint(likeness: float, fidelity: float, faceless_rate: float = 0.0) -> 
         "faceless_rate": faceless_rate,
         "objective": 0.5 * likeness + 0.3 * fidelity - 0.2 * faceless_rate,
         "search_value": 0.5 * likeness + 0.3 * fidelity - 0.2 * faceless_rate,
+        "excess": 0.0,
     }
 
 
@@ -172,7 +173,7 @@ def test_a_value_that_is_not_finite_cannot_pass(sampler: ParetoSampler) -> None:
         ({50: checkpoint(0.6, 0.8, 0.2), 100: checkpoint(0.1, 0.7, 0.1)}, 100),  # the only one within the constraint
         ({50: checkpoint(0.1, 0.7, 0.4), 100: checkpoint(0.9, 0.9, 0.5)}, 50),  # none is: the least breach
         # Beyond a limit (it repeats its training photos, say): not fit to win, however like the person.
-        ({50: checkpoint(0.1, 0.7), 100: checkpoint(0.9, 0.9) | {"search_value": -0.5}}, 50),
+        ({50: checkpoint(0.1, 0.7), 100: checkpoint(0.9, 0.9) | {"search_value": -0.5, "excess": 0.2}}, 50),
         # The weights of a user who sets likeness to 0: step 50 ties in the objective, but step 100 dominates it.
         (
             {

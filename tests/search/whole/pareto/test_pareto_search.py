@@ -83,9 +83,8 @@ def test_the_journal_of_mode_pareto_holds_every_checkpoint(pareto: tuple[SearchR
         assert frozen.state.name == told[trial["state"]]
         mine = {each["step"]: each for each in run.checkpoints(trial["id"])}
         noted = {name: value for name, value in frozen.user_attrs.items() if name.startswith("step-")}
-        names = ("likeness", "fidelity", "faceless_rate", "objective", "search_value")
+        names = ("likeness", "fidelity", "faceless_rate", "objective", "search_value", "excess")
         assert noted == {f"step-{step}": {name: each[name] for name in names} for step, each in mine.items()}
         one = mine[frozen.user_attrs["told_step"]]
-        limits = one["objective"] - one["search_value"]
-        assert frozen.constraints == {"faceless_rate": one["faceless_rate"] - 0.1, "limits": limits}
+        assert frozen.constraints == {"faceless_rate": one["faceless_rate"] - 0.1, "limits": one["excess"]}
         assert frozen.values == ([one["likeness"], one["fidelity"]] if trial["state"] == "finished" else None)

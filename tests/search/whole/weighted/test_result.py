@@ -41,6 +41,8 @@ def test_the_results_shape_is_stable(run: SearchRun) -> None:
         "across_seeds",
         "among_finalists",
         "choice",
+        "shipped_seed",
+        "trainings",
         "against_first_trial",
         "adapter",
         "model_uri",
@@ -87,14 +89,19 @@ def test_the_numbers_agree_with_each_other(run: SearchRun) -> None:
     assert base["likeness"] == pytest.approx(0.0, abs=1e-9)
     assert base["fidelity"] == pytest.approx(1.0)
     final = champion["final"]
-    gap = base["base_distance"] - base["real_distance"]
+    anchors = result["anchors"]["final"]
+    untuned, real = anchors["untuned"], anchors["real"]
     if final["faceless_rate"] == 0:
-        assert final["likeness"] == pytest.approx((base["base_distance"] - final["face_distance"]) / gap)
+        gap = untuned["face_distance"] - real["face_distance"]
+        assert final["likeness"] == pytest.approx((untuned["face_distance"] - final["face_distance"]) / gap)
+    gap = untuned["clip_score"] - untuned["mismatched_clip_score"]
+    assert final["fidelity"] == pytest.approx((final["clip_score"] - untuned["mismatched_clip_score"]) / gap)
     assert final["objective"] == pytest.approx(
         0.5 * final["likeness"]
-        + 0.3 * final["fidelity"]
-        - 0.2 * final["faceless_rate"]
-        - 0.05 * max(final.get("leakage", 0.0), 0.0)
+        + 0.4 * final["fidelity"]
+        - 0.5 * final["faceless_rate"]
+        - 0.05 * max(final["leakage"], 0.0)
+        + 0.05 * final["anchored_sharpness"]
     )
     trial = next(trial for trial in result["trials"] if trial["id"] == champion["trial"])
     assert champion["search"] == trial["metrics"]
@@ -143,7 +150,7 @@ def test_every_figure_follows_from_the_table_of_images(run: SearchRun) -> None:
     others = table[(table["shows"] == "others") & (table["candidate"] == "base")]
     for name, anchors in result["anchors"].items():
         rows = others[others["prompt_set"] == name]
-        assert rows["face_distance"].mean() == pytest.approx(anchors["other_distance"])
+        assert rows["face_distance"].mean() == pytest.approx(anchors["others"]["face_distance"])
         assert set(rows["prompt"].str.contains("trigger")) == {False}
         photos = json.loads((run.folder / anchors["pairings"]).read_text("utf-8"))
         assert set(table["training_photo"]) <= set(photos["copies"]["training_photos"])
@@ -158,7 +165,7 @@ def test_the_champion_at_several_strengths(run: SearchRun) -> None:
         assert point["folder"] == f"final/strengths/{champion}-step-{step}-at-{point['strength']:g}"
         rows = json.loads((run.folder / point["folder"] / "report.json").read_text("utf-8"))["rows"]
         assert [(row["prompt_index"], row["seed"]) for row in rows] == [(0, 101), (1, 101)]
-        assert point["metrics"]["clip_score"] == pytest.approx(np.mean([row["clip_score"] for row in rows]))
+        assert point["metrics"]["clip_score"] == pytest.approx(np.mean([row["measures"]["clip_score"] for row in rows]))
 
 
 def test_the_front_is_in_the_result_by_weights_too(run: SearchRun) -> None:

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from search.config.run_layout import RunLayout, checkpoint_folder
+from search.storage.run_folder import read_config
+from search.storage.trial_record import CheckpointResult
 from tests.support.short_search import SearchRun
 
 
@@ -17,15 +20,22 @@ def test_the_second_judge_is_heard_everywhere_and_overrules_nobody(run: SearchRu
     assert [finalist["trial"] for finalist in second["finalists"]] == [
         finalist["trial"] for finalist in result["finalists"]
     ]
+    layout, objective = RunLayout(run.folder), read_config(run.folder).evaluation.objective
+    anchors = CheckpointResult.read(layout.second_judge_of(layout.base("final"))).anchors()
     for judged, finalist in zip(second["finalists"], result["finalists"], strict=True):
         lower, upper = judged["interval"]
         assert lower <= judged["likeness"] <= upper
-        assert judged["objective"] == pytest.approx(
-            finalist["final"]["objective"] + 0.5 * (judged["likeness"] - finalist["final"]["likeness"])
-        )
-    best = max(second["finalists"], key=lambda judged: judged["objective"])
-    assert second["prefers"] == best["trial"]
-    assert (second["lead"] is None) == (best["trial"] == result["champion"]["trial"])
+        folders = [layout.finalist(finalist["trial"], finalist["step"])]
+        folders += [
+            checkpoint_folder(layout.retraining(finalist["trial"], again["seed"]), finalist["step"])
+            for again in finalist["retrained"]
+        ]
+        seen = [CheckpointResult.read(layout.second_judge_of(folder)).values(anchors, objective) for folder in folders]
+        assert len(seen) == 2, "all trainings are judged"
+        for name in ("likeness", "objective"):
+            assert judged[name] == pytest.approx(np.mean([values[name] for values in seen]))
+    assert second["prefers"] in set(second["trials"])
+    assert (second["lead"] is None) == (second["prefers"] == result["champion"]["trial"])
     assert second["agrees"] == (second["lead"] is None or second["lead"]["lower"] <= 0)
     correlation = second["rank_correlation"]
     assert correlation["trials"] == 3

@@ -1,0 +1,1 @@
+"""What the rule of a final costs against following its leader."""
