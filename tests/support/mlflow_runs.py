@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from tests.support.command import CEILING
 
 ROOT = Path(__file__).parents[2]
-METRICS = {"objective", "search_value", "likeness", "fidelity", "faceless_rate"}
+METRICS = {"objective", "search_value", "excess", "likeness", "fidelity", "faceless_rate"}
 
 
 def runs_of(client: MlflowClient, name: str = "people") -> tuple[Run, dict[str, Run]]:
