@@ -268,7 +268,7 @@ def test_an_adapter_that_wrecks_the_faces_of_strangers_loses(stage: Stage) -> No
     assert metrics["others_faceless"] == 1.0
     assert metrics["others_fidelity"] < 0.3
     assert "leakage" not in metrics, "nobody there is like anybody"
-    assert appraised(cheat).unfit == ("others_faceless 1.00 (surely 0.61 or more) is above 0.5",)
+    assert appraised(cheat).unfit == ("others_faceless 1.00 (surely 0.61 or more) is above 0.25",)
     assert appraised(cheat).search_value < appraised(honest).search_value
     without = LimitsConfig(others_faceless=None)
     assert appraised(cheat, limits=without).search_value > appraised(honest, limits=without).search_value
