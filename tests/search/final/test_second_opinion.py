@@ -16,7 +16,7 @@ from search.config.search_config import SearchConfig, load_config
 from search.final.decision import Decision
 from search.final.final import Final, Verdict, decide_final
 from search.final.finalist import Retraining, configuration_values, finalist_of
-from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion, rank_correlation
+from search.final.second_opinion import NoOpinion, SecondJudgeClient, SecondOpinion
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.workers.client import JobFailedError, WorkersClient
 from search.workers.dispatcher import UnknownJobError
