@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,6 +17,7 @@ from search.config.run_layout import CONFIGURATION_FILE
 from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
+    from search.config.defaults import Added
     from search.config.search_config import SearchConfig
     from search.storage.result import SearchResult
     from search.storage.resume import Continuation
@@ -81,7 +82,7 @@ def main(
 
     Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
     """
-    from search.config.presets import added_by_preset
+    from search.config.defaults import what_is_added
     from search.config.search_config import ConfigurationError, load_config, read_document
     from search.storage.resume import read_continuation
 
@@ -95,14 +96,15 @@ def main(
     }
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
     continuation = None
-    added: Mapping[str, Any] = {}
+    added: Sequence[Added] = ()
     try:
         if resume is not None:
             continuation = read_continuation(resume, config, overrides)
             checked = continuation.config
         else:
             checked = load_config(config or DEMO, overrides)
-            added = added_by_preset(read_document(config or DEMO, overrides))
+            file = config or DEMO
+            added = what_is_added(read_document(file, overrides), file.parent)
             if config is None and name is None:
                 checked = checked.model_copy(update={"name": _free_name(checked.runs, checked.name)})
     except ConfigurationError as error:
@@ -153,7 +155,7 @@ def _free_name(runs: Path, name: str) -> str:
     return next(free for free in names if not (runs / free).exists())
 
 
-def _show_plan(config: SearchConfig, added: Mapping[str, Any]) -> None:
+def _show_plan(config: SearchConfig, added: Sequence[Added]) -> None:
     from search.study.dry_run import describe
 
     try:

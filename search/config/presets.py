@@ -1,7 +1,7 @@
 """Presets: settings of a search under one name, for whatever a configuration file leaves open.
 
-Each is a file in `preset_files/`. What the user has set stays; so does a training setting that the user has fixed,
-which the preset's space then does not vary. A space of the user's own replaces the preset's as a whole.
+Each is a file in `preset_files/`; `search.config.defaults` puts them in. What the user has set stays. A setting of the
+training that the file fixes does not vary in the preset's space; a space in the file replaces the preset's as a whole.
 """
 
 from __future__ import annotations
@@ -20,31 +20,23 @@ WHOLE = "space"
 """The section that is taken as a whole or not at all."""
 
 
-def with_preset(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration file's content with what its `preset` adds.
-
-    Raises:
-        ConfigurationError: there is no such preset.
-    """
-    return _merged(document, added_by_preset(document))
-
-
-def added_by_preset(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What the `preset` of a configuration file's content adds to it; nothing where it names none.
+def preset_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the preset that a configuration file's content names; its space without what the file fixes.
 
     Raises:
         ConfigurationError: there is no such preset.
     """
     name = document.get("preset")
-    if name is None:
-        return {}
     if name not in get_args(PresetName):
         raise ConfigurationError(f"preset {name!r} does not exist{nearest(str(name), get_args(PresetName))}")
     preset = read_settings(FOLDER / f"{name}.yaml")
     training = document.get("training")
     fixed = training if isinstance(training, Mapping) else {}
     preset[WHOLE] = {setting: value for setting, value in preset[WHOLE].items() if setting not in fixed}
-    return _left_open(preset, document)
+    if WHOLE in document or "steps" in fixed:
+        # Made for the steps of the preset's own space.
+        preset.pop("training", None)
+    return preset
 
 
 def flat(settings: Mapping[str, Any], place: str = "", *, whole_dimensions: bool = True) -> dict[str, Any]:
@@ -64,18 +56,20 @@ def flat(settings: Mapping[str, Any], place: str = "", *, whole_dimensions: bool
     return values
 
 
-def _left_open(preset: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+def left_open(settings: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that a configuration file's content says nothing of; a space is one setting."""
     added = {}
-    for key, value in preset.items():
+    for key, value in settings.items():
         if key not in document:
             added[key] = value
         elif key != WHOLE and isinstance(value, Mapping) and isinstance(document[key], Mapping):
-            added[key] = _left_open(value, document[key])
-    return added
+            added[key] = left_open(value, document[key])
+    return {key: value for key, value in added.items() if value != {}}
 
 
-def _merged(document: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(document)
+def merged(document: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """Both; `added` says nothing that the document says."""
+    both = dict(document)
     for key, value in added.items():
-        merged[key] = _merged(document[key], value) if key in document else value
-    return merged
+        both[key] = merged(document[key], value) if key in document else value
+    return both

@@ -11,6 +11,9 @@ from evaluation.hw10 import SEED
 from search.config.search_config import ConfigurationError, SearchConfig
 from search.config.sections import EvaluationConfig, FinalConfig
 
+CLASS_FIELD = "{class}"
+"""Stands for `photos.class` in a file of prompts."""
+
 PromptSetName: TypeAlias = Literal["validation", "final"]
 """`validation` steers the search; `final` only confirms its outcome."""
 
@@ -27,7 +30,9 @@ def prompt_sets(config: SearchConfig) -> dict[PromptSetName, PromptSet]:
         "final": config.final,
     }
     sets = {
-        name: PromptSet(prompts=read_prompts(section.prompts), seeds=(SEED,) if hw10 else section.seeds)
+        name: PromptSet(
+            prompts=read_prompts(section.prompts, config.photos.class_word), seeds=(SEED,) if hw10 else section.seeds
+        )
         for name, section in sections.items()
     }
     validation, final = (
@@ -51,7 +56,9 @@ def other_sets(config: SearchConfig, person: Mapping[PromptSetName, PromptSet]) 
     others = config.evaluation.others
     if not others.count:
         return {}
-    given = PromptSet(prompts=read_prompts(others.prompts), seeds=(0,)) if others.prompts is not None else None
+    given = None
+    if others.prompts is not None:
+        given = PromptSet(prompts=read_prompts(others.prompts, config.photos.class_word), seeds=(0,))
     if given is not None and (named := [prompt for prompt in given.prompts if TRIGGER_FIELD in prompt]):
         raise ConfigurationError(
             f"{others.prompts} holds {named[0]!r}; prompts of other people go without {TRIGGER_FIELD}"
@@ -64,17 +71,27 @@ def other_sets(config: SearchConfig, person: Mapping[PromptSetName, PromptSet]) 
     }
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
+def read_prompts(path: Path, class_word: str = "") -> tuple[str, ...]:
     """The prompts of a text file: one a line; blank lines and lines that start with `#` are skipped.
 
+    Args:
+        path: The file.
+        class_word: What the person is, in place of `{class}`; empty: no prompt may hold it.
+
     Raises:
-        ConfigurationError: the file is not UTF-8, holds no prompt, or one prompt twice.
+        ConfigurationError: the file is not UTF-8, holds no prompt, one prompt twice, or `{class}` that stands for
+            nothing.
     """
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
     prompts = tuple(line for line in lines if line and not line.startswith("#"))
+    if not class_word and (open_ := [prompt for prompt in prompts if CLASS_FIELD in prompt]):
+        raise ConfigurationError(
+            f"{path} holds {open_[0]!r}, but photos.class is not set; set it, or write the word instead"
+        )
+    prompts = tuple(prompt.replace(CLASS_FIELD, class_word) for prompt in prompts)
     if not prompts:
         raise ConfigurationError(f"{path} holds no prompt; write one a line")
     if repeated := sorted({prompt for prompt in prompts if prompts.count(prompt) > 1}):

@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evaluation.config import FaceConfig, OnnxRecognizer
 from evaluation.judges import check_measures
+from search.config.defaults import completed, hint
 from search.config.draws import corners, draw_of, order, settings_of
-from search.config.presets import PresetName, with_preset
+from search.config.presets import PresetName
 from search.config.run_layout import RunLayout
 from search.config.sections import (
     BudgetConfig,
@@ -232,11 +233,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
     """
     document = read_document(path, overrides)
     try:
-        config = SearchConfig.model_validate(with_preset(document))
+        config = SearchConfig.model_validate(completed(document, path.parent))
     except ValidationError as error:
-        raise ConfigurationError(
-            f"{path} cannot be used:\n" + "\n".join(explain(error, SearchConfig, UNION_TAGS))
-        ) from error
+        problems = explain(error, SearchConfig, UNION_TAGS)
+        if remedy := hint(document):
+            problems.append(f"  {remedy}")
+        raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(problems)) from error
     try:
         check_measures(config.evaluation.judges, config.evaluation.objective)
     except ValueError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import yaml
 
+from search.config.defaults import Added
 from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, dump_config
@@ -21,12 +22,12 @@ from search.workers.cluster import Capacity, CapacityError
 from trainer.settings_file import ConfigurationError, read_settings
 
 
-def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
+def describe(config: SearchConfig, added: Sequence[Added]) -> list[str]:
     """The plan, a line each.
 
     Args:
         config: The search.
-        added: What its preset has added to the configuration file.
+        added: What the configuration file leaves open and has got a default for.
 
     Raises:
         ValueError: photos or prompts cannot be used.
@@ -42,8 +43,10 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"{config.name}: the plan; nothing is started",
         f"photos: {len(split.training)} to train on, {len(split.reference)} to compare with",
     ]
-    if added:
-        lines.append(f"preset {config.preset}: " + ", ".join(f"{key}={_short(at)}" for key, at in flat(added).items()))
+    lines += [
+        f"{each.source}: " + ", ".join(f"{key}={_short(value)}" for key, value in flat(each.settings).items())
+        for each in added
+    ]
     lines += [
         f"space: {', '.join(config.space)}",
         f"trials: {config.trials} by {config.sampler.name}, at most {sum(most):,} steps, about {steps:,.0f} "

@@ -28,17 +28,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_readmes_configuration_has_ten_lines_and_loads(folder: Path, pages: dict[str, Page]) -> None:
+def test_the_readmes_configuration_has_three_lines_and_loads(folder: Path, pages: dict[str, Page]) -> None:
     config = _load(folder, pages["README.md"])
-    assert len(pages["README.md"].blocks("yaml")[0].splitlines()) == 10
+    assert len(pages["README.md"].blocks("yaml")[0].splitlines()) == 3
     assert config.model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    assert config.trials == 20
-    assert config.training_config({}, seed=0).lr_warmup_steps == 100
+    assert (config.preset, config.trials, config.training.resolution) == ("standard", 20, 512)
 
 
-def test_getting_started_spells_out_what_the_readmes_preset_adds(folder: Path, pages: dict[str, Page]) -> None:
-    short, long = (_load(folder, pages[name]) for name in ("README.md", "docs/getting-started.md"))
-    assert long == short.model_copy(update={"preset": None})
+def test_getting_started_spells_out_what_a_configuration_may_leave_open(folder: Path, pages: dict[str, Page]) -> None:
+    long = _load(folder, pages["docs/getting-started.md"])
+    least = {name: parse_yaml(pages["docs/getting-started.md"].blocks("yaml")[0])[name] for name in ("name", "model")}
+    least |= {"photos": {"folder": "photos"}}
+    least |= {"evaluation": {"prompts": "validation.txt"}, "final": {"prompts": "final.txt"}}
+    (folder / "least.yaml").write_text(yaml.safe_dump(least))
+    assert load_config(folder / "least.yaml").model_copy(update={"preset": None}) == long
 
 
 def test_fragments_fit_the_readmes_configuration(

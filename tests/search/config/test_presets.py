@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
-from search.config.presets import PresetName, added_by_preset, flat
+from search.config.defaults import what_is_added
+from search.config.presets import PresetName, flat
 from search.config.search_config import ConfigurationError, dump_config, load_config
 from search.config.space import Ratio
 
@@ -46,20 +47,23 @@ def test_what_the_user_has_set_stays(bare: dict[str, Any], write_config: Write) 
     assert list(load_config(write_config({**bare, "space": own, "training": {}})).space) == ["rank"]
 
 
-def test_what_a_preset_adds_is_told(bare: dict[str, Any]) -> None:
-    added = added_by_preset({**bare, "preset": "quick", "trials": 3, "stopping": {"enabled": False}})
-    assert flat(added) == {
+def test_what_a_preset_adds_is_said(bare: dict[str, Any], tmp_path: Path) -> None:
+    document = {**bare, "preset": "quick", "trials": 3, "stopping": {"enabled": False}}
+    (added,) = what_is_added(document, tmp_path)
+    assert added.source == "preset quick"
+    assert flat(added.settings) == {
         "space.learning_rate": {"low": 5e-5, "high": 5e-4, "log": True},
         "space.rank": {"values": [8, 16, 32]},
         "space.alpha": {"ratio": [0.5, 1]},
         "space.steps": {"low": 300, "high": 900, "step": 300},
+        "training.lr_warmup_steps": 100,
         "stopping.grace_period": 300,
         "evaluation.every": 300,
         "evaluation.seeds": [1],
         "final.candidates": 2,
         "final.retrain": 0,
     }
-    assert added_by_preset(bare) == {}
+    assert not what_is_added({**document, "preset": None, "space": {"rank": {"values": [4, 8]}}}, tmp_path)
 
 
 def test_an_unknown_preset_is_named_with_the_nearest(bare: dict[str, Any], write_config: Write) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from search.config.defaults import Added
 from search.config.search_config import SearchConfig, dump_config, load_config
 from search.run import search
 from search.storage.result import SearchResult
@@ -38,7 +39,7 @@ def config(document: dict[str, Any], write_config: Write, tmp_path: Path) -> Sea
 def test_the_plan_without_experience(config: SearchConfig) -> None:
     # Steps: 150, then three of 100 on average; checkpoints every 50. Images: base and 9 checkpoints of 2 x 2;
     # in the final base, two candidates and two retrainings of 1 x 2.
-    assert describe(config.model_copy(update={"preset": "quick"}), {"trials": 4, "final": {"retrain": 1}}) == [
+    assert describe(config, [Added("preset quick", {"trials": 4, "final": {"retrain": 1}})]) == [
         "anna: the plan; nothing is started",
         "photos: 4 to train on, 2 to compare with",
         "preset quick: trials=4, final.retrain=1",
@@ -63,13 +64,13 @@ def test_the_plan_at_the_pace_of_an_earlier_run(config: SearchConfig, tmp_path: 
     # 100 steps and a scoring, 2 images each; 15 s to close.
     seconds = 30 + (45 + 72) + (4 + 2 * 4 + 2 * (10 + 4)) + 15
     assert seconds == 202
-    lines = describe(config, {})
+    lines = describe(config, [])
     assert lines[-3:-1] == [
         "time on 1 worker(s): about 3:22, 0.06 worker hours, cost 0.11, at the pace of before",
         "disk: about 39 MB of checkpoints",
     ]
     other = config.model_copy(update={"model": "someone/else"})
-    assert describe(other, {})[-2].startswith("time, cost and disk: unknown")
+    assert describe(other, [])[-2].startswith("time, cost and disk: unknown")
 
 
 def test_from_python_overrides_go_with_a_file(config: SearchConfig, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_from_python_overrides_go_with_a_file(config: SearchConfig, tmp_path: Pa
 
 def test_a_plan_for_a_cluster_says_that_this_machine_cannot_hold_it(config: SearchConfig) -> None:
     monstrous = config.seats.model_copy(update={"count": 1000})
-    lines = describe(config.model_copy(update={"seats": monstrous}), {})
+    lines = describe(config.model_copy(update={"seats": monstrous}), [])
     (line,) = [line for line in lines if line.startswith("workers: ")]
     assert line.startswith("workers: a cluster has to hold them; on this machine 1000 worker(s) of 1 process(es) need ")
     assert lines[-1] == (

@@ -1,0 +1,84 @@
+"""What a base model is made for, as far as its small files say: its pipeline and the size of its images.
+
+No weights are read and nothing is imported that knows models: a configuration is checked in a blink.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+INDEX = "model_index.json"
+Read = Callable[[str], dict[str, Any]]
+"""The content of one of a model's JSON files by its path in the model's folder; empty if it has none."""
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """A base model by what its folder says of it."""
+
+    pipeline: str
+    """Class of its diffusers pipeline, such as `StableDiffusionPipeline`."""
+    side: int | None
+    """Side in pixels of the square images that it was trained for; None: its files do not say."""
+
+
+def kind_of(model: str, folder: Path) -> ModelKind | None:
+    """The kind of a model as a configuration file in `folder` names it; None if it is not at hand.
+
+    A hub name is asked for its small JSON files: in the hub's local cache, or on the hub where that is allowed.
+    """
+    path = (folder / Path(model).expanduser()).resolve()
+    if path.is_file():
+        return _of_single_file(path)
+    read = _reader_of_folder(path) if path.is_dir() else _reader_of_hub(model)
+    pipeline = read(INDEX).get("_class_name")
+    if not isinstance(pipeline, str):
+        return None
+    denoiser = read("unet/config.json") or read("transformer/config.json")
+    latent, blocks = denoiser.get("sample_size"), read("vae/config.json").get("block_out_channels")
+    known = isinstance(latent, int) and latent > 0 and isinstance(blocks, list) and blocks
+    # Each block of the autoencoder but the last halves the sides.
+    return ModelKind(pipeline, latent * 2 ** (len(blocks) - 1) if known else None)
+
+
+def _reader_of_folder(folder: Path) -> Read:
+    return lambda name: _json(folder / name)
+
+
+def _reader_of_hub(model: str) -> Read:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def read(name: str) -> dict[str, Any]:
+        try:
+            return _json(Path(hf_hub_download(model, name)))
+        except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
+            return {}
+
+    return read
+
+
+def _of_single_file(path: Path) -> ModelKind | None:
+    """By the names of its weights: a file of SDXL's shape holds the conditioner of two text encoders."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            names = json.loads(file.read(size)) if size < path.stat().st_size else {}
+    except (OSError, ValueError):
+        return None
+    if not any(name.startswith("model.diffusion_model.") for name in names):
+        return None
+    larger = any(name.startswith("conditioner.embedders.1.") for name in names)
+    return ModelKind("StableDiffusionXLPipeline" if larger else "StableDiffusionPipeline", None)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
