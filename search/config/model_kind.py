@@ -40,9 +40,10 @@ def kind_of(model: str, folder: Path) -> ModelKind | None:
         return None
     denoiser = read("unet/config.json") or read("transformer/config.json")
     latent, blocks = denoiser.get("sample_size"), read("vae/config.json").get("block_out_channels")
-    known = isinstance(latent, int) and latent > 0 and isinstance(blocks, list) and blocks
+    if not isinstance(latent, int) or latent < 1 or not isinstance(blocks, list) or not blocks:
+        return ModelKind(pipeline, None)
     # Each block of the autoencoder but the last halves the sides.
-    return ModelKind(pipeline, latent * 2 ** (len(blocks) - 1) if known else None)
+    return ModelKind(pipeline, latent * 2 ** (len(blocks) - 1))
 
 
 def _reader_of_folder(folder: Path) -> Read:
