@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 Targets = Literal["attention", "attention+feed_forward+convolutions"]
@@ -138,6 +138,7 @@ class TrainingConfig:
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         for name in ("learning_rate", "text_encoder_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -188,6 +189,14 @@ class TrainingConfig:
                 "everything; set it to null, or to 0 to leave the text encoder untrained"
             )
 
+    def _check_numbers(self) -> None:
+        """Neither text nor true, which Python takes for 1: a `horizontal_flip: true` would mirror every photo."""
+        for each in fields(self):
+            value, number = getattr(self, each.name), each.type in (int, float, int | None, float | None)
+            optional = value is None and each.type in (int | None, float | None)
+            if number and not optional and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{each.name} is {value!r}; give a number")
+
     def _check_whole_numbers(self) -> None:
         ranges = {
             "rank": (1, 1024),
@@ -205,7 +214,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is None and name.startswith("text_encoder"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not isinstance(value, int):
                 raise ValueError(f"{name} is {value!r}; it must be a whole number")
             if not lowest <= value <= highest:
                 note = f" (below steps, which is {self.steps})" if name == "lr_warmup_steps" else ""
@@ -271,6 +280,31 @@ class TrainingConfig:
     def photos_per_step(self) -> int:
         """Photos that one optimizer step sees, over all forward passes and processes."""
         return self.batch_size * self.gradient_accumulation_steps
+
+
+TEXT_ENCODER_SETTINGS = ("text_encoder_rank", "text_encoder_alpha", "text_encoder_steps")
+"""What only an adapter of the text encoder heeds."""
+
+
+def check_text_encoder_settings(trainings: Iterable[TrainingConfig], drawn: Container[str] = ()) -> None:
+    """Checks that settings of the text encoder's adapter are only given where there may be one.
+
+    Args:
+        trainings: what jobs may be asked to do.
+        drawn: settings that vary.
+
+    Raises:
+        ValueError: one is given, and it would change nothing; the message has the remedy.
+    """
+    trainings = tuple(trainings)
+    if any(training.trains_text_encoder for training in trainings):
+        return
+    for name in TEXT_ENCODER_SETTINGS:
+        if name in drawn or any(getattr(training, name) is not None for training in trainings):
+            raise ValueError(
+                f"{name} would change nothing, since text_encoder_learning_rate is 0 and the text encoder is not "
+                "trained; leave it out, or give the text encoder a rate"
+            )
 
 
 def _encodes_text(part: str) -> bool:

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, get_args
 
 import typer
-import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from search.config.search_config import FIXED, SearchConfig
 from search.config.space import AnyDimension, Value
 from trainer.run_config import RunConfig
-from trainer.settings_file import alias_of
+from trainer.setting_kinds import alias_of
+from trainer.yaml_text import dump_yaml
 
 Schema: TypeAlias = Mapping[str, Any]
 """JSON schema of a section or of a key."""
@@ -190,7 +190,7 @@ def _default(section: Schema, key: str) -> str:
         return "none"
     if "section" in section["properties"][key] and not isinstance(default, str):
         return ""
-    shown = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=1000)
+    shown = dump_yaml(default, default_flow_style=True, width=1000)
     return f"`{shown.strip().removesuffix('...').strip()}`"
 
 

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from search.config.presets import flat
 from search.config.run_layout import CONFIGURATION_FILE, RunLayout
-from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
+from search.config.search_config import ConfigurationError, SearchConfig, load_config, shown_config
 from search.storage.result import SearchResult, find_result
 
 FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
@@ -73,7 +71,7 @@ def read_continuation(folder: Path, config: Path | None = None, overrides: Seque
 
 def _changes(before: SearchConfig, now: SearchConfig) -> tuple[str, ...]:
     """The settings that differ, in the order of the configuration."""
-    old, new = (flat(yaml.safe_load(dump_config(config)), whole_dimensions=False) for config in (before, now))
+    old, new = (flat(shown_config(config), whole_dimensions=False) for config in (before, now))
     pairs = {key: (old.get(key), new.get(key)) for key in (*old, *new)}
     return tuple(f"{key}: {was!r} before, {is_now!r} now" for key, (was, is_now) in pairs.items() if was != is_now)
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
 from pydantic import TypeAdapter
 
 from evaluation.config import OnnxRecognizer
@@ -21,6 +20,7 @@ from search.storage.journal import mend_journal
 from search.storage.result_schema import SCHEMA_VERSION
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
 from trainer.files import write_file
+from trainer.settings_file import read_settings
 
 _SUMS = TypeAdapter(dict[str, str])
 
@@ -181,8 +181,8 @@ def read_config(folder: Path) -> SearchConfig:
             f"{path.parent} is not a run folder: it holds no {CONFIGURATION_FILE}. Give one, such as runs/demo"
         )
     try:
-        return SearchConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, yaml.YAMLError, ValueError) as error:
+        return SearchConfig.model_validate(read_settings(path, SearchConfig))
+    except ValueError as error:
         raise RunFolderError(f"{path} is not the configuration that a search wrote: {error}") from error
 
 

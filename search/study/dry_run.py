@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import yaml
 
 from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
-from search.config.search_config import SearchConfig, dump_config
+from search.config.search_config import SearchConfig, shown_config
 from search.photos.split import read_split
 from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
@@ -102,11 +101,11 @@ class EarlierRun:
 
 def newest_run(config: SearchConfig) -> EarlierRun | None:
     """The newest search beside this one with the same model, resolution, batch and images; None if there is none."""
-    ours = _alike(yaml.safe_load(dump_config(config)))
+    ours = _alike(shown_config(config))
     results = sorted(config.runs.glob(f"*/{RESULT_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for layout in (RunLayout(result.parent) for result in results):
         try:
-            theirs = _alike(read_settings(layout.configuration))
+            theirs = _alike(read_settings(layout.configuration, SearchConfig))
         except ConfigurationError:
             continue
         if theirs != ours or (result := find_result(layout.folder)) is None:

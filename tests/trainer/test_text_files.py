@@ -25,7 +25,7 @@ def test_another_encoding_is_refused_with_the_path_and_the_remedy(tmp_path: Path
     path = tmp_path / "text.yaml"
     path.write_bytes(TEXT.encode(encoding))
 
-    with pytest.raises(ValueError, match="is not UTF-8 text .*; save it as UTF-8") as error:
+    with pytest.raises(ValueError, match=r"is not UTF-8 text .*; save it as UTF-8") as error:
         read_text(path)
     assert str(path) in str(error.value)
 
@@ -35,7 +35,7 @@ def test_utf_16_without_a_mark_and_without_an_accent_is_refused(tmp_path: Path) 
     path = tmp_path / "text.yaml"
     path.write_bytes("a: 1\n".encode("utf-16-le"))
 
-    with pytest.raises(ValueError, match="holds NUL characters, as UTF-16 does.; save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"holds NUL characters, as UTF-16 does\); save it as UTF-8"):
         read_text(path)
 
 

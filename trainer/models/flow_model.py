@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-from trainer.config import AdapterMethod, Targets, TrainingConfig
+from trainer.config import TEXT_ENCODER_SETTINGS, AdapterMethod, Targets, TrainingConfig
 from trainer.models.base_model import BaseModel, Part
 from trainer.models.targets import TRANSFORMER_TARGETS
 
@@ -48,6 +48,12 @@ class FlowModel(BaseModel):
                 f"text_encoder_learning_rate is {config.text_encoder_learning_rate!r}, but the text encoders of "
                 f"{self.title} carry no adapters here; set it to null or 0"
             )
+        for name in TEXT_ENCODER_SETTINGS:
+            if getattr(config, name) is not None:
+                raise ValueError(
+                    f"{name} is {getattr(config, name)!r} and would change nothing, since the text encoders of "
+                    f"{self.title} carry no adapters here; leave it out"
+                )
         if config.noise_offset:
             raise ValueError(
                 f"noise_offset is {config.noise_offset!r}, but the flow of {self.title} starts from plain noise and "

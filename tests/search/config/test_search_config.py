@@ -131,8 +131,9 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ({"model": "photos"}, "'photos' holds no model_index.json"),
         ({"space": {"steps": {"low": 0, "high": 100}}}, r"space.steps may draw 0: steps is 0"),
         ({"space": {"rank": {"values": [4, 2048]}}}, r"space.rank may draw 2048: rank is 2048"),
-        ({"space": {"rank": {"low": 4, "high": 64, "log": True}}}, r"space.rank may draw 4.0: .* whole number"),
-        ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space.alpha may draw 'a'"),
+        ({"space": {"rank": {"low": 4.5, "high": 64}}}, r"space: rank.low is 4.5; rank takes whole numbers only"),
+        ({"space": {"rank": {"values": [4, True]}}}, r"space.rank may draw True: rank is True; give a number"),
+        ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space: alpha is a number, not 'a'; give a number"),
         ({"space": {"dropout": {"low": 0, "high": 1}}}, r"space.dropout may draw 1"),
         (
             {
