@@ -41,6 +41,9 @@ _DEEPEST = 50
 """Levels of a document; a configuration has six."""
 
 
+_NO_IS_TEXT = "{} is text here; for none write null, for the word put it in quotes"
+
+
 class Misread(yaml.MarkedYAMLError):  # type: ignore[misc]
     """What is written would not be read as it is meant; the message has the place and the remedy."""
 
@@ -85,6 +88,8 @@ def parse_value(text: str, kinds: Kinds = ()) -> Any:
     if holds_text(kinds) and not holds_numbers(kinds) and not bare.startswith(("'", '"')):
         if type(None) in kinds and re.fullmatch(_RESOLVERS[0][1], bare):
             return None
+        if _means_none(bare, kinds):
+            raise Misread(problem=_NO_IS_TEXT.format(bare))
         return bare
     value, node = _construct(text, kinds, "the value")
     if node is None:
@@ -114,7 +119,7 @@ def _construct(text: str, kinds: Kinds, source: str) -> tuple[Any, Node | None]:
         node = loader.get_single_node()
         if node is None:
             return None, None
-        _Reading(loader).settle(node, kinds, ())
+        _Reading(loader).settle(node, kinds, "", ())
         return loader.construct_document(node), node
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply; settings lie a few levels deep") from None
@@ -134,12 +139,13 @@ class _Reading:
         self._loader = loader
         self._done: set[int] = set()
 
-    def settle(self, node: Node, kinds: Kinds, above: tuple[Node, ...]) -> None:
+    def settle(self, node: Node, kinds: Kinds, place: str, above: tuple[Node, ...]) -> None:
         """Settle a node and all below it.
 
         Args:
             node: any.
             kinds: what its place may hold.
+            place: keys that lead to it, with dots.
             above: the nodes that hold it.
         """
         if any(node is each for each in above):
@@ -150,21 +156,22 @@ class _Reading:
             return
         self._done.add(id(node))
         if isinstance(node, ScalarNode):
-            self._settle_scalar(node, kinds)
+            self._settle_scalar(node, kinds, f"{place}: " if place else "")
             return
         if node.tag not in _STRUCTURES:
             raise _tagged(node)
         if isinstance(node, SequenceNode):
             for element in node.value:
-                self.settle(element, kinds_within(kinds), (*above, node))
+                self.settle(element, kinds_within(kinds), place, (*above, node))
             return
         self._check_keys(node)
         for key, value in node.value:
             if key.tag == _MERGE:
                 for merged in value.value if isinstance(value, SequenceNode) else [value]:
-                    self.settle(merged, kinds, (*above, node))
+                    self.settle(merged, kinds, place, (*above, node))
             else:
-                self.settle(value, kinds_below(kinds, key.value), (*above, node))
+                below = f"{place}.{key.value}" if place else key.value
+                self.settle(value, kinds_below(kinds, key.value), below, (*above, node))
 
     def _check_keys(self, node: MappingNode) -> None:
         """All keys are text, none is given twice, none is what a decimal comma has left."""
@@ -189,7 +196,7 @@ class _Reading:
                     problem_mark=key.start_mark,
                 )
 
-    def _settle_scalar(self, node: ScalarNode, kinds: Kinds) -> None:
+    def _settle_scalar(self, node: ScalarNode, kinds: Kinds, at: str) -> None:
         plain = node.style is None
         if self._loader.resolve(ScalarNode, node.value, (plain, not plain)) != node.tag:
             raise _tagged(node)
@@ -198,11 +205,8 @@ class _Reading:
         text, numbers = holds_text(kinds), holds_numbers(kinds)
         word = node.tag == _BOOL and node.value.lower() not in ("true", "false")
         if node.tag in (_INT, _FLOAT) or word:
-            if word and text and type(None) in kinds and node.value.lower() in ("no", "off"):
-                raise Misread(
-                    problem=f"{node.value} is text here; for none leave the key out, for the word put it in quotes",
-                    problem_mark=node.start_mark,
-                )
+            if _means_none(node.value, kinds):
+                raise Misread(problem=at + _NO_IS_TEXT.format(node.value), problem_mark=node.start_mark)
             if (text and not numbers) or (word and (text or not kinds)):
                 node.tag = _TEXT
                 return
@@ -210,21 +214,26 @@ class _Reading:
             node.tag = _TEXT
         if node.tag == _BOOL and numbers and bool not in kinds:
             raise Misread(
-                problem=f"{node.value} stands where a number is due; give the number",
+                problem=f"{at}{node.value} stands where a number is due; give the number",
                 problem_mark=node.start_mark,
             )
         if node.tag == _INT and sum(map(str.isdigit, node.value)) > _LONGEST_NUMBER:
             raise Misread(
-                problem=f"this number has more than {_LONGEST_NUMBER} digits; give a smaller one",
+                problem=f"{at}this number has more than {_LONGEST_NUMBER} digits; give a smaller one",
                 problem_mark=node.start_mark,
             )
         if numbers and _LEADING_ZERO.fullmatch(node.value):
             shown = node.value.replace("_", "")
             raise Misread(
-                problem=f"{node.value} begins with a zero; write {int(shown)}, or a decimal point if it is the end of "
-                "a number",
+                problem=f"{at}{node.value} begins with a zero; write {int(shown)}, or a decimal point if it is the "
+                "end of a number",
                 problem_mark=node.start_mark,
             )
+
+
+def _means_none(word: str, kinds: Kinds) -> bool:
+    """Whether a word probably says that there shall be no text."""
+    return word.lower() in ("no", "off") and type(None) in kinds and holds_text(kinds) and not holds_numbers(kinds)
 
 
 def _tagged(node: Node) -> Misread:

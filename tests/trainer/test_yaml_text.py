@@ -102,18 +102,21 @@ def test_where_a_switch_or_one_of_several_words_is_due_each_has_its_own() -> Non
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("count: true", "true stands where a number is due; give the number"),
-        ("inner: {share: on}", "on stands where a number is due"),
-        ("inner: {counts: [1, no]}", "no stands where a number is due"),
+        ("count: true", "count: true stands where a number is due; give the number"),
+        ("inner: {share: on}", "inner.share: on stands where a number is due"),
+        ("inner: {counts: [1, no]}", "inner.counts: no stands where a number is due"),
         ("inners: {a: {share: yes}}", "yes stands where a number is due"),
-        ("inner: {label: no}", "no is text here; for none leave the key out, for the word put it in quotes"),
-        ("count: 0123", "0123 begins with a zero; write 123"),
+        (
+            "inner: {label: no}",
+            "inner.label: no is text here; for none write null, for the word put it in quotes",
+        ),
+        ("count: 0123", "count: 0123 begins with a zero; write 123"),
         ("either: 08", "08 begins with a zero; write 8"),
         ("inner: {counts: [0,0001]}", "0001 begins with a zero; write 1, or a decimal point"),
         ("inner: {share: 0,0001}", "0001 stands alone behind a comma; a number has a decimal point, as 0.0001"),
         ("inner: {share: 1,000}", "000 stands alone behind a comma"),
         (f"count: {'9' * 5000}", "this number has more than 20 digits; give a smaller one"),
-        ("count: !!int 7", "the tag 'tag:yaml.org,2002:int' is not read here; leave it out"),
+        ("count: !!int 0123", "the tag 'tag:yaml.org,2002:int' is not read here; leave it out"),
         ("count: !!python/object:os.system {}", "is not read here; leave it out"),
         ("inner: !!set {a}", "is not read here; leave it out"),
         ("inner: &a {table: *a}", "this refers to itself; write it out"),
@@ -199,6 +202,7 @@ def test_a_value_on_the_command_line_has_no_comments_and_its_text_no_quotes(
         ((str,), "'a' #3", "'#3' follows the value's end"),
         ((Inner,), "{share: 1, share: 2}", "the key 'share' is given here"),
         ((int,), "true", "true stands where a number is due"),
+        ((str, type(None)), "off", "off is text here; for none write null, for the word put it in quotes"),
     ],
 )
 def test_a_value_on_the_command_line_that_would_be_misread_is_refused(
