@@ -99,7 +99,7 @@ def _kind(value: Any) -> str:
     """`values` makes a choice, `ratio` a ratio, a whole `low` and `high` an integer range (with `log` only beside a
     `step`, which `search.config.written_space` gives every range of a whole setting), anything else a range of real
     numbers."""
-    fields = value if isinstance(value, Mapping) else vars(value)
+    fields = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
     if "ratio" in fields:
         return "ratio"
     if "values" in fields:

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config import TrainingConfig
-from trainer.settings_file import number_remedy
+from trainer.settings_file import Section, number_remedy
 
 _HINTS = get_type_hints(TrainingConfig)
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(hint) for name, hint in _HINTS.items()}
@@ -17,14 +17,14 @@ _SWITCHES = frozenset(name for name, hint in _HINTS.items() if hint is bool)
 
 
 def setting_value(name: str, value: Any) -> Any:
-    """A value as a training setting takes it: the rank 8 for `8.0` and `"8"`; as it is where that is not known.
+    """A value as a training setting takes it: the rank 8 for `8.0` and `"8"`; as it is where it is so already.
 
     What the setting does not take, true for a number among it, is left to `TrainingConfig`, which says why.
 
     Raises:
         ValueError: text that is no number, for a setting that is one.
     """
-    if name not in _ADAPTERS or (isinstance(value, bool) and name not in _SWITCHES):
+    if name not in _ADAPTERS or (isinstance(value, int) and name not in _SWITCHES):  # among them true and false
         return value
     try:
         return _ADAPTERS[name].validate_python(value)
@@ -39,13 +39,18 @@ def dimension_values(name: str, dimension: Any) -> Any:
 
     Args:
         name: of the setting.
-        dimension: a mapping, as a file has it; anything else is left as it is.
+        dimension: a mapping, as a file has it; a section that is checked already is left as it is.
 
     Raises:
-        ValueError: a value is no number where one is due, or not whole where a whole one is.
+        ValueError: it is neither, or a value is no number where one is due, or not whole where a whole one is.
     """
-    if not isinstance(dimension, Mapping):
+    if isinstance(dimension, Section):
         return dimension
+    if not isinstance(dimension, Mapping):
+        raise ValueError(
+            f"{name} is {dimension!r}; give a range, as {{low: 1, high: 8}}, or values, as {{values: [4, 8]}}, or set it "
+            "under training"
+        )
     read = dict(dimension)
     for key in ("low", "high", "step"):
         if key in read and name in _WHOLE:

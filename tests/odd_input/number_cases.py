@@ -59,7 +59,7 @@ CASES = [
     Case(
         "octal-seed",
         append(CONFIGURATION, "seed: 0123\n"),
-        says=("seed: 0123 begins with a zero; write 123", "line 18, column 7"),
+        says=("seed: 0123 begins with a zero; write 123", "line 19, column 7"),
     ),
     refused("training.seed=0o17", "training.seed", "(found '0o17'); give a number"),
     Case("whole-numbers-as-floats", command=setting("space.steps={low: 2e1, high: 40.0, step: 2e1}"), exit_code=0),
@@ -114,7 +114,7 @@ CASES = [
             "the key 'training' is given here",
             "line 4, column 1",
             "and here again",
-            "line 18, column 1",
+            "line 19, column 1",
             "keep one",
         ),
     ),
