@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from trainer.config import TrainingConfig, check_text_encoder_settings
 from trainer.data.photos_config import PhotoFolderConfig
 from trainer.data.prior_config import check_prior
-from trainer.settings_file import ConfigurationError, Name, Section, explain, read_settings, resolve_model
+from trainer.settings_file import ConfigurationError, Name, Section, explain, path_errors, read_settings, resolve_model
 
 
 class RunConfig(Section):
@@ -68,10 +68,13 @@ def load_run_config(path: Path) -> RunConfig:
     except ValidationError as error:
         raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(explain(error, RunConfig))) from error
     folder = path.parent
-    return config.model_copy(
-        update={
-            "model": resolve_model(config.model, folder, needed="model_index.json"),
-            "photos": config.photos.resolved(folder),
-            "output": (folder / config.output.expanduser()).resolve(),
-        }
-    )
+    with path_errors():
+        output = (folder / config.output.expanduser()).resolve()
+        output.exists()  # the system says whether it can be a path at all
+        return config.model_copy(
+            update={
+                "model": resolve_model(config.model, folder, needed="model_index.json"),
+                "photos": config.photos.resolved(folder),
+                "output": output,
+            }
+        )

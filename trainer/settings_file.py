@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,22 @@ def read_settings(path: Path, settings: type | None = None) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path} must hold a mapping of settings, not {type(document).__name__}")
     return document
+
+
+@contextmanager
+def path_errors() -> Iterator[None]:
+    """What the system says of a path, as an error of the configuration: a name that is too long, a folder that may not
+    be entered, links in a circle, the home of nobody.
+
+    Raises:
+        ConfigurationError: one of these.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"the path {shortened(error.filename)} cannot be used: {error.strerror}") from error
+    except RuntimeError as error:  # of pathlib: `~nobody`, and links in a circle
+        raise ConfigurationError(f"a path cannot be used: {error}") from error
 
 
 def resolve_folder(value: Path, folder: Path) -> Path:
@@ -120,7 +137,7 @@ def explain(error: ValidationError, settings: type[BaseModel], tags: Collection[
             lines.append(f"  {name}: this key is missing")
         else:
             value = problem.get("input")
-            shown = f" (found {_shortened(value)})" if not isinstance(value, dict | list) and place else ""
+            shown = f" (found {shortened(value)})" if not isinstance(value, dict | list) and place else ""
             remedy = _remedy(problem["type"], value)
             lines.append(f"  {name or 'file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{remedy}")
     return lines
@@ -158,7 +175,8 @@ def _remedy(problem: str, value: Any) -> str:
     return "; give true or false" if problem in {"bool_parsing", "bool_type"} else ""
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A value as a message shows it, 100 characters at most."""
     shown = repr(value)
     return shown if len(shown) <= 100 else f"{shown[:97]}..."
 

@@ -51,6 +51,12 @@ class Misread(yaml.MarkedYAMLError):  # type: ignore[misc]
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way
 
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        # PyYAML's scanner takes the square of the depth.
+        if self.flow_level > _DEEPEST:
+            raise _too_deep(self.get_mark())
+        super().fetch_flow_collection_start(token)
+
 
 class _Dumper(yaml.SafeDumper):
     """Quotes what either version of YAML would take for anything but text."""
@@ -151,7 +157,7 @@ class _Reading:
         if any(node is each for each in above):
             raise Misread(problem="this refers to itself; write it out", problem_mark=node.start_mark)
         if len(above) > _DEEPEST:
-            raise Misread(problem="this is nested too deeply", problem_mark=node.start_mark)
+            raise _too_deep(node.start_mark)
         if id(node) in self._done:  # an alias of what has been settled at its anchor
             return
         self._done.add(id(node))
@@ -200,6 +206,8 @@ class _Reading:
         plain = node.style is None
         if self._loader.resolve(ScalarNode, node.value, (plain, not plain)) != node.tag:
             raise _tagged(node)
+        if "\0" in node.value:
+            raise Misread(problem=f"{at}this text holds a NUL character; leave it out", problem_mark=node.start_mark)
         if not plain:
             return
         text, numbers = holds_text(kinds), holds_numbers(kinds)
@@ -234,6 +242,10 @@ class _Reading:
 def _means_none(word: str, kinds: Kinds) -> bool:
     """Whether a word probably says that there shall be no text."""
     return word.lower() in ("no", "off") and type(None) in kinds and holds_text(kinds) and not holds_numbers(kinds)
+
+
+def _too_deep(mark: yaml.Mark) -> Misread:
+    return Misread(problem="this is nested too deeply", problem_mark=mark)
 
 
 def _tagged(node: Node) -> Misread:

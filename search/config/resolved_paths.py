@@ -23,6 +23,7 @@ def resolved_config(config: SearchConfig, folder: Path) -> SearchConfig:
 
     Raises:
         ConfigurationError: a path leads nowhere.
+        OSError, RuntimeError: one is none (`trainer.settings_file.path_errors`).
     """
 
     def file(value: Path) -> Path:
@@ -49,6 +50,8 @@ def resolved_config(config: SearchConfig, folder: Path) -> SearchConfig:
     if others.prompts is not None:
         others = others.model_copy(update={"prompts": file(others.prompts)})
         evaluation = evaluation.model_copy(update={"others": others})
+    runs = config.runs.expanduser().resolve()
+    runs.exists()  # the system says whether it can be a path at all
     final = config.final.model_copy(update={"prompts": file(config.final.prompts)})
     return config.model_copy(
         update={
@@ -56,7 +59,7 @@ def resolved_config(config: SearchConfig, folder: Path) -> SearchConfig:
             "photos": config.photos.resolved(folder),
             "evaluation": evaluation,
             "final": final,
-            "runs": config.runs.expanduser().resolve(),
+            "runs": runs,
             "warm_start": _journal(config.warm_start, folder),
         }
     )

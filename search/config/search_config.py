@@ -36,7 +36,7 @@ from trainer.config import TrainingConfig, check_text_encoder_settings
 from trainer.data.prior_config import check_prior
 from trainer.setting_kinds import kinds_at
 from trainer.settings_file import ConfigurationError as ConfigurationError
-from trainer.settings_file import Name, Section, explain, nearest, read_settings
+from trainer.settings_file import Name, Section, explain, nearest, path_errors, read_settings
 from trainer.yaml_text import Misread, dump_yaml, parse_value
 
 HOMEWORK: Mapping[str, Value] = {
@@ -281,7 +281,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
         check_measures(config.evaluation.judges, config.evaluation.objective)
     except ValueError as error:
         raise ConfigurationError(f"{path} cannot be used:\n  evaluation.{error}") from error
-    return resolved_config(config, path.parent)
+    with path_errors():
+        return resolved_config(config, path.parent)
 
 
 def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

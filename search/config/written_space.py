@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config import TrainingConfig
-from trainer.settings_file import Section, number_remedy
+from trainer.settings_file import Section, number_remedy, shortened
 
 _HINTS = get_type_hints(TrainingConfig)
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(hint) for name, hint in _HINTS.items()}
@@ -30,7 +30,7 @@ def setting_value(name: str, value: Any) -> Any:
         return _ADAPTERS[name].validate_python(value)
     except ValidationError as error:
         if isinstance(value, str) and error.errors()[0]["type"] in {"float_parsing", "int_parsing"}:
-            raise ValueError(f"{name} is a number, not {value!r}{number_remedy(value)}") from error
+            raise ValueError(f"{name} is a number, not {shortened(value)}{number_remedy(value)}") from error
         return value
 
 
@@ -48,8 +48,8 @@ def dimension_values(name: str, dimension: Any) -> Any:
         return dimension
     if not isinstance(dimension, Mapping):
         raise ValueError(
-            f"{name} is {dimension!r}; give a range, as {{low: 1, high: 8}}, or values, as {{values: [4, 8]}}, or set it "
-            "under training"
+            f"{name} is {shortened(dimension)}; give a range, as {{low: 1, high: 8}}, or values, as {{values: [4, 8]}}, or "
+            "set it under training"
         )
     read = dict(dimension)
     for key in ("low", "high", "step"):

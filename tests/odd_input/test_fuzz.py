@@ -27,9 +27,10 @@ LONGEST_MESSAGE = 5000
 
 TEXT = (DEMO / "search.yaml").read_text("utf-8")
 WORDS = """
-    1:30 0123 08 0o17 0x1F 0b1 1_000 1e-4 2e1 .5e-3 1e400 -1e400 -0.0 .inf -.inf .nan 1e18 -1 0 1 2 3.7 50% 0,0001 1.000,5
-    99999999999999999999 9223372036854775808 4294967296 true false yes no on off null ~ 2026-11-27 12:30:45 = << ? - ! !!int
-    !!set *a &a @x `x %x 'a "a [ ] { } [] {} [[]] [1,2] {a:1} [null] \\ / . .. ../.. ~root /dev/null /etc/passwd {trigger}
+    1:30 0123 08 0o17 0x1F 0b1 1_000 1e-4 2e1 .5e-3 1e400 -1e400 -0.0 .inf -.inf .nan 1e18 -1 0 1 2 3.7 50% 0,0001
+    1.000,5 99999999999999999999 9223372036854775808 4294967296 true false yes no on off null ~ 2026-11-27 12:30:45
+    = << ? - ! !!int !!set *a &a @x `x %x 'a "a [ ] { } [] {} [[]] [1,2] {a:1} [null] {trigger}
+    \\ / . .. ../.. ~root ~nobody-here /dev/null /etc/passwd
 """
 SPACED = ("", " ", "a #b", "# a", "a: b", "{a: 1}", "\t", "a\nb", "2026-11-27 10:00:00")
 CHARACTERS = ("ä", "😀", "\u202e", "\ufeff", "\x07", "\x00", "x" * 5000, "9" * 5000, "[" * 3000)
