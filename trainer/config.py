@@ -45,10 +45,10 @@ class TrainingConfig:
     """Numerator of the scale alpha / rank that multiplies B @ A; above 0."""
 
     text_encoder_rank: int | None = None
-    """Rank in the text encoder, 1 ... 1024; None: as in the UNet."""
+    """Rank in the text encoder, 1 ... 1024; None: as in the UNet. Only where it is trained."""
 
     text_encoder_alpha: float | None = None
-    """Alpha in the text encoder, above 0; None: as in the UNet."""
+    """Alpha in the text encoder, above 0; None: as in the UNet. Only where it is trained."""
 
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     """Other ranks for some layers, by a regular expression of the end of their name, from a dot on: mid_block.*: 8."""
@@ -110,7 +110,7 @@ class TrainingConfig:
     """Decoupled weight decay of the optimizer, at least 0."""
 
     seed: int = 0
-    """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1."""
+    """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1, in a search 2**62 at most."""
 
     resolution: int = 512
     """Side of the square training crop in pixels; a multiple of 8, at least 8. Aspect buckets have at most the pixels

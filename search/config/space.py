@@ -58,8 +58,8 @@ class FloatRange(_Range):
 
 
 class IntRange(_Range):
-    """A whole number between `low` and `high`, both included, in strides of `step` from `low`; with `log`, which goes
-    without strides, smaller numbers are drawn as often as ten times larger ones in ten times the width."""
+    """A whole number between `low` and `high`, both included, in strides of `step` from `low`; `log`, which goes
+    without strides, draws its logarithm uniformly."""
 
     low: int
     high: int

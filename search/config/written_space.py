@@ -48,8 +48,8 @@ def dimension_values(name: str, dimension: Any) -> Any:
         return dimension
     if not isinstance(dimension, Mapping):
         raise ValueError(
-            f"{name} is {shortened(dimension)}; give a range, as {{low: 1, high: 8}}, or values, as {{values: [4, 8]}}, or "
-            "set it under training"
+            f"{name} is {shortened(dimension)}; give a range, as {{low: 1, high: 8}}, or values, as "
+            "{values: [4, 8]}, or set it under training"
         )
     read = dict(dimension)
     for key in ("low", "high", "step"):

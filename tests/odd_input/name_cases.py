@@ -32,6 +32,10 @@ def untrainable(name: str) -> Callable[[Path], None]:
     return change
 
 
+def refused(pair: str, *says: str) -> Case:
+    return Case(f"set-{pair[:30]}", command=setting(pair), says=says)
+
+
 CASES = [
     *(
         Case(
@@ -105,6 +109,20 @@ CASES = [
         )
         for encoding in ("utf-16", "utf-16-le")
         for path, command in ((CONFIGURATION, Case("").command), (TRAINING, TRAIN))
+    ),
+    refused("photos.folder=~nobody-here", "a path cannot be used: Could not determine home directory"),
+    refused("evaluation.prompts=" + "x" * 300, "cannot be used: File name too long"),
+    refused("runs=" + "x" * 300, "cannot be used: File name too long"),
+    Case(
+        "a-path-too-long-in-a-training-run",
+        replace(TRAINING, "output: out", "output: " + "x" * 300),
+        TRAIN,
+        says=("cannot be used: File name too long",),
+    ),
+    Case(
+        "a-nul",
+        replace(CONFIGURATION, "clip: clip", 'clip: "cl\\0ip"'),
+        says=("evaluation.clip: this text holds a NUL character; leave it out", "line 14"),
     ),
     Case("tabs", replace(CONFIGURATION, "  steps:", "\tsteps:"), says=(f"{CONFIGURATION} is not YAML", "line 7")),
     Case("a-list", lambda folder: (folder / CONFIGURATION).write_text("- a\n") and None, says=("must hold a mapping",)),

@@ -79,6 +79,10 @@ CASES = [
     ),
     refused("space.learning_rate={low: .nan, high: 1}", "space.learning_rate.low", "finite number (found nan)"),
     refused("space.learning_rate={low: 1e-4, high: .inf}", "space.learning_rate.high", "finite number (found inf)"),
+    refused(
+        "space.rank=8", "rank is 8; give a range, as {low: 1, high: 8}, or values, as {values: [4, 8]}", "training"
+    ),
+    refused("space.rank=[4, 8]", "rank is [4, 8]; give a range"),
     refused("space.rank={low: 4, high: 64, log: true, step: 4}", "step is 4, which does not go with log"),
     refused(f"training.steps={'9' * 400}", "this number has more than 20 digits; give a smaller one"),
     *(

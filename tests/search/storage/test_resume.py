@@ -9,7 +9,7 @@ import pytest
 
 from search.config.search_config import ConfigurationError, SearchConfig, load_config
 from search.storage.resume import forget_final, how_to_resume, read_continuation
-from search.storage.run_folder import RunFolder, changed_inputs, inputs_of
+from search.storage.run_folder import RunFolder, changed_inputs, inputs_of, read_config
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -27,6 +27,19 @@ def test_the_runs_own_configuration_counts(run: Path) -> None:
     assert going_on.config == load_config(run / "search.yaml")
     assert (going_on.folder, going_on.changes) == (run, ())
     assert not going_on.changes_final
+
+
+@pytest.mark.parametrize("name", ["1e4", "007", "1.50", "2026-11-27", "no", "null", "0x1F"])
+def test_a_run_goes_on_under_a_name_that_looks_like_something_else(
+    name: str, document: dict[str, Any], write_config: Write
+) -> None:
+    config = load_config(write_config(document), [f"name={name}"])
+    with RunFolder.make(config) as folder:
+        folder.begin(config, {})
+    going_on = read_continuation(folder.path)
+    assert (going_on.config, going_on.changes) == (config, ())
+    assert (going_on.config.name, folder.path.name) == (name, name)
+    assert read_config(folder.path) == config
 
 
 def test_more_trials_seats_tracking_and_the_final_may_change(run: Path) -> None:

@@ -251,6 +251,12 @@ LAYERS = ("0.proj", "2")
         ({"adapter": "dora"}, r"adapter is 'dora', for which no file of .* is known .* choose one of 'lora', 'rslora'"),
         ({"adapter": "lokr"}, "adapter is 'lokr'"),
         ({"adapter": "loha"}, "adapter is 'loha'"),
+        (
+            {"text_encoder_rank": 8},
+            r"text_encoder_rank is 8 and would change nothing, since the text encoders of .* leave",
+        ),
+        ({"text_encoder_alpha": 8.0}, r"text_encoder_alpha is 8.0 and would change nothing"),
+        ({"text_encoder_steps": 2}, r"text_encoder_steps is 2 and would change nothing"),
         ({"noise_offset": 0.05}, r"noise_offset is 0\.05, but the flow of .* starts from plain noise .* set it to 0"),
         ({"text_encoder_learning_rate": 1e-4}, r"text_encoder_learning_rate is 0\.0001, but .* set it to null or 0"),
     ],
