@@ -46,9 +46,9 @@ Paths are relative to the file's own folder. A key that does not exist is refuse
 everything that is wrong with a file is reported together. `--set key=value` replaces one setting of a search, the key
 with dots: `--set evaluation.every=50`.
 
-YAML is read by the rules of version 1.2, in UTF-8. Text needs no quotes where text is due, `name: 007` among it. A switch
-or a time (`true`, `1:30`) where a number is due, a number that begins with zeros, and a key that is given twice are
-refused. In the value of `--set`, `#` begins no comment.
+YAML is read by the rules of version 1.2, in UTF-8. Text needs no quotes where text is due, `name: 007` among it. A
+switch or a time (`true`, `1:30`) where a number is due, a number that begins with zeros, and a key that is given twice
+are refused. In the value of `--set`, `#` begins no comment.
 
 This page is what `python -m search.config` prints from the code; do not edit it.
 """
