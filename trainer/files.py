@@ -1,4 +1,7 @@
-"""Files that are either whole or not there: written under a temporary name, fsynced, renamed. Search uses it, too."""
+"""Files that are either whole or not there: written under a temporary name, fsynced, renamed. Search uses it, too.
+
+And text that a user wrote, which has one encoding wherever it is read.
+"""
 
 import os
 import shutil
@@ -58,6 +61,23 @@ def written_folder(folder: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def read_text(path: Path) -> str:
+    """A text file that a user wrote: UTF-8, with or without a byte order mark; every line ends with a line feed.
+
+    Raises:
+        ValueError: the file cannot be read, or is no such text (UTF-16, for example, as some shells write it).
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 without a byte order mark is UTF-8 as well, with a NUL at every other place
+        raise ValueError(f"{path} is not UTF-8 text (it holds NUL characters, as UTF-16 does); save it as UTF-8")
+    return text
 
 
 def _fsync(path: Path) -> None:
