@@ -97,6 +97,8 @@ def _print(report: PhotoReport, output: Path) -> None:
         )
     for problem in report.problems:
         typer.echo(problem)
+    for warning in report.warnings:
+        typer.echo(f"photos: {warning}")
     if report.buckets:
         typer.echo("buckets: " + ", ".join(f"{name} ({count})" for name, count in report.buckets.items()))
     typer.echo(", ".join(f"{report.count(status)} {status}" for status in STATUSES))

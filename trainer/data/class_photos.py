@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from trainer.data.captions import names_person
 from trainer.data.photos import CaptionedPhoto, PhotoFolderError, PhotoProblem, survey_photos
 from trainer.data.picture import MAXIMUM_PIXELS
-from trainer.data.prior_config import PriorConfig, names_person
+from trainer.data.prior_config import PriorConfig
 
 
 def load_class_photos(

@@ -138,7 +138,7 @@ def test_a_photo_covers_its_bucket_and_is_cut_in_the_middle(tmp_path: Path) -> N
         upright.save(tmp_path / f"{name}.png")
     tall, wide = load_photos(tmp_path, minimum_side=32, caption_template="a photo")
     for photo, size in ((tall, (24, 40)), (wide, (40, 24))):
-        opened = open_photo(photo.path, size)
+        opened = open_photo(photo, size)
         assert opened.size == size
         # Lanczos looks three pixels far, beyond the cut, too.
         assert (np.asarray(opened)[3:-3, 3:-3] == (0, 0, 255)).all()

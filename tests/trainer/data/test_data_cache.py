@@ -35,7 +35,7 @@ def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     side = RESOLUTION // base.pipeline().vae_scale_factor
     assert cache.latent_mean.shape == (3, base.denoiser.config["in_channels"], side, side)
     for number, photo in enumerate(photos):
-        pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
+        pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
         posterior = base.vae.encode(pixels).latent_dist
         scale = base.vae.config["scaling_factor"]
         torch.testing.assert_close(cache.latent_mean[number], posterior.mean[0] * scale, rtol=0, atol=1e-6)

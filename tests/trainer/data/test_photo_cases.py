@@ -118,8 +118,12 @@ GOOD = plain("RGB", (200, 100, 50), "PNG")
 REFUSED: dict[str, tuple[Files, str, str]] = {
     "animated PNG": ({"a.png": frames("PNG")}, "a.png", "is an animation of 2 frames"),
     "animated WebP": ({"a.webp": frames("WEBP")}, "a.webp", "is an animation of 2 frames"),
-    "animated GIF": ({"a.gif": frames("GIF")}, "a.gif", NO_IMAGE),
-    "TIFF named .jpg": ({"a.jpg": plain("RGB", 0, "TIFF")}, "a.jpg", NO_IMAGE),
+    "animated GIF": ({"a.gif": frames("GIF")}, "a.gif", "is a GIF image"),
+    "TIFF named .jpg": (
+        {"a.jpg": plain("RGB", 0, "TIFF")},
+        "a.jpg",
+        "is a TIFF or raw image",
+    ),
     "text named .png": ({"a.png": b"this is no photo"}, "a.png", NO_IMAGE),
     "nothing": ({"a.png": b""}, "a.png", "is empty (0 bytes)"),
     "torn": ({"a.png": GOOD[: len(GOOD) // 2]}, "a.png", "does not decode"),
@@ -138,7 +142,7 @@ def test_every_kind_of_file_is_converted_rightly_or_refused_by_name(case: str, t
         name, content, colours = ACCEPTED[case]
         (tmp_path / name).write_bytes(content)
         (photo,) = load_photos(tmp_path, "sks", caption_template="a photo of {trigger}")
-        opened = open_photo(photo.path, SIDE)
+        opened = open_photo(photo, SIDE)
         assert (photo.caption, opened.mode, opened.size) == ("a photo of sks", "RGB", (SIDE, SIDE))
         for place, colour in colours.items():
             found = opened.getpixel(place)

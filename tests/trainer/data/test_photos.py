@@ -55,7 +55,7 @@ def test_every_problem_of_a_folder_is_reported_at_once_by_file_name(tmp_path: Pa
         ("latin.txt", "is not UTF-8 text"),
         ("empty.jpg", "is empty"),
         ("text.jpg", "is not a JPEG, PNG or WebP image, whatever its name says"),
-        ("moving.gif", "is not a JPEG, PNG or WebP image, whatever its name says"),
+        ("moving.gif", "is a GIF image and none of JPEG, PNG or WebP"),
         ("torn.jpg", "does not decode"),
         ("small.png", "is too small"),
         ("lonely.txt", "is a caption without a photo"),
@@ -150,7 +150,8 @@ def test_a_photo_opens_upright_square_and_centred(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn 90 degrees clockwise to show"
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
-    opened = open_photo(tmp_path / "a.png", 32)
+    (photo,) = load_photos(tmp_path, caption_template="a photo")
+    opened = open_photo(photo, 32)
     assert (opened.mode, opened.size) == ("RGB", (32, 32))
     assert np.abs(np.asarray(opened, dtype=int)[2:-2] - (0, 128, 0)).max() <= 1
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from trainer.config import TrainingConfig
-from trainer.data.prior_config import PriorConfig, check_prior, names_person
+from trainer.data.captions import names_person
+from trainer.data.prior_config import PriorConfig, check_prior
 
 PRIOR = PriorConfig(prompt="a photo of a man")
 
