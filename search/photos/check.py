@@ -179,7 +179,11 @@ def _row(face: FacePhoto, photos: PhotosConfig, alike: str | None, *, kept: bool
 def _by_photo(folder: Path, problems: Sequence[PhotoProblem]) -> tuple[dict[str, list[str]], list[str]]:
     """Reasons by the photo that they concern, whether of the photo or of its caption; and those that concern none."""
     images = (
-        {path.name: composed(path.stem) for path in folder.iterdir() if path.suffix.lower() in PHOTO_FILES}
+        {
+            printable(path.name): composed(printable(path.stem))
+            for path in folder.iterdir()
+            if path.suffix.lower() in PHOTO_FILES
+        }
         if folder.is_dir()
         else {}
     )
