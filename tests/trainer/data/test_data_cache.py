@@ -26,6 +26,20 @@ def fail(*arguments: object, **keywords: object) -> None:
 
 
 @torch.no_grad()
+def test_a_photo_that_changes_before_it_is_encoded_is_refused_and_nothing_is_kept(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = load_photos(make_photos(3), trigger="sks")
+    content = photos[1].path.read_bytes()
+    photos[1].path.write_bytes(photos[0].path.read_bytes())
+    with pytest.raises(ValueError, match=r"photo1\.png has changed since it was checked"):
+        build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*"))
+    photos[1].path.write_bytes(content)
+    after, clean = (build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / name) for name in ("cache", "b"))
+    assert torch.equal(after.latent_mean, clean.latent_mean)
+
+
 def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
