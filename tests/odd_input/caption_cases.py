@@ -94,10 +94,10 @@ CASES = [
     foreign("brackets", "a photo of [trigger] man", "[trigger]", "only {trigger} is filled in"),
     foreign("a-name", "a photo of [name], [filewords]", "[name]", "only {trigger} is filled in"),
     foreign("capitals", "a photo of {Trigger} man", "{Trigger}", "only {trigger} is filled in"),
-    foreign("double-braces", "a photo of {{trigger}} man", "{ }", "only {trigger} is filled in"),
+    foreign("double-braces", "a photo of {{trigger}} man", "{{trigger}}", "only {trigger} is filled in"),
     foreign("a-lost-brace", "a photo of {trigger man", "{", "only {trigger} is filled in"),
     foreign("a-lora", "{trigger} man <lora:anna:0.8>", "<lora:anna:0.8>", "it would be read as words"),
-    foreign("a-weight", "({trigger} man:1.3), happy", "( man:1.3)", "weights would be read as words"),
+    foreign("a-weight", "({trigger} man:1.3), happy", "({trigger} man:1.3)", "weights would be read as words"),
     Case(
         "caption-with-ordinary-signs",
         one_caption("{trigger} man (left), artist_(style), at 12:30 (ca. 12:30), <3, [sic], -- smiling, 50% off"),

@@ -9,6 +9,8 @@ from trainer.files import read_text
 
 TRIGGER = "{trigger}"
 
+WITHOUT_SPACES = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+"""Letters of Thai, Lao, Japanese, Chinese and Korean, which follow on a word without a space."""
 OTHER_SYNTAX: Mapping[str, str] = {
     r"\{[^{}]*\}|[{}]": f"only {TRIGGER} is filled in",
     r"(?i)[\[<%](?:trigger(?:[ _-]?word)?|name|token|subject|instance|concept|class|filewords)[\]>%]": (
@@ -28,14 +30,16 @@ OTHER_SYNTAX: Mapping[str, str] = {
 
 def foreign_syntax(text: str) -> tuple[str, str] | None:
     """What a caption or prompt holds that other programs replace or obey, and what becomes of it; None without."""
-    rest = text.replace(TRIGGER, " ")
+    rest = text.replace(TRIGGER, "\0")
     found = ((re.search(pattern, rest), answer) for pattern, answer in OTHER_SYNTAX.items())
-    return next(((match[0], answer) for match, answer in found if match), None)
+    return next(((match[0].replace("\0", TRIGGER), answer) for match, answer in found if match), None)
 
 
 def names_person(text: str, trigger: str) -> bool:
     """Whether the trigger is one of the words of a text, in capitals or not."""
-    return bool(trigger) and re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", text, re.IGNORECASE) is not None
+    letter = rf"[^\W{WITHOUT_SPACES}]"
+    pattern = rf"(?<!{letter}){re.escape(trigger)}(?!{letter})"
+    return bool(trigger) and re.search(pattern, text, re.IGNORECASE) is not None
 
 
 def doubled_word(text: str, trigger: str) -> str:

@@ -143,13 +143,13 @@ def survey_photos(
     for path in files.lonely:
         remedy = f"add the photo {path.stem}.jpg or remove the caption"
         problems.append(_problem(path.name, "is a caption without a photo", remedy))
-    for pattern in repeats or {}:
+    if not files.photos and not problems:
+        problems.append(no_photos(folder))
+    for pattern in (repeats or {}) if files.photos else ():
         if not any(_fits(path, pattern) for path in files.photos.values()):
             problems.append(
                 _problem("", f"photos.repeats names {pattern!r}, which fits no photo", "correct or remove it")
             )
-    if not files.photos and not problems:
-        problems.append(no_photos(folder))
     return tuple(photos), tuple(problems)
 
 

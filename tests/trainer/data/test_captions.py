@@ -12,7 +12,8 @@ from trainer.data.photo_problem import PhotoProblem
 FOREIGN = {
     "a photo of {Trigger} man": "{Trigger}",
     "{trigger} in a {red|blue} hat": "{red|blue}",
-    "{{trigger}} man": "{ }",
+    "{{trigger}} man": "{{trigger}}",
+    "({trigger} man:1.3)": "({trigger} man:1.3)",
     "a photo of trigger} man": "}",
     "a photo of [trigger] man": "[trigger]",
     "[Name], [filewords]": "[Name]",

@@ -68,6 +68,10 @@ def test_class_images_are_there_where_they_are_weighed(
         ("asks a man", "sks", False),
         ("a man", "", False),
         ("a c++ man", "c++", True),
+        ("一张sks男人的照片", "sks", True),
+        ("sks는 웃는다", "sks", True),
+        ("портрет анны", "анн", False),
+        ("портрет анны", "Анны", True),
     ],
 )
 def test_a_trigger_is_a_word(text: str, trigger: str, expected: bool) -> None:
