@@ -25,7 +25,11 @@ def captions(old: str, new: str) -> Callable[[Path], None]:
 
 def one_caption(text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
     """A change: another caption for the photo happy.png."""
-    return lambda folder: (folder / "photos" / "happy.txt").write_bytes(text.encode(encoding)) and None
+
+    def change(folder: Path) -> None:
+        (folder / "photos" / "happy.txt").write_bytes(text.encode(encoding))
+
+    return change
 
 
 def _and_no_model(change: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -70,6 +70,10 @@ def _captions_as(pattern: str) -> Callable[[Path], None]:
     return change
 
 
+def _table_beside_captions(folder: Path) -> None:
+    (folder / "photos" / "metadata.jsonl").write_text("{}")
+
+
 def _captions_in_a_table(folder: Path) -> None:
     for path in (folder / "photos").glob("*.txt"):
         path.unlink()
@@ -82,6 +86,11 @@ def _content(name: str, content: bytes) -> Callable[[Path], None]:
         (folder / "photos" / name).with_suffix(".txt").write_text("a photo of {trigger} man")
 
     return change
+
+
+def _broken_class_image(folder: Path) -> None:
+    (folder / "men").mkdir()
+    (folder / "men" / "a.png").touch()
 
 
 def _small(folder: Path) -> None:
@@ -182,7 +191,7 @@ CASES = [
     ),
     Case(
         "table-beside-captions",
-        lambda folder: (folder / "photos" / "metadata.jsonl").write_text("{}") and None,
+        _table_beside_captions,
         exit_code=0,
         says=(SPLIT,),
         silent=("metadata",),
@@ -226,5 +235,11 @@ CASES = [
             "photos: 2 of 21 photos are enlarged to 512 pixels (angry.png 8.0 times, confused.png 8.0 times), and the "
             "adapter learns their blur; take larger ones or a smaller training.resolution",
         ),
+    ),
+    Case(
+        "broken-class-image",
+        _broken_class_image,
+        setting("photos.prior={prompt: a photo of a man, folder: men}", "training.prior_loss_weight=1"),
+        says=("men: - a.png: is empty (0 bytes); copy it again or remove it",),
     ),
 ]
