@@ -288,9 +288,8 @@ class PromptSet:
         for prompt in self.prompts:
             if not prompt.replace(TRIGGER_FIELD, "").strip():
                 raise ValueError(f"the prompt {prompt!r} says nothing beside the trigger; describe the image to make")
-            unknown = set(re.findall(r"\{[^{}]*\}", prompt)) - {TRIGGER_FIELD}
-            if unknown:
-                raise ValueError(f"the prompt {prompt!r} holds {sorted(unknown)[0]}; only {TRIGGER_FIELD} is filled in")
+            if unknown := re.search(r"\{[^{}]*\}|[{}]", prompt.replace(TRIGGER_FIELD, " ")):
+                raise ValueError(f"the prompt {prompt!r} holds {unknown[0]}; only {TRIGGER_FIELD} is filled in")
         if len(set(self.prompts)) < len(self.prompts):
             twice = next(prompt for prompt in self.prompts if self.prompts.count(prompt) > 1)
             raise ValueError(f"the prompt {twice!r} is given twice; give each once and add seeds for more images")

@@ -15,6 +15,7 @@ import typer
 
 from search.config.run_layout import CONFIGURATION_FILE
 from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from trainer.terminal import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from search.config.search_config import SearchConfig
@@ -81,6 +82,7 @@ def main(
 
     Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
     """
+    escape_what_cannot_be_shown()
     from search.config.presets import added_by_preset
     from search.config.search_config import ConfigurationError, load_config, read_document
     from search.storage.resume import read_continuation

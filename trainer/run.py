@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from trainer.terminal import escape_what_cannot_be_shown
 
 
 def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, a YAML file.")]) -> None:
@@ -19,6 +20,7 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
 
     Exit codes: 0 adapter written, 1 training diverged or out of memory, 2 bad input, 130 interrupted.
     """
+    escape_what_cannot_be_shown()
     from trainer.run_config import load_run_config
     from trainer.settings_file import ConfigurationError
 

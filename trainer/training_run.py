@@ -124,7 +124,10 @@ def _load(
     try:
         photos = config.photos.load()
         buckets, training = config.photos.buckets, config.training
-        for warning in bucket_warnings(repeated(photos), buckets, training.resolution, training.batch_size):
+        for warning in (
+            *config.photos.warnings(photos, training.resolution),
+            *bucket_warnings(repeated(photos), buckets, training.resolution, training.batch_size),
+        ):
             console.print(f"photos: {warning}", markup=False, highlight=False, soft_wrap=True)
         class_photos = load_class_photos(
             config.photos.prior,

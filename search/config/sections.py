@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from evaluation.hw10 import GENERATION
 from search.config.space import distinct
+from trainer.data.captions import names_person
 from trainer.data.photos_config import PhotoFolderConfig
 from trainer.settings_file import Section
 
@@ -37,6 +38,15 @@ class PhotosConfig(PhotoFolderConfig):
     bust. Default: the middle square of the photo, as for photos in which no face is found."""
     nearest: int | None = Field(default=None, ge=3)
     """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
+
+    @model_validator(mode="after")
+    def _class_is_not_the_person(self) -> PhotosConfig:
+        if names_person(self.class_word, self.trigger):
+            raise ValueError(
+                f"class is {self.class_word!r}, which holds the trigger {self.trigger!r}; the class is what other "
+                "people are, too: leave the trigger out of it, or choose a trigger that is no common word"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> PhotosConfig:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.exit_codes import BAD_INPUT
+from trainer.terminal import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from search.photos.check import PhotoReport
@@ -42,6 +43,7 @@ def main(
 
     Exit codes: 0 some photo can be used, 2 none can, or bad input.
     """
+    escape_what_cannot_be_shown()
     # Only now what takes seconds to import.
     from pydantic import ValidationError
 
@@ -97,6 +99,8 @@ def _print(report: PhotoReport, output: Path) -> None:
         )
     for problem in report.problems:
         typer.echo(problem)
+    for warning in report.warnings:
+        typer.echo(f"photos: {warning}")
     if report.buckets:
         typer.echo("buckets: " + ", ".join(f"{name} ({count})" for name, count in report.buckets.items()))
     typer.echo(", ".join(f"{report.count(status)} {status}" for status in STATUSES))

@@ -18,6 +18,7 @@ from search.config.run_layout import CONFIGURATION_FILE, STATE_FOLDER, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
 from search.storage.result_schema import SCHEMA_VERSION
+from trainer.data.photo_files import composed
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
 from trainer.files import write_file
 from trainer.settings_file import read_settings
@@ -219,6 +220,8 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
     """What differs, in words; nothing if it was not written down before."""
     if not before:
         return []
+    # A folder that was copied to another system may have its names in another Unicode form.
+    before, now = ({composed(name): value for name, value in sums.items()} for sums in (before, now))
     told = {(True, False): "is gone", (False, True): "is new", (True, True): "has changed"}
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return [f"{name} {told[name in before, name in now]}" for name in names]

@@ -12,11 +12,11 @@ import torch
 from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, shown_config
-from search.photos.split import read_split
 from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
 from search.workers.cluster import Capacity, CapacityError
+from search.workers.setup import RunnerSetup
 from trainer.settings_file import ConfigurationError, read_settings
 
 
@@ -28,9 +28,10 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         added: What its preset has added to the configuration file.
 
     Raises:
-        ValueError: photos or prompts cannot be used.
+        ValueError: photos, class images or prompts cannot be used.
     """
-    split = read_split(config.photos, config.evaluation.faces)
+    setup, _ = RunnerSetup.prepare(config)
+    split = setup.split
     work = Workload.of(config)
     most = [work.lengths_of(number)[-1] for number in range(config.trials)]
     coming = work.coming()
@@ -41,6 +42,7 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"{config.name}: the plan; nothing is started",
         f"photos: {len(split.training)} to train on, {len(split.reference)} to compare with",
     ]
+    lines += setup.warnings(config)
     if added:
         lines.append(f"preset {config.preset}: " + ", ".join(f"{key}={_short(at)}" for key, at in flat(added).items()))
     lines += [

@@ -105,7 +105,7 @@ class Run:
             ValueError: the face model that cuts or chooses them cannot.
         """
         split = read_split(self.config.photos, self.config.evaluation.faces)
-        return tuple(open_photo(photo.path, side, photo.crop) for photo in split.reference[:REFERENCE_PHOTOS])
+        return tuple(open_photo(photo, side) for photo in split.reference[:REFERENCE_PHOTOS])
 
 
 def read_run(folder: Path) -> Run:

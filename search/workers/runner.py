@@ -299,7 +299,7 @@ class JobRunner:
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
         """Photos by file name, as generated images are: cut as for training, at the same size."""
         side = self._setup.generation.resolution
-        return {photo.path.name: open_photo(photo.path, side, photo.crop) for photo in photos}
+        return {photo.path.name: open_photo(photo, side) for photo in photos}
 
 
 def _write_sheet(measurement: Measurement, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import deviations, hw10_generation
-from search.config.prompts import PromptSetName, other_sets, prompt_sets
+from search.config.prompts import PromptSetName, other_sets, prompt_sets, prompt_warnings
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.storage.run_folder import inputs_of
@@ -82,14 +82,17 @@ class RunnerSetup:
     def warnings(self, config: SearchConfig) -> list[str]:
         """What a user should know of the photos and the protocol before anything is trained, a line each."""
         largest = max(training.batch_size for training in config.possible_trainings())
+        photos = sorted((*self.split.training, *self.split.reference), key=lambda photo: photo.path.name)
         found = (
-            *resemblance_warnings((*self.split.training, *self.split.reference)),
+            *resemblance_warnings(photos),
+            *config.photos.warnings(photos, config.training.resolution),
             *bucket_warnings(repeated(self.split.training), config.photos.buckets, config.training.resolution, largest),
         )
         prior, judged = config.photos.prior, config.evaluation
         homework = deviations(judged.generation, judged.faces, judged.clip) if judged.protocol == "hw10" else ()
         return [
             *(f"photos: {text}" for text in found),
+            *(f"prompts: {text}" for text in prompt_warnings(config, self.prompt_sets)),
             *([f"class images: {prior.source}"] if prior is not None else []),
             *(f"protocol hw10: {text}" for text in homework),
         ]

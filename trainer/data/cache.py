@@ -180,7 +180,7 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int |
             if (photo.sha256, photo.crop, mirrored) in latents:
                 continue
             framings[photo.sha256, photo.crop, mirrored] = framing_of(photo, resolution, mirrored=mirrored)
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution, photo.crop), dtype=np.float32))
+            pixels = torch.from_numpy(np.array(open_photo(photo, resolution), dtype=np.float32))
             pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
             posterior = vae.encode(pixels.flip(-1) if mirrored else pixels).latent_dist
             latents[photo.sha256, photo.crop, mirrored] = (

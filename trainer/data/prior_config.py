@@ -5,13 +5,12 @@ model keeps learning them beside the person's photos, so that not every man turn
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.config import TrainingConfig
-from trainer.data.photos import TRIGGER
+from trainer.data.captions import TRIGGER, foreign_syntax, names_person
 from trainer.settings_file import resolve_folder
 
 IMAGES = 100
@@ -50,6 +49,8 @@ class PriorConfig:
             raise ValueError(f"prompt is {self.prompt!r}; say what class images show, such as 'a photo of a man'")
         if TRIGGER in self.prompt:
             raise ValueError(f"prompt is {self.prompt!r}; class images are not of the person: leave out {TRIGGER}")
+        if foreign := foreign_syntax(self.prompt):
+            raise ValueError(f"prompt is {self.prompt!r}, which holds {foreign[0]}; {foreign[1]}")
         if self.folder is not None and self.images is not None:
             raise ValueError(
                 f"images is {self.images}, but the class images of the folder {self.folder} are all used and none is "
@@ -124,8 +125,3 @@ def no_class_images(weight: float) -> str:
         f"prior_loss_weight is {weight!r}, but there are no class images; give photos.prior a prompt such as "
         "'a photo of a man' (and a folder, if you have such images), or set the weight to 0"
     )
-
-
-def names_person(text: str, trigger: str) -> bool:
-    """Whether the trigger is one of the words of a text, in capitals or not."""
-    return bool(trigger) and re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", text, re.IGNORECASE) is not None

@@ -1,5 +1,6 @@
 """Whether a run may go on: its settings and its inputs are compared, and what differs is named."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,7 +103,9 @@ def test_inputs_that_changed_are_named(run: Path, tmp_path: Path) -> None:
     config: SearchConfig = load_config(run / "search.yaml")
 
     def photo(name: str, caption: str = "a photo of sks man") -> Any:
-        return SimpleNamespace(path=Path(name), sha256=f"sum of {name}", caption=caption, crop=None)
+        return SimpleNamespace(
+            path=Path(name), sha256=f"sum of {unicodedata.normalize('NFC', name)}", caption=caption, crop=None
+        )
 
     def inputs(training: list[Any], reference: list[Any]) -> dict[str, str]:
         split: Any = SimpleNamespace(training=training, reference=reference)
@@ -123,6 +126,9 @@ def test_inputs_that_changed_are_named(run: Path, tmp_path: Path) -> None:
         "photo d.jpg has changed",  # it has changed sides
         "photo e.jpg is new",
     ]
+    moved = [inputs([photo(unicodedata.normalize(form, "été.jpg"))], []) for form in ("NFC", "NFD")]
+    assert moved[0].keys() != moved[1].keys()
+    assert changed_inputs(*moved) == [], "the same photo on another system"
     assert changed_inputs({}, after) == [], "a run of before these were written down"
 
 

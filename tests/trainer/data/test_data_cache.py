@@ -26,6 +26,20 @@ def fail(*arguments: object, **keywords: object) -> None:
 
 
 @torch.no_grad()
+def test_a_photo_that_changes_before_it_is_encoded_is_refused_and_nothing_is_kept(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = load_photos(make_photos(3), trigger="sks")
+    content = photos[1].path.read_bytes()
+    photos[1].path.write_bytes(photos[0].path.read_bytes())
+    with pytest.raises(ValueError, match=r"photo1\.png has changed since it was checked"):
+        build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*"))
+    photos[1].path.write_bytes(content)
+    after, clean = (build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / name) for name in ("cache", "b"))
+    assert torch.equal(after.latent_mean, clean.latent_mean)
+
+
 def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -35,7 +49,7 @@ def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     side = RESOLUTION // base.pipeline().vae_scale_factor
     assert cache.latent_mean.shape == (3, base.denoiser.config["in_channels"], side, side)
     for number, photo in enumerate(photos):
-        pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
+        pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
         posterior = base.vae.encode(pixels).latent_dist
         scale = base.vae.config["scaling_factor"]
         torch.testing.assert_close(cache.latent_mean[number], posterior.mean[0] * scale, rtol=0, atol=1e-6)

@@ -58,7 +58,7 @@ def test_a_cache_holds_every_form_as_the_model_sees_it(base: BaseModel, tmp_path
     scale = base.vae.config["scaling_factor"]
     for row, (mirrored, number) in enumerate(ALL.forms()):
         for at, photo in enumerate(photos):
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
+            pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
             seen = pixels.flip(-1) if mirrored else pixels
             mean = base.vae.encode(seen).latent_dist.mean[0] * scale
             torch.testing.assert_close(cache.latent_mean[2 * row + at], mean, rtol=0, atol=1e-6)

@@ -123,7 +123,8 @@ def test_captions_are_encoded_as_diffusers_does(base: FlowModel, cache: DataCach
 
 
 def test_latents_have_the_vae_s_shift_and_scale(base: FlowModel, cache: DataCache, tmp_path: Path) -> None:
-    photo = write_photo(tmp_path, "photo", seed=0)
+    write_photo(tmp_path, "photo", seed=0)
+    (photo,) = load_photos(tmp_path)
     pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION), dtype=np.float32)).permute(2, 0, 1)[None]
     with torch.no_grad():
         mean = base.vae.encode(pixels / 127.5 - 1).latent_dist.mean
