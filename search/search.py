@@ -42,8 +42,8 @@ from search.workers.client import JobFailedError, WorkersClient, measure_anchors
 from search.workers.cluster import Capacity
 from search.workers.dispatcher import Dispatcher
 from search.workers.pool import Pool
-from search.workers.ray_session import ray_session
-from search.workers.setup import RunnerSetup
+from search.workers.preflight import Preflight
+from search.workers.ray_session import RayError, ray_session
 from trainer import exit_codes
 from trainer.storage import StorageError, storage_errors
 
@@ -116,7 +116,9 @@ class Search:
         self.clock = Clock()
         self.stop = Stop()
         try:
-            self.setup, self.inputs = RunnerSetup.prepare(config)
+            checked = Preflight(config, address=address, resumed=continuation is not None, seconds=None)
+            self.setup, self.inputs = checked.setup, checked.inputs
+            self.warnings = [*checked.setup.warnings(config), *checked.warnings]
             self.tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
             self.folder = RunFolder.make(config) if continuation is None else RunFolder.reopen(continuation.folder)
         except ValueError as error:
@@ -150,7 +152,10 @@ class Search:
                     interrupts = stack.enter_context(Interrupts(self.stop))
                     stack.enter_context(self.tracker)
                     starting = interrupts.children_ignoring_hangups()
-                    stack.enter_context(ray_session(self.address, starting=starting, lost=self._lost))
+                    try:
+                        stack.enter_context(ray_session(self.address, starting=starting, lost=self._lost))
+                    except RayError as error:
+                        raise InputError(str(error)) from error
                     stack.enter_context(storage_errors(path))
                     result, workers_left = self._measure(sampler)
                     if not workers_left:
@@ -182,7 +187,7 @@ class Search:
 
     def _ended(self, sampler: StudySampler) -> SearchResult | None:
         """The result of a run that has nothing left to do; of any other, its first lines are said and it is begun."""
-        config, setup, path = self.config, self.setup, self.folder.path
+        config, split, path = self.config, self.setup.split, self.folder.path
         if self.continuation is not None:
             ended = None if sampler.remaining or self.continuation.changes_final else ended_result(path)
             if ended is not None:
@@ -191,12 +196,12 @@ class Search:
             mark_unfinished(path)
             self.folder.begin(config, self.inputs)
         self._say(
-            f"{config.name}: {len(setup.split.training)} photos to train on, {len(setup.split.reference)} to compare "
+            f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare "
             f"with, {config.trials} trials, {sampler.remaining} of them to do, into {path}"
         )
         if self.continuation is None and (known := warm_start(config)).line:
             self._say(known.line)
-        self._say(*setup.warnings(config))
+        self._say(*self.warnings)
         return None
 
     def _measure(self, sampler: StudySampler) -> tuple[SearchResult, bool]:

@@ -1,7 +1,11 @@
-"""Files that are either whole or not there: written under a temporary name, fsynced, renamed. Search uses it, too."""
+"""Files that are either whole or not there: written under a temporary name, fsynced, renamed. Search uses it, too.
+
+Who may read them, the umask says, whatever library has written them.
+"""
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +24,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     try:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             write(temporary)
+            _permit(temporary, mode)
             _fsync(temporary)
             temporary.replace(path)
             _fsync(path.parent)
@@ -44,7 +51,10 @@ def written_folder(folder: Path) -> Iterator[Path]:
         with storage_errors(folder):
             temporary.mkdir(parents=True)
             yield temporary
+            mode = temporary.stat().st_mode
             for path in temporary.rglob("*"):
+                if path.is_file():
+                    _permit(path, mode & 0o666)
                 _fsync(path)
             _fsync(temporary)
             if folder.exists():
@@ -58,6 +68,21 @@ def written_folder(folder: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def why_unwritable(folder: Path) -> str:
+    """Why no file can be made in a folder that is there or would be made first; empty if one can. Makes nothing."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    effective = os.access in os.supports_effective_ids
+    return "" if os.access(existing, os.W_OK | os.X_OK, effective_ids=effective) else f"{existing} cannot be written"
+
+
+def _permit(path: Path, mode: int) -> None:
+    """Gives a file the mode of a new one: safetensors writes files that only their owner may read."""
+    if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(mode):
+        path.chmod(stat.S_IMODE(mode))
 
 
 def _fsync(path: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from search.config.search_config import ConfigurationError, SearchConfig, dump_c
 from search.storage.journal import mend_journal
 from search.storage.result_schema import SCHEMA_VERSION
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
-from trainer.files import write_file
+from trainer.files import why_unwritable, write_file
 
 _SUMS = TypeAdapter(dict[str, str])
 
@@ -50,21 +51,12 @@ class RunFolder:
         path = config.runs / config.name
         try:
             config.runs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"runs: the folder {config.runs} cannot be made ({error.strerror}); name another with --set runs=FOLDER"
-            ) from error
-        try:
             path.mkdir()
         except FileExistsError:
-            raise ConfigurationError(
-                f"the run {path} exists already; give another --name, or go on with it: --resume {path}"
-            ) from None
+            check_free(config)
+            raise
         except OSError as error:
-            raise ConfigurationError(
-                f"runs: the folder {config.runs} cannot be written ({error.strerror}); name another with --set "
-                "runs=FOLDER"
-            ) from error
+            raise _unusable(config.runs, error.strerror) from error
         return cls(path, _lock(path), is_new=True)
 
     @classmethod
@@ -123,6 +115,25 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+
+
+def check_free(config: SearchConfig) -> None:
+    """That the folder of a new run can be made. Makes nothing.
+
+    Raises:
+        ConfigurationError: the run's name is in use, or the folder of runs cannot be written.
+    """
+    if reason := why_unwritable(config.runs):
+        raise _unusable(config.runs, reason)
+    path = config.runs / config.name
+    if path.exists():
+        raise ConfigurationError(
+            f"the run {path} exists already; give another --name, or go on with it: --resume {shlex.quote(str(path))}"
+        )
+
+
+def _unusable(runs: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"runs: no run can be kept in {runs} ({reason}); name another with --set runs=FOLDER")
 
 
 def _lock(path: Path) -> int:

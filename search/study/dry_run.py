@@ -13,25 +13,44 @@ import yaml
 from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, dump_config
-from search.photos.split import read_split
 from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
+from search.tracking.connection import Connection
 from search.workers.cluster import Capacity, CapacityError
+from search.workers.preflight import Preflight
+from trainer.data.photos import PhotoSplit
 from trainer.settings_file import ConfigurationError, read_settings
 
 
-def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
+FACE_SECONDS = 20.0
+"""How long faces are looked for: a plan is wanted in seconds."""
+
+
+def check(config: SearchConfig, *, address: str | None, resumed: bool) -> Preflight:
+    """What the search itself checks before it starts; nothing is made.
+
+    Args:
+        config: The search.
+        address: As of the search.
+        resumed: Whether a run goes on.
+
+    Raises:
+        ValueError: something cannot be used; the message names it and the remedy.
+    """
+    checked = Preflight(config, address=address, resumed=resumed, seconds=FACE_SECONDS)
+    Connection(config.tracking.uri, config.tracking.experiment, config.runs.parent, make=False)
+    return checked
+
+
+def describe(config: SearchConfig, added: Mapping[str, Any], split: PhotoSplit) -> list[str]:
     """The plan, a line each.
 
     Args:
         config: The search.
         added: What its preset has added to the configuration file.
-
-    Raises:
-        ValueError: photos or prompts cannot be used.
+        split: Its photos.
     """
-    split = read_split(config.photos, config.evaluation.faces)
     work = Workload.of(config)
     most = [work.lengths_of(number)[-1] for number in range(config.trials)]
     coming = work.coming()
