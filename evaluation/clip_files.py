@@ -18,8 +18,8 @@ LAYERS = 12
 def clip_problem(name: str, error: object) -> str:
     """The message on a CLIP model that cannot be used."""
     return (
-        f"the CLIP model {name!r} cannot be loaded: {error}; give a folder that holds a CLIPModel in safetensors and its "
-        "tokenizer, or a name on the Hugging Face hub (not with HF_HUB_OFFLINE=1, unless it was downloaded before)"
+        f"the CLIP model {name!r} cannot be loaded: {error}; give a folder that holds a CLIPModel in safetensors and "
+        "its tokenizer, or a name on the Hugging Face hub (not with HF_HUB_OFFLINE=1, unless it was downloaded before)"
     )
 
 

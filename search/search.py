@@ -152,10 +152,7 @@ class Search:
                     interrupts = stack.enter_context(Interrupts(self.stop))
                     stack.enter_context(self.tracker)
                     starting = interrupts.children_ignoring_hangups()
-                    try:
-                        stack.enter_context(ray_session(self.address, starting=starting, lost=self._lost))
-                    except RayError as error:
-                        raise InputError(str(error)) from error
+                    stack.enter_context(ray_session(self.address, starting=starting, lost=self._lost))
                     stack.enter_context(storage_errors(path))
                     result, workers_left = self._measure(sampler)
                     if not workers_left:
@@ -168,9 +165,9 @@ class Search:
                         f"python -m search.sync {path} delivers what it has missed"
                     )
                 return result
-            except InputError:
+            except (InputError, RayError) as error:
                 self.folder.discard()
-                raise
+                raise InputError(str(error)) from error
             except KeyboardInterrupt:
                 raise SearchInterrupted(path) from None
             except StorageError as error:
@@ -190,7 +187,7 @@ class Search:
         config, split, path = self.config, self.setup.split, self.folder.path
         if self.continuation is not None:
             ended = None if sampler.remaining or self.continuation.changes_final else ended_result(path)
-            if ended is not None:
+            if ended:
                 self._say(f"{path} has ended already: {ended.outcome.status}; ask for more with --trials")
                 return ended
             mark_unfinished(path)

@@ -22,7 +22,6 @@ from search.workers.preflight import Preflight
 from trainer.data.photos import PhotoSplit
 from trainer.settings_file import ConfigurationError, read_settings
 
-
 FACE_SECONDS = 20.0
 """How long faces are looked for: a plan is wanted in seconds."""
 

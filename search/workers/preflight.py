@@ -90,7 +90,9 @@ def cut_by_clip(setup: RunnerSetup, folder: Path) -> list[str]:
         tokenizer = CLIPTokenizer.from_pretrained(folder)
     except Exception as error:  # whatever the formats' readers throw
         raise ValueError(f"the CLIP model {setup.clip!r} has no readable tokenizer ({error}); put it back") from error
-    texts = [as_read_by_clip(prompt, setup.class_word) for each in setup.prompt_sets.values() for prompt in each.prompts]
+    texts = [
+        as_read_by_clip(prompt, setup.class_word) for each in setup.prompt_sets.values() for prompt in each.prompts
+    ]
     most = tokenizer.model_max_length
     longer = [text for text in texts if len(tokenizer(text, verbose=False).input_ids) > most]
     if not longer:
@@ -144,7 +146,7 @@ def check_faces(setup: RunnerSetup, seconds: float | None) -> list[str]:
 
 
 def _sizes(photo: CaptionedPhoto, setup: RunnerSetup) -> Iterator[Image.Image]:
-    """The photo as candidates are compared with it, small first: most faces are found there, in a fraction of the time."""
+    """The photo as candidates are compared with it, small first: most faces are found there, much faster."""
     side = setup.generation.resolution
     if side > FIRST_SIDE:
         yield open_photo(photo.path, FIRST_SIDE, photo.crop)

@@ -20,7 +20,7 @@ from trainer.files import why_unwritable
 PROBE_SECONDS = 3.0
 """How long a cluster may take to accept a connection."""
 
-SHORT_FOLDER = Path("/tmp")  # noqa: S108 - a folder of our own is made in it
+SHORT_FOLDER = Path("/tmp")
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """Longest path of a socket."""
 LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"

@@ -9,8 +9,8 @@ from torch import nn
 
 from trainer.models.base_model import BaseModel as BaseModel
 from trainer.models.families import FAMILIES, family_of
-from trainer.models.linear_layers import speed_up_linear_layers
 from trainer.models.inspection import VARIANT, check_weights, only_variant, read_layout
+from trainer.models.linear_layers import speed_up_linear_layers
 from trainer.models.model_files import check_not_pickled, fetch_base_model
 from trainer.models.quiet import quiet_loading
 from trainer.models.single_file import diffusers_folder

@@ -94,9 +94,7 @@ def _read_shapes(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         return {
-            name: torch.empty(
-                piece.get_shape(), dtype=FORMATS.get(piece.get_dtype(), torch.int64), device="meta"
-            )
+            name: torch.empty(piece.get_shape(), dtype=FORMATS.get(piece.get_dtype(), torch.int64), device="meta")
             for name, piece in slices.items()
         }
 
