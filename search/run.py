@@ -162,7 +162,7 @@ def _show_plan(config: SearchConfig, added: Mapping[str, Any], address: str | No
     except ValueError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    for line in (*lines, *checked.setup.warnings(config), *checked.warnings):
+    for line in (*lines, *checked.warnings):
         typer.echo(line)
 
 

@@ -86,8 +86,7 @@ def run_search(
 
     Raises:
         InputError: photos, prompts, MLflow or the run's name cannot be used.
-        SearchInterrupted: a signal came where there was nothing to write a result of yet, or the run folder's storage
-            gave out.
+        SearchInterrupted: a signal came before there was a result to write, or the run folder's storage gave out.
     """
     # These log every event of every worker and trial; the terminal belongs to the search.
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic", "urllib3"):
@@ -117,8 +116,7 @@ class Search:
         self.stop = Stop()
         try:
             checked = Preflight(config, address=address, resumed=continuation is not None, seconds=None)
-            self.setup, self.inputs = checked.setup, checked.inputs
-            self.warnings = [*checked.setup.warnings(config), *checked.warnings]
+            self.setup, self.inputs, self.warnings = checked.setup, checked.inputs, checked.warnings
             self.tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
             self.folder = RunFolder.make(config) if continuation is None else RunFolder.reopen(continuation.folder)
         except ValueError as error:
@@ -187,7 +185,7 @@ class Search:
         config, split, path = self.config, self.setup.split, self.folder.path
         if self.continuation is not None:
             ended = None if sampler.remaining or self.continuation.changes_final else ended_result(path)
-            if ended:
+            if ended is not None:
                 self._say(f"{path} has ended already: {ended.outcome.status}; ask for more with --trials")
                 return ended
             mark_unfinished(path)

@@ -72,7 +72,7 @@ def written_folder(folder: Path) -> Iterator[Path]:
 
 def why_unwritable(folder: Path) -> str:
     """Why no file can be made in a folder that is there or would be made first; empty if one can. Makes nothing."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110 - False where Path raises
     if not existing.is_dir():
         return f"{existing} is a file"
     effective = os.access in os.supports_effective_ids

@@ -80,11 +80,8 @@ class RunFolder:
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """What the search was begun with, by name; empty if that was not written down."""
-        try:
-            return _SUMS.validate_json(self.layout.inputs.read_bytes())
-        except (OSError, ValueError):
-            return {}
+        """See `read_inputs`."""
+        return read_inputs(self.path)
 
     def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
         """Write down what is searched, with what."""
@@ -205,25 +202,35 @@ def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[Ca
     found = {"version of the score": str(SCHEMA_VERSION)}
     for side, photos in (("training", split.training), ("reference", split.reference)):
         for photo in photos:
-            found[f"photo {photo.path.name}"] = _sum(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
+            found[f"photo {photo.path.name}"] = sum_of(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
     for photo in class_photos:
-        found[f"class image {photo.path.name}"] = _sum(f"{photo.sha256} {photo.caption}".encode())
+        found[f"class image {photo.path.name}"] = sum_of(f"{photo.sha256} {photo.caption}".encode())
     prompts = {
         "evaluation.prompts": config.evaluation.prompts,
         "evaluation.others.prompts": config.evaluation.others.prompts,
         "final.prompts": config.final.prompts,
     }
-    found |= {f"file {name}": _sum(path.read_bytes()) for name, path in prompts.items() if path is not None}
+    found |= {f"file {name}": sum_of(path.read_bytes()) for name, path in prompts.items() if path is not None}
     for name, model in (("model", config.model), ("evaluation.clip", config.evaluation.clip)):
         files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
+        if Path(model).is_file():
+            found[f"file {name}"] = sum_of(f"{Path(model).name} {Path(model).stat().st_size}".encode())
         if files:
             sizes = [f"{path.relative_to(model)} {path.stat().st_size}" for path in files]
-            found[f"folder {name}"] = _sum("\n".join(sizes).encode())
+            found[f"folder {name}"] = sum_of("\n".join(sizes).encode())
     for name, faces in (("faces", config.evaluation.faces), ("second_judge", config.evaluation.second_judge)):
         if faces is not None and isinstance(faces.recognizer, OnnxRecognizer):
             path = faces.recognizer.onnx
-            found[f"file evaluation.{name}.recognizer"] = _sum(f"{path.name} {path.stat().st_size}".encode())
+            found[f"file evaluation.{name}.recognizer"] = sum_of(f"{path.name} {path.stat().st_size}".encode())
     return found
+
+
+def read_inputs(folder: Path) -> Mapping[str, str]:
+    """What the search of a run folder was begun with, by name; empty if that was not written down."""
+    try:
+        return _SUMS.validate_json(RunLayout(folder).inputs.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -235,5 +242,6 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
     return [f"{name} {told[name in before, name in now]}" for name in names]
 
 
-def _sum(content: bytes) -> str:
+def sum_of(content: bytes) -> str:
+    """Its SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

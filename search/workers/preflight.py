@@ -55,7 +55,9 @@ class Preflight:
         reader = inspect_base_model(config.model)
         clip = inspect_clip(config.evaluation.clip)
         check_lengths(config, self.setup, reader)
-        self.warnings = cut_by_clip(self.setup, clip) if clip is not None else []
+        self.warnings = self.setup.warnings(config)
+        if clip is not None:
+            self.warnings += cut_by_clip(self.setup, clip)
         if not resumed:
             self.warnings += check_faces(self.setup, seconds)
 

@@ -17,6 +17,8 @@ VARIANT = "fp16"
 """The only kind of weights that is read in place of the full ones, where these are not there."""
 DENOISER = "model.diffusion_model."
 """What the names of the UNet's weights begin with in every single file that holds a whole model."""
+VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
+"""Files of which a tokenizer needs one."""
 WEIGHTS = ("model", "diffusion_pytorch_model")
 """What transformers and diffusers call a part's weights."""
 
@@ -56,6 +58,12 @@ class TextReader:
         from transformers import CLIPTokenizer, T5Tokenizer  # takes a second to import
 
         kind: Any = CLIPTokenizer if layout.length is None else T5Tokenizer
+        if not any((folder / layout.tokenizer / file).is_file() for file in VOCABULARIES):
+            # Without any, transformers would make an empty one.
+            raise ValueError(
+                f"base model {name}: {layout.tokenizer} holds no {', '.join(VOCABULARIES[:-1])} or {VOCABULARIES[-1]}; "
+                "put its files back"
+            )
         try:
             self._tokenizer = kind.from_pretrained(folder / layout.tokenizer)
         except Exception as error:  # whatever the formats' readers throw
