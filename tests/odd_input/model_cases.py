@@ -132,7 +132,11 @@ CASES = [
     Case("base-torn", torn(UNET), says=("unet/diffusion_pytorch_model.safetensors is damaged", "download it again")),
     Case("base-without-config", without("base/vae/config.json"), says=("vae/config.json cannot be read",)),
     Case("base-of-another-family", other_pipeline, says=("is a KolorsPipeline; only StableDiffusionPipeline",)),
-    Case("base-without-tokenizer", without("base/tokenizer/tokenizer.json"), says=("tokenizer holds no tokenizer.json, vocab.json or spiece.model", "put its files back")),
+    Case(
+        "base-without-tokenizer",
+        without("base/tokenizer/tokenizer.json"),
+        says=("tokenizer holds no tokenizer.json, vocab.json or spiece.model", "put its files back"),
+    ),
     Case(
         "base-is-an-adapter",
         an_adapter,
