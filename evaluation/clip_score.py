@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, PreTrainedConfig
 
+from evaluation.clip_files import clip_problem
 from evaluation.judges import Pictures
 from evaluation.measures import CLIP_MEASURES, CLIP_SCORE, MISMATCHED_CLIP_SCORE, RETRIEVED, SEED_DISTANCE, Value
 
@@ -39,11 +40,7 @@ class ClipScorer:
             self._tokenizer = CLIPTokenizer.from_pretrained(name_or_path)
             self._image_processor = _load_image_processor(name_or_path, model.config.vision_config.image_size)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise ValueError(
-                f"the CLIP model {name_or_path!r} cannot be loaded: {error}; give a folder that holds a CLIPModel in "
-                "safetensors and its tokenizer, or a name on the Hugging Face hub (not with HF_HUB_OFFLINE=1, "
-                "unless it was downloaded before)"
-            ) from error
+            raise ValueError(clip_problem(name_or_path, error)) from error
         model.requires_grad_(False)
         self._model = model.eval().to(device)
         self._device = torch.device(device)

@@ -111,7 +111,7 @@ def main(
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     if dry_run:
-        _show_plan(checked, added)
+        _show_plan(checked, added, address, resumed=resume is not None)
         return
     _search(checked, address, continuation)
 
@@ -155,15 +155,16 @@ def _free_name(runs: Path, name: str) -> str:
     return next(free for free in names if not (runs / free).exists())
 
 
-def _show_plan(config: SearchConfig, added: Mapping[str, Any]) -> None:
-    from search.study.dry_run import describe
+def _show_plan(config: SearchConfig, added: Mapping[str, Any], address: str | None, *, resumed: bool) -> None:
+    from search.study.dry_run import check, describe
 
     try:
-        lines = describe(config, added)
+        checked = check(config, address=address, resumed=resumed)
+        lines = describe(config, added, checked.setup.split)
     except ValueError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    for line in lines:
+    for line in (*lines, *checked.warnings):
         typer.echo(line)
 
 

@@ -1,10 +1,12 @@
 """Files that are either whole or not there: written under a temporary name, fsynced, renamed. Search uses it, too.
 
-And text that a user wrote, which has one encoding wherever it is read.
+Who may read them, the umask says, whatever library has written them. And text that a user wrote, which has one encoding
+wherever it is read.
 """
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +25,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     try:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             write(temporary)
+            _permit(temporary, mode)
             _fsync(temporary)
             temporary.replace(path)
             _fsync(path.parent)
@@ -47,7 +52,10 @@ def written_folder(folder: Path) -> Iterator[Path]:
         with storage_errors(folder):
             temporary.mkdir(parents=True)
             yield temporary
+            mode = temporary.stat().st_mode
             for path in temporary.rglob("*"):
+                if path.is_file():
+                    _permit(path, mode & 0o666)
                 _fsync(path)
             _fsync(temporary)
             if folder.exists():
@@ -78,6 +86,21 @@ def read_text(path: Path) -> str:
     if "\0" in text:  # UTF-16 without a byte order mark is UTF-8 as well, with a NUL at every other place
         raise ValueError(f"{path} is not UTF-8 text (it holds NUL characters, as UTF-16 does); save it as UTF-8")
     return text
+
+
+def why_unwritable(folder: Path) -> str:
+    """Why no file can be made in a folder that is there or would be made first; empty if one can. Makes nothing."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110 - False where Path raises
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    effective = os.access in os.supports_effective_ids
+    return "" if os.access(existing, os.W_OK | os.X_OK, effective_ids=effective) else f"{existing} cannot be written"
+
+
+def _permit(path: Path, mode: int) -> None:
+    """Gives a file the mode of a new one: safetensors writes files that only their owner may read."""
+    if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(mode):
+        path.chmod(stat.S_IMODE(mode))
 
 
 def _fsync(path: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from search.storage.journal import mend_journal
 from search.storage.result_schema import SCHEMA_VERSION
 from trainer.data.photo_files import composed
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
-from trainer.files import write_file
+from trainer.files import why_unwritable, write_file
 from trainer.settings_file import read_settings
 
 _SUMS = TypeAdapter(dict[str, str])
@@ -51,21 +52,12 @@ class RunFolder:
         path = config.runs / config.name
         try:
             config.runs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"runs: the folder {config.runs} cannot be made ({error.strerror}); name another with --set runs=FOLDER"
-            ) from error
-        try:
             path.mkdir()
         except FileExistsError:
-            raise ConfigurationError(
-                f"the run {path} exists already; give another --name, or go on with it: --resume {path}"
-            ) from None
+            check_free(config)
+            raise
         except OSError as error:
-            raise ConfigurationError(
-                f"runs: the folder {config.runs} cannot be written ({error.strerror}); name another with --set "
-                "runs=FOLDER"
-            ) from error
+            raise _unusable(config.runs, error.strerror) from error
         return cls(path, _lock(path), is_new=True)
 
     @classmethod
@@ -89,11 +81,8 @@ class RunFolder:
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """What the search was begun with, by name; empty if that was not written down."""
-        try:
-            return _SUMS.validate_json(self.layout.inputs.read_bytes())
-        except (OSError, ValueError):
-            return {}
+        """See `read_inputs`."""
+        return read_inputs(self.path)
 
     def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
         """Write down what is searched, with what."""
@@ -124,6 +113,25 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+
+
+def check_free(config: SearchConfig) -> None:
+    """That the folder of a new run can be made. Makes nothing.
+
+    Raises:
+        ConfigurationError: the run's name is in use, or the folder of runs cannot be written.
+    """
+    if reason := why_unwritable(config.runs):
+        raise _unusable(config.runs, reason)
+    path = config.runs / config.name
+    if path.exists():
+        raise ConfigurationError(
+            f"the run {path} exists already; give another --name, or go on with it: --resume {shlex.quote(str(path))}"
+        )
+
+
+def _unusable(runs: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"runs: no run can be kept in {runs} ({reason}); name another with --set runs=FOLDER")
 
 
 def _lock(path: Path) -> int:
@@ -195,25 +203,35 @@ def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[Ca
     found = {"version of the score": str(SCHEMA_VERSION)}
     for side, photos in (("training", split.training), ("reference", split.reference)):
         for photo in photos:
-            found[f"photo {photo.path.name}"] = _sum(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
+            found[f"photo {photo.path.name}"] = sum_of(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
     for photo in class_photos:
-        found[f"class image {photo.path.name}"] = _sum(f"{photo.sha256} {photo.caption}".encode())
+        found[f"class image {photo.path.name}"] = sum_of(f"{photo.sha256} {photo.caption}".encode())
     prompts = {
         "evaluation.prompts": config.evaluation.prompts,
         "evaluation.others.prompts": config.evaluation.others.prompts,
         "final.prompts": config.final.prompts,
     }
-    found |= {f"file {name}": _sum(path.read_bytes()) for name, path in prompts.items() if path is not None}
+    found |= {f"file {name}": sum_of(path.read_bytes()) for name, path in prompts.items() if path is not None}
     for name, model in (("model", config.model), ("evaluation.clip", config.evaluation.clip)):
         files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
+        if Path(model).is_file():
+            found[f"file {name}"] = sum_of(f"{Path(model).name} {Path(model).stat().st_size}".encode())
         if files:
             sizes = [f"{path.relative_to(model)} {path.stat().st_size}" for path in files]
-            found[f"folder {name}"] = _sum("\n".join(sizes).encode())
+            found[f"folder {name}"] = sum_of("\n".join(sizes).encode())
     for name, faces in (("faces", config.evaluation.faces), ("second_judge", config.evaluation.second_judge)):
         if faces is not None and isinstance(faces.recognizer, OnnxRecognizer):
             path = faces.recognizer.onnx
-            found[f"file evaluation.{name}.recognizer"] = _sum(f"{path.name} {path.stat().st_size}".encode())
+            found[f"file evaluation.{name}.recognizer"] = sum_of(f"{path.name} {path.stat().st_size}".encode())
     return found
+
+
+def read_inputs(folder: Path) -> Mapping[str, str]:
+    """What the search of a run folder was begun with, by name; empty if that was not written down."""
+    try:
+        return _SUMS.validate_json(RunLayout(folder).inputs.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -227,5 +245,6 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[st
     return [f"{name} {told[name in before, name in now]}" for name in names]
 
 
-def _sum(content: bytes) -> str:
+def sum_of(content: bytes) -> str:
+    """Its SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

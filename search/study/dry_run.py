@@ -15,23 +15,40 @@ from search.config.search_config import SearchConfig, shown_config
 from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
+from search.tracking.connection import Connection
 from search.workers.cluster import Capacity, CapacityError
-from search.workers.setup import RunnerSetup
+from search.workers.preflight import Preflight
+from trainer.data.photos import PhotoSplit
 from trainer.settings_file import ConfigurationError, read_settings
 
+FACE_SECONDS = 20.0
+"""How long faces are looked for: a plan is wanted in seconds."""
 
-def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
+
+def check(config: SearchConfig, *, address: str | None, resumed: bool) -> Preflight:
+    """What the search itself checks before it starts; nothing is made.
+
+    Args:
+        config: The search.
+        address: As of the search.
+        resumed: Whether a run goes on.
+
+    Raises:
+        ValueError: something cannot be used; the message names it and the remedy.
+    """
+    checked = Preflight(config, address=address, resumed=resumed, seconds=FACE_SECONDS)
+    Connection(config.tracking.uri, config.tracking.experiment, config.runs.parent, make=False)
+    return checked
+
+
+def describe(config: SearchConfig, added: Mapping[str, Any], split: PhotoSplit) -> list[str]:
     """The plan, a line each.
 
     Args:
         config: The search.
         added: What its preset has added to the configuration file.
-
-    Raises:
-        ValueError: photos, class images or prompts cannot be used.
+        split: Its photos.
     """
-    setup, _ = RunnerSetup.prepare(config)
-    split = setup.split
     work = Workload.of(config)
     most = [work.lengths_of(number)[-1] for number in range(config.trials)]
     coming = work.coming()
@@ -42,7 +59,6 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"{config.name}: the plan; nothing is started",
         f"photos: {len(split.training)} to train on, {len(split.reference)} to compare with",
     ]
-    lines += setup.warnings(config)
     if added:
         lines.append(f"preset {config.preset}: " + ", ".join(f"{key}={_short(at)}" for key, at in flat(added).items()))
     lines += [

@@ -9,13 +9,11 @@ from torch import nn
 
 from trainer.models.base_model import BaseModel as BaseModel
 from trainer.models.families import FAMILIES, family_of
+from trainer.models.inspection import VARIANT, check_weights, only_variant, read_layout
 from trainer.models.linear_layers import speed_up_linear_layers
-from trainer.models.model_files import check_has_safetensors, check_not_pickled, fetch
+from trainer.models.model_files import check_not_pickled, fetch_base_model
 from trainer.models.quiet import quiet_loading
 from trainer.models.single_file import diffusers_folder
-
-DOWNLOADED = ("json", "txt", "model", "safetensors")
-"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
 
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
@@ -28,13 +26,17 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
     family = family_of(folder, name_or_path)
-    for part in family.folders:
-        check_has_safetensors(folder / part)
+    check_weights(folder, read_layout(folder, str(name_or_path)), str(name_or_path))
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
             pipeline = family.pipeline_class.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.pipeline_arguments
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                variant=VARIANT if only_variant(folder, family.folders) else None,
+                **family.pipeline_arguments,
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -89,8 +91,4 @@ def _resolve_folder(name_or_path: str) -> Path:
     if path.suffix == ".safetensors":
         return diffusers_folder(path)
     parts = {part for family in FAMILIES.values() for part in family.folders}
-    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in sorted(parts) for suffix in DOWNLOADED)]
-    try:
-        return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
-    except ValueError as error:
-        raise ValueError(f"base model {name_or_path!r} is neither a folder nor {error}") from error
+    return fetch_base_model(name_or_path, sorted(parts))

@@ -42,6 +42,32 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
 
 
+DOWNLOADED = ("json", "txt", "model", "safetensors")
+"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
+
+
+def fetch_base_model(name: str, parts: Sequence[str]) -> Path:
+    """The local folder of a hub model in diffusers' layout, downloaded with full weights unless offline.
+
+    Weights in 16 bits are downloaded only of a model that has no others.
+
+    Args:
+        name: on the hub.
+        parts: sub-folders that may be wanted.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in parts for suffix in DOWNLOADED)]
+    try:
+        folder = fetch(name, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
+        if not is_offline() and not any(folder.glob("*/*.safetensors")):
+            folder = fetch(name, patterns, ignored=["*.non_ema.*"])
+    except ValueError as error:
+        raise ValueError(f"base model {name!r} is neither a folder nor {error}") from error
+    return folder
+
+
 def fetch(name: str, patterns: Sequence[str], *, ignored: Sequence[str] = ()) -> Path:
     """The local folder of a hub model with the files that fit `patterns`; downloads what is missing unless offline.
 
