@@ -199,13 +199,15 @@ def test_class_images_are_drawn_once_for_a_run_and_its_resumption(write: WriteDo
         assert same_content(file, expected)
 
 
-def test_what_a_kill_left_half_written_is_no_state_and_goes(tmp_path: Path) -> None:
+def test_what_a_kill_left_half_done_is_finished_or_undone(tmp_path: Path) -> None:
     assert saved_states(tmp_path / "none") == []
-    for name in ("step-2", "step-10", f"step-12.{'a' * 32}.tmp", f"step-10.{'b' * 32}.old", "notes"):
+    names = ("step-2", "step-10", f"step-12.{'a' * 32}.tmp", f"step-10.{'b' * 32}.old", f"step-14.{'c' * 32}.old")
+    for name in (*names, "notes", "notes.old"):
         (tmp_path / name).mkdir()
+    (tmp_path / f".anna.safetensors.{'d' * 32}.tmp").touch()
     put_back(tmp_path)
-    assert saved_states(tmp_path) == [tmp_path / "step-10", tmp_path / "step-2"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "step-10", "step-2"]
+    assert saved_states(tmp_path) == [tmp_path / name for name in ("step-14", "step-10", "step-2")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "notes.old", "step-10", "step-14", "step-2"]
 
 
 def test_progress_in_a_pipe_shows_the_mean_loss_since_the_last_line_speed_and_time_left() -> None:

@@ -23,8 +23,8 @@ Inputs = Sequence[PhotoInput] | str
 class JobIdentity:
     """What must be equal for a saved state to continue a job.
 
-    Inputs count, not what is computed from them: encoded photos differ in the last bits between machines and numbers of
-    threads.
+    Inputs count, not what is computed from them: encoded photos differ in their last bits between machines and numbers
+    of threads.
     """
 
     config: TrainingConfig
@@ -82,9 +82,13 @@ def _without_effect(config: TrainingConfig) -> set[str]:
 
 
 def _photo_differences(kind: str, saved: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[str]:
-    if [{**each, "name": ""} for each in saved] == [{**each, "name": ""} for each in own]:
+    contents = [[{**each, "name": ""} for each in photos] for photos in (saved, own)]
+    if contents[0] == contents[1]:
         return []
-    there, here = ({each["name"]: each for each in photos} for photos in (saved, own))
+    there, here = (
+        {each["name"]: each for each in photos if {**each, "name": ""} not in others}
+        for photos, others in zip((saved, own), reversed(contents), strict=True)
+    )
     found: list[str] = []
     for name in sorted(there.keys() | here.keys()):
         before, now, noun = there.get(name), here.get(name), f"{NOUNS[kind]}{name}"
@@ -95,7 +99,7 @@ def _photo_differences(kind: str, saved: list[dict[str, Any]], own: list[dict[st
         found += [f"{field} of {noun} ({before.get(field)!r} there, {now[field]!r} here)" for field in differing]
     if len(found) > NAMED:
         found[NAMED:] = [f"and {len(found) - NAMED} more of the {kind}"]
-    return found or [f"order of the {kind} ({_names(saved)} there, {_names(own)} here)"]
+    return found or [f"{kind} ({_names(saved)} there, {_names(own)} here)"]
 
 
 def _used(photo: Mapping[str, Any] | None) -> str:

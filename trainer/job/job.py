@@ -223,7 +223,7 @@ class TrainingJob:
 
         Raises:
             OtherJobError: the folder belongs to another job; the message names what differs.
-            ValueError: it is missing, damaged, or holds weights that are not finite. The job is as before, after either.
+            ValueError: it is missing, damaged, or holds weights that are not finite. After either the job is as before.
         """
         self.step_count = job_state.restore(self._state(), folder)
         self._optimizer_step.finite.fill_(True)
