@@ -37,10 +37,8 @@ FINITE_CHECK_STEPS = 25
 class TrainingDiverged(RuntimeError):  # noqa: N818 - a state of the job, as much as an error
     """Loss, gradients or weights are not finite any more; the job cannot continue."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(
-            f"the training loss is not finite at step {step}, or its gradient, or a weight; use a lower learning rate"
-        )
+    def __init__(self, step: int, what: str = "training loss") -> None:
+        super().__init__(f"the {what} is not finite at step {step}; use a lower learning rate")
         self.step = step
 
 
@@ -305,5 +303,8 @@ class TrainingJob:
     def _check_finite(self) -> None:
         """Waits for the device; raises TrainingDiverged if any loss or gradient so far, or a weight, is not finite."""
         weights = [*self._optimizer_step.weights, *(self._average.average.values() if self._average else ())]
-        if not bool(self._optimizer_step.finite & get_total_norm(weights, math.inf).isfinite()):
-            raise TrainingDiverged(self.step_count)
+        size = get_total_norm(weights, math.inf).isfinite()
+        finite = torch.cat([self._optimizer_step.finite, size.view(1)])
+        if not bool(finite.all()):
+            what = ("training loss", "gradient", "adapter")[finite.tolist().index(False)]
+            raise TrainingDiverged(self.step_count, what)

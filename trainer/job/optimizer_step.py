@@ -46,8 +46,8 @@ class OptimizerStep:
     ) -> None:
         self.weights = [weight for part in adapter.parts for weight in adapter.parameters(part)]
         """All that are trained."""
-        self.finite = torch.ones((), dtype=torch.bool, device=adapter.base.device)
-        """On the device: whether the loss and the gradients of every step so far were finite."""
+        self.finite = torch.ones(2, dtype=torch.bool, device=adapter.base.device)
+        """On the device: whether the losses of all steps so far were finite, and the gradients."""
         self.optimizer = make_optimizer(
             config.optimizer,
             [(adapter.parameters(part), config.learning_rate_of(part)) for part in adapter.parts],
@@ -120,9 +120,8 @@ class OptimizerStep:
         if self._ranks.any(bool(guard)):
             return None, guard.reason or ELSEWHERE
         self._prepared.zero_grad()
-        self.finite &= loss.isfinite()
-        if self._accelerator.scaler is None:  # which leaves out a step whose gradients are not finite
-            self.finite &= norm.isfinite()
+        # A scaler leaves out a step whose gradients are not finite.
+        self.finite &= torch.stack([loss, norm if self._accelerator.scaler is None else loss]).isfinite()
         return loss, ""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer  # type: ignore[import-untyped]
 from torch import Tensor
 
 from tests.support.job_state import assert_same, state_of
@@ -29,7 +30,7 @@ def test_a_gradient_that_is_not_finite_ends_the_job_and_is_not_saved(
         infinite_once(job.adapter.parameters("unet")[1], 2)
         job.step()
         job.save(tmp_path / "step-1")
-        with pytest.raises(TrainingDiverged) as caught:
+        with pytest.raises(TrainingDiverged, match="the gradient is not finite at step 2; use a lower") as caught:
             job.step()
         assert caught.value.step == 2
         with pytest.raises(TrainingDiverged):
@@ -45,8 +46,11 @@ def test_a_scaler_leaves_the_step_out_and_the_job_goes_on(
     """As a float16 job has it: the scale was too large, and is halved."""
     with TrainingJob(base, cache, make_config(optimizer="adafactor")) as job:
         scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
-        job._accelerator.scaler = job._optimizer_step._prepared.scaler = scaler
-        infinite_once(job.adapter.parameters("unet")[1], 1)
+        job._accelerator.scaler = scaler
+        optimizer = job._optimizer_step.optimizer
+        job._optimizer_step._prepared = AcceleratedOptimizer(optimizer, device_placement=False, scaler=scaler)
+        infinite_once(job.adapter.parameters("unet")[1], 2)
+        job.step()
         before = {name: value for name, value in state_of(job).items() if name.startswith("unet")}
         job.step()
         assert_same({name: state_of(job)[name] for name in before}, before)
