@@ -5,6 +5,7 @@ wherever it is read.
 """
 
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -58,17 +59,40 @@ def written_folder(folder: Path) -> Iterator[Path]:
                     _permit(path, mode & 0o666)
                 _fsync(path)
             _fsync(temporary)
-            if folder.exists():
-                replaced = folder.with_name(f"{folder.name}.{token}.old")
+            replaced = folder.with_name(f"{folder.name}.{token}.old") if folder.exists() else None
+            if replaced is not None:
                 folder.rename(replaced)
+            try:
                 temporary.rename(folder)
-                shutil.rmtree(replaced)
-            else:
-                temporary.rename(folder)
+            except BaseException:
+                if replaced is not None:
+                    replaced.rename(folder)
+                raise
             _fsync(folder.parent)
+            if replaced is not None:
+                shutil.rmtree(replaced, ignore_errors=True)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def put_back(parent: Path) -> None:
+    """Ends in `parent` what the functions above were at when their process was killed.
+
+    A folder that was moved aside for a new one, which did not come, gets its name back; what is half written goes. Only
+    for a folder that no other process writes to.
+    """
+    for path in list(parent.glob("*")):
+        match = re.fullmatch(r"(.+)\.[0-9a-f]{32}\.(tmp|old)", path.name)
+        if match is None:
+            continue
+        original = path.with_name(match[1])
+        if match[2] == "old" and not original.exists():
+            path.rename(original)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def read_text(path: Path) -> str:

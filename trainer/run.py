@@ -18,7 +18,7 @@ from trainer.terminal import escape_what_cannot_be_shown
 def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, a YAML file.")]) -> None:
     """Train one LoRA adapter of one person. The same command again resumes a run that was stopped or killed.
 
-    Exit codes: 0 adapter written, 1 training diverged or out of memory, 2 bad input, 130 interrupted.
+    Exit codes: 0 adapter written, 1 training diverged, out of memory or the disk failed, 2 bad input, 130 interrupted.
     """
     escape_what_cannot_be_shown()
     from trainer.run_config import load_run_config
@@ -44,6 +44,9 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
         raise typer.Exit(BAD_INPUT) from None
     except (TrainingDiverged, OutOfMemory) as error:
         typer.secho(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    except OSError as error:  # a full disk, as `StorageError`, or rights that were taken away
+        typer.secho(f"{error}; then the same command goes on from the newest state", err=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)

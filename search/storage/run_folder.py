@@ -21,7 +21,7 @@ from search.storage.journal import mend_journal
 from search.storage.result_schema import SCHEMA_VERSION
 from trainer.data.photo_files import composed
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
-from trainer.files import why_unwritable, write_file
+from trainer.files import put_back, why_unwritable, write_file
 from trainer.settings_file import read_settings
 
 _SUMS = TypeAdapter(dict[str, str])
@@ -155,18 +155,11 @@ def _lock(path: Path) -> int:
 def _put_back(path: Path) -> None:
     """Finish what `trainer.files` was doing when it was killed: a folder is the old or the new one, never neither."""
     layout = RunLayout(path)
-    for kept in (path, *_folders(layout.trials), layout.final, *_folders(layout.final), layout.second_judge):
-        for replaced in kept.glob("*.old"):
-            original = replaced.with_name(replaced.name.split(".")[0])
-            if original.exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.rename(original)
-        for temporary in kept.glob("*.tmp"):
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink()
+    jobs = (*_folders(layout.trials), *_folders(layout.final))
+    for kept in (path, layout.final, *jobs, layout.second_judge):
+        put_back(kept)
+    for job in jobs:
+        put_back(job / STATE_FOLDER)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -49,17 +49,19 @@ class StateSaver:
     Args:
         job: What is trained.
         leads: Whether this process writes the files of its worker.
+        step: Of the state that the training was resumed from, which is there already.
         now: Seconds of any steady clock.
     """
 
-    def __init__(self, job: TrainJob, *, leads: bool, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, job: TrainJob, *, leads: bool, step: int = 0, now: Callable[[], float] = time.monotonic) -> None:
         self._folder = job.folder / STATE_FOLDER
         self._leads = leads
+        self._step = step
         self._now = now
         self._due = now() + STATE_SECONDS
 
     def save(self, training: TrainingJob, spent: Effort) -> None:
-        """Save the state of a training.
+        """Save the state of a training, unless that of this step is there: what is whole is not replaced by the same.
 
         Args:
             training: As far as it has come.
@@ -69,6 +71,8 @@ class StateSaver:
             TrainingDiverged: there is nothing worth saving.
             StorageError: the state could not be written; those before are as they were.
         """
+        if training.step_count == self._step:
+            return
         began = self._now()
         state = checkpoint_folder(self._folder, training.step_count)
         training.save(state)
@@ -77,6 +81,7 @@ class StateSaver:
             write_file(state / SPENT_FILE, lambda path: path.write_text(text, "utf-8"))
             for former in _states(self._folder)[KEPT_STATES:]:
                 shutil.rmtree(former, ignore_errors=True)
+        self._step = training.step_count
         self._due = self._now() + max(STATE_SECONDS, STATE_SHARE * (self._now() - began))
 
     def save_if_due(self, training: TrainingJob, spent: Effort) -> None:

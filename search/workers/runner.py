@@ -146,7 +146,8 @@ class JobRunner:
         restored = restore(
             job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
         )
-        training, saver, batch = restored.training, StateSaver(job, leads=self._scores), self._image_batch()
+        training, batch = restored.training, self._image_batch()
+        saver = StateSaver(job, leads=self._scores, step=training.step_count)
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):

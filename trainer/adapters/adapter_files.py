@@ -43,6 +43,9 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
 
     Returns:
         The path of the file.
+
+    Raises:
+        ValueError: a weight is not finite, or the metadata uses a name of diffusers' own.
     """
     family = type(adapter.base)
     texts = dict(metadata or {})
@@ -53,6 +56,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
     path = Path(folder) / WEIGHTS_FILE
     layers = {part: _portable_names(part, adapter.state_dict(part)) for part in adapter.parts}
     configs = {part: _plain_config(adapter, part) for part in adapter.parts}
+    if not all(weight.isfinite().all() for weights in layers.values() for weight in weights.values()):
+        raise ValueError(f"the adapter for {path} holds weights that are not finite; use a lower learning rate")
 
     def write(temporary: Path) -> None:
         family.pipeline_class.save_lora_weights(

@@ -10,6 +10,7 @@ import torch
 from trainer.data.batches import BucketShape
 from trainer.data.buckets import AspectBuckets, sort_into_buckets
 from trainer.data.cache import DataCache, build_cache, check_lengths
+from trainer.data.photo_input import PhotoInput
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.views import Views
 from trainer.models.base_model import BaseModel
@@ -45,6 +46,12 @@ class BucketedCache:
         return tuple(
             BucketShape(photos=len(bucket) // forms, latent_shape=bucket.latent_shape) for bucket in self.buckets
         )
+
+    @property
+    def inputs(self) -> tuple[PhotoInput, ...]:
+        """The photos that were encoded; () if those of some bucket are not known any more."""
+        known = all(bucket.inputs for bucket in self.buckets)
+        return tuple(each for bucket in self.buckets for each in bucket.inputs) if known else ()
 
     @property
     def sha256(self) -> str:

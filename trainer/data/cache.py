@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainer.data.framing import framing_of
+from trainer.data.photo_input import PhotoInput
 from trainer.data.photos import CaptionedPhoto, open_face_mask, open_photo
 from trainer.data.picture import Box, Size, width_and_height
 from trainer.data.views import Views
@@ -42,6 +43,8 @@ class DataCache:
     conditioning: Conditioning
     """What the base model's family is steered by, one row a photo: token ids, the untuned text encoders' output in
     float32, and its description of the framing."""
+    inputs: tuple[PhotoInput, ...] = ()
+    """The photos that were encoded, each once; () if nobody knows them any more."""
 
     def __len__(self) -> int:
         return len(self.latent_mean)
@@ -65,7 +68,11 @@ class DataCache:
 
     def to(self, device: torch.device) -> "DataCache":
         """The same tensors on `device`."""
-        return self.from_tensors({name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return self._with({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def rows(self, rows: Tensor, device: torch.device) -> "DataCache":
+        """Int64[batch] rows alone, on `device`."""
+        return self._with({name: tensor[rows].to(device) for name, tensor in self.tensors().items()})
 
     def conditioning_of(self, photos: Tensor) -> Conditioning:
         """The conditioning's rows of Int64[batch] photos."""
@@ -78,7 +85,10 @@ class DataCache:
     @property
     def sha256(self) -> str:
         """Over names, shapes and values."""
-        return _digest(self.tensors())
+        return tensor_digest(self.tensors())
+
+    def _with(self, tensors: Mapping[str, Tensor]) -> "DataCache":
+        return replace(self.from_tensors(tensors), inputs=self.inputs)
 
 
 def build_cache(
@@ -110,6 +120,12 @@ def build_cache(
     views = views or Views()
     if not photos:
         raise ValueError("there are no photos to encode; give at least one")
+    return replace(_cached(photos, base, resolution, folder, views), inputs=PhotoInput.of(photos, resolution))
+
+
+def _cached(
+    photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, folder: Path, views: Views
+) -> DataCache:
     path = Path(folder) / f"{_cache_key(photos, base, resolution, views)}.safetensors"
     if path.exists():
         cached = _read(path)
@@ -139,11 +155,12 @@ def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: in
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, formats, shapes and values, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -156,7 +173,7 @@ def _read(path: Path) -> DataCache | None:
             expected = (file.metadata() or {}).get("digest")
     except (SafetensorError, OSError):
         return None
-    if not set(PICTURE_TENSORS) <= set(tensors) or _digest(tensors) != expected:
+    if not set(PICTURE_TENSORS) <= set(tensors) or tensor_digest(tensors) != expected:
         return None
     return DataCache.from_tensors(tensors)
 

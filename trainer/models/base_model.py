@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from trainer.config import AdapterMethod, Targets, TrainingConfig
+from trainer.models.targets import TEXT_ENCODER_TARGETS
 
 Part = Literal["unet", "transformer", "text_encoder", "text_encoder_2"]
 Conditioning = Mapping[str, Tensor]
@@ -103,6 +104,10 @@ class BaseModel(ABC):
     @abstractmethod
     def pipeline(self) -> Any:
         """A `pipeline_class` over these very modules (nothing is copied) with a sampler of its own."""
+
+    def text_encoder_targets(self, part: Part) -> tuple[str, ...]:
+        """Ends of the names of the layers that an adapter of this text encoder has."""
+        return TEXT_ENCODER_TARGETS
 
     def check(self, config: TrainingConfig) -> None:
         """Raises ValueError if `config` asks for what the family cannot do."""

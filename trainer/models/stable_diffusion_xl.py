@@ -15,7 +15,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from trainer.config import Targets
 from trainer.models.base_model import BaseModel, Conditioning, Framing, Part, padded_tokens
-from trainer.models.targets import UNET_TARGETS
+from trainer.models.targets import TEXT_ENCODER_TARGETS, UNET_TARGETS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,6 +72,13 @@ class StableDiffusionXL(BaseModel):
             "text_embeddings": torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1),
             "pooled_embeddings": second.text_embeds,
         }
+
+    def text_encoder_targets(self, part: Part) -> tuple[str, ...]:
+        if part != "text_encoder":
+            return super().text_encoder_targets(part)
+        # Nothing of the first encoder is read but its last but one hidden states: its last layer would learn nothing.
+        layers = range(self.text_encoder.config.num_hidden_layers - 1)
+        return tuple(f"layers.{layer}.self_attn.{target}" for layer in layers for target in TEXT_ENCODER_TARGETS)
 
     def describe_framing(self, framings: Sequence[Framing]) -> Conditioning:
         rows = [(*framing.original_size, *framing.crop_top_left, *framing.target_size) for framing in framings]
