@@ -31,7 +31,7 @@ from search.config.sections import (
     TrackingConfig,
 )
 from search.config.space import Dimension, Ratio, Value, largest, planned_steps
-from trainer.config import TrainingConfig
+from trainer.config import READ_BY_DIFFUSERS_ONLY, TrainingConfig
 from trainer.data.prior_config import check_prior
 from trainer.settings_file import ConfigurationError as ConfigurationError
 from trainer.settings_file import Name, Section, explain, nearest, parse_yaml, read_settings, resolve_model
@@ -56,8 +56,8 @@ FIXED: Mapping[str, str] = {
 UNION_TAGS = frozenset({"float", "int", "choice", "ratio", "str", "OnnxRecognizer"})
 """Names of the kinds of dimensions and of recognisers, which pydantic puts into the place of a problem."""
 
-SEARCHABLE = ("lora", "rslora", "dora")
-"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
+SEARCHABLE = ("lora", "rslora")
+"""Adapters whose files `pipeline.load_lora_weights`, ComfyUI and A1111 read: what card, registry and final promise."""
 
 RETRAINING_SEED_STRIDE = 1_000_000
 """Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
@@ -212,9 +212,12 @@ class SearchConfig(Section):
         """
         config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
         if config.adapter not in SEARCHABLE:
+            reason = READ_BY_DIFFUSERS_ONLY.get(
+                config.adapter, "diffusers' pipelines do not load its file, so the champion would be of no use to them"
+            )
             raise ValueError(
-                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
-                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+                f"adapter is {config.adapter!r}, but {reason}; choose one of {', '.join(map(repr, SEARCHABLE))}, or "
+                "train it without a search, by trainer.run"
             )
         return config
 

@@ -45,7 +45,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
         The path of the file.
     """
     family = type(adapter.base)
-    texts = dict(metadata or {})
+    texts = {**adapter.base.export_texts, **(metadata or {})}
     if reserved := sorted({"format", LORA_ADAPTER_METADATA_KEY} & texts.keys()):
         raise ValueError(f"the metadata name {reserved[0]!r} is used by diffusers itself; choose another")
     if family.pipeline_class.__name__ != FIRST_FAMILY:
