@@ -41,7 +41,8 @@ class GenerationConfig:
     steps: int = 30
     """Denoising steps of the sampler, at least 1. A multistep sampler needs about 20."""
     guidance_scale: float = 7.5
-    """Classifier-free guidance w (Ho and Salimans 2022), 0 to 100; 1 or less turns it off and halves the cost."""
+    """Classifier-free guidance w (Ho and Salimans 2022), 0 to 100; 1 or less turns it off and halves the cost. Flux
+    reads it as an input instead; there 3.5 is usual."""
     resolution: int
     """Side of the square image in pixels, a positive multiple of 8."""
     batch_size: int

@@ -14,6 +14,12 @@ AdapterMethod = Literal["lora", "rslora", "dora", "lokr", "loha"]
 Loss = Literal["squared", "huber"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
 
+READ_BY_DIFFUSERS_ONLY: Mapping[AdapterMethod, str] = {
+    "dora": "A1111 divides DoRA's magnitudes by the norms of the inputs and ComfyUI by those of the untuned weights, "
+    "so neither would show what was trained"
+}
+"""Kinds of adapters of which no file is written for ComfyUI and A1111, and why."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -36,7 +42,8 @@ class TrainingConfig:
     """Optimizer steps after which the text encoder's adapter is left as it is, at least 1; None: trained to the end."""
 
     adapter: AdapterMethod = "lora"
-    """What the adapter's layers compute, see trainer.adapters.method; a search takes those that every reader loads."""
+    """What the adapter's layers compute, see trainer.adapters.method; a search takes those that every reader loads,
+    "lora" and "rslora"."""
 
     rank: int = 32
     """Rank r of the update B @ A, 1 ... 1024."""
@@ -120,8 +127,8 @@ class TrainingConfig:
     """Probability that a photo is shown with an empty caption, in [0, 1)."""
 
     caption_shuffle: float = 0.0
-    """Probability that the tags of a caption (its parts between commas) come in another order, in [0, 1]. The first,
-    which names the person, keeps its place."""
+    """Probability that the tags of a caption (its parts between commas) come in another order than the written one, in
+    [0, 1]. The first, which names the person, keeps its place; a caption with fewer than two others has no other."""
 
     horizontal_flip: float = 0.0
     """Probability that a photo is shown mirrored, in [0, 1]. Off: no face is the same mirrored."""

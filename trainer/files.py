@@ -4,6 +4,7 @@ Who may read them, the umask says, whatever library has written them. And text t
 wherever it is read.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -17,24 +18,66 @@ from trainer.storage import storage_errors
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then renames it to `path`; safe against concurrent writers.
+    """Lets `write` fill a file of the same name in a temporary folder, then moves it to `path`; safe against concurrent
+    writers. In a folder of its own lies, and goes with it, what libraries write beside the file meanwhile.
 
     Raises:
         StorageError: the storage failed; `path` is as before.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch(exist_ok=False)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_folder(path) as folder:
+            temporary = folder / path.name
+            temporary.touch()
             mode = temporary.stat().st_mode
             write(temporary)
             _permit(temporary, mode)
             _fsync(temporary)
             temporary.replace(path)
             _fsync(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what `write_file` was at in `folder` when its process was killed; what a living one writes stays."""
+    for path in folder.glob(".*.tmp"):
+        ours = path.is_dir() and re.fullmatch(r"\..+\.[0-9a-f]{32}\.tmp", path.name)
+        if ours and (lock := _lock(path)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that is locked while it is there, so that it shows whether its process lives."""
+    folder, lock = path, None
+    while lock is None:  # who removes leftovers may be faster between the two steps
+        folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        folder.mkdir()
+        lock = _lock(folder)
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Locks a folder; the descriptor to close, or None if it is gone or another process holds it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:  # a file system without locks
+        return descriptor
+    if folder.is_dir():
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 @contextmanager

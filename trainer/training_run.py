@@ -20,9 +20,10 @@ from torch import Tensor
 
 from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, save_adapter
 from trainer.adapters.kohya import export_kohya
+from trainer.config import READ_BY_DIFFUSERS_ONLY
 from trainer.data.bucketed_cache import BucketedCache, build_bucketed_cache
 from trainer.data.buckets import bucket_warnings
-from trainer.data.cache import DataCache
+from trainer.data.cache import DataCache, remove_unused
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import repeated
 from trainer.data.prior import build_prior_cache
@@ -56,7 +57,8 @@ class RunResult:
     step: int
     """Optimizer steps done."""
     files: tuple[Path, ...]
-    """The adapter for diffusers and the one with kohya's keys; () if the run was stopped before its last step."""
+    """The adapter for diffusers and, where they read its kind, the one for ComfyUI and A1111; () if the run was stopped
+    before its last step."""
 
 
 def run_training(config: RunConfig, console: Console, should_stop: Callable[[], bool]) -> RunResult:
@@ -110,8 +112,14 @@ def _train(config: RunConfig, job: TrainingJob, console: Console, should_stop: C
     texts = {TRIGGER_TEXT: config.photos.trigger, BASE_TEXT: job.base.sha256}
     with job.evaluation_mode():  # where weights are averaged, the average is what is exported
         diffusers_file = save_adapter(job.adapter, config.output, metadata=texts)
-    kohya_file = export_kohya(config.output, config.output / f"{config.name}.safetensors")
-    return RunResult(step=job.step_count, files=(diffusers_file, kohya_file))
+    other_file = f"{config.name}.safetensors"
+    if reason := READ_BY_DIFFUSERS_ONLY.get(config.training.adapter):
+        text = f"no {other_file} for ComfyUI and A1111: {reason}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return RunResult(step=job.step_count, files=(diffusers_file,))
+    return RunResult(
+        step=job.step_count, files=(diffusers_file, export_kohya(config.output, config.output / other_file))
+    )
 
 
 def _resume(job: TrainingJob, states: Path) -> list[str]:
@@ -179,6 +187,7 @@ def _held(output: Path) -> Iterator[None]:
 def _load(
     config: RunConfig, console: Console, should_stop: Callable[[], bool]
 ) -> tuple[BaseModel, BucketedCache, DataCache | None]:
+    began = time.time()
     try:
         photos = config.photos.load()
         buckets, training = config.photos.buckets, config.training
@@ -204,6 +213,7 @@ def _load(
             buckets=buckets,
         )
         if config.photos.prior is None:
+            remove_unused(folder, before=began)
             return base, cache, None
         with console.status("class images") as status:
 
@@ -220,6 +230,7 @@ def _load(
                 folder=folder,
                 on_drawn=on_drawn,
             )
+        remove_unused(folder, before=began)
         return base, cache, prior
     except StorageError:
         raise

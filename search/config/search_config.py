@@ -32,7 +32,7 @@ from search.config.sections import (
 )
 from search.config.space import Dimension, Ratio, Value, largest, planned_steps
 from search.config.written_space import dimension_values, setting_value
-from trainer.config import TrainingConfig, check_text_encoder_settings
+from trainer.config import READ_BY_DIFFUSERS_ONLY, TrainingConfig, check_text_encoder_settings
 from trainer.data.prior_config import check_prior
 from trainer.setting_kinds import kinds_at
 from trainer.settings_file import ConfigurationError as ConfigurationError
@@ -59,8 +59,8 @@ FIXED: Mapping[str, str] = {
 UNION_TAGS = frozenset({"float", "int", "choice", "ratio", "str", "OnnxRecognizer"})
 """Names of the kinds of dimensions and of recognisers, which pydantic puts into the place of a problem."""
 
-SEARCHABLE = ("lora", "rslora", "dora")
-"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
+SEARCHABLE = ("lora", "rslora")
+"""Adapters whose files `pipeline.load_lora_weights`, ComfyUI and A1111 read: what card, registry and final promise."""
 
 RETRAINING_SEED_STRIDE = 1_000_000
 """Between the training seeds of a trial and of its retrainings; trials are numbered below it."""
@@ -252,9 +252,12 @@ class SearchConfig(Section):
         """
         config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
         if config.adapter not in SEARCHABLE:
+            reason = READ_BY_DIFFUSERS_ONLY.get(
+                config.adapter, "diffusers' pipelines do not load its file, so the champion would be of no use to them"
+            )
             raise ValueError(
-                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
-                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+                f"adapter is {config.adapter!r}, but {reason}; choose one of {', '.join(map(repr, SEARCHABLE))}, or "
+                "train it without a search, by trainer.run"
             )
         return config
 

@@ -1,7 +1,7 @@
 """What people really give to the commands: each input is used as it is meant, or refused by name with the remedy.
 
-Every refusal comes before Ray starts, with exit code 2, without a traceback, and leaves nothing behind. The inputs are in
-the files `*_cases.py` beside this one.
+Every refusal comes before Ray starts, with exit code 2, without a traceback, and leaves nothing behind. The inputs are
+in the files `*_cases.py` beside this one.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _main(module: str) -> Callable[..., None]:
 
 
 def _files(folder: Path) -> set[str]:
-    return {os.path.relpath(os.path.join(root, name), folder) for root, _, names in os.walk(folder) for name in names}
+    return {str((Path(root) / name).relative_to(folder)) for root, _, names in os.walk(folder) for name in names}
 
 
 def _copy(source: str, target: str) -> None:

@@ -71,6 +71,28 @@ def test_a_finished_run_writes_its_files_again_and_another_s_state_is_refused(wr
     assert f"remove {output / 'state'} or name another output" in refused.stderr
 
 
+def test_photos_encoded_otherwise_before_are_not_kept(write: WriteDocument) -> None:
+    """A run's cache is its own: what an edit of the configuration leaves behind goes."""
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 1})
+    assert invoke(path).code == 0
+    (first,) = (path.parent / "out" / "cache").iterdir()
+    shutil.rmtree(path.parent / "out" / "state")
+    path.write_text(path.read_text().replace("resolution: 64", "resolution: 32"))
+    assert invoke(path).code == 0
+    (second,) = (path.parent / "out" / "cache").iterdir()
+    assert second != first
+
+
+def test_a_dora_is_written_for_diffusers_alone_and_it_is_said_why(write: WriteDocument) -> None:
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 1, "adapter": "dora"})
+    done = invoke(path)
+    assert done.code == 0, done.stderr
+    output = path.parent / "out"
+    assert f"written: {output / 'pytorch_lora_weights.safetensors'}" in done.stdout
+    assert "no anna.safetensors for ComfyUI and A1111: A1111 divides DoRA's magnitudes" in done.stdout
+    assert [file.name for file in output.glob("*.safetensors")] == ["pytorch_lora_weights.safetensors"]
+
+
 def test_an_averaged_run_exports_the_average_with_trigger_and_base(write: WriteDocument) -> None:
     """The state of the last step holds both: the average as its adapter, the trained weights beside it."""
     path = write("run", training={"resolution": 64, "rank": 2, "steps": 3, "ema_decay": 0.9})

@@ -48,7 +48,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
         ValueError: a weight is not finite, or the metadata uses a name of diffusers' own.
     """
     family = type(adapter.base)
-    texts = dict(metadata or {})
+    texts = {**adapter.base.export_texts, **(metadata or {})}
     if reserved := sorted({"format", LORA_ADAPTER_METADATA_KEY} & texts.keys()):
         raise ValueError(f"the metadata name {reserved[0]!r} is used by diffusers itself; choose another")
     if family.pipeline_class.__name__ != FIRST_FAMILY:

@@ -83,12 +83,13 @@ def build_bucketed_cache(
         Tensors on the CPU.
 
     Raises:
-        ValueError: there are no photos, no bucket is as small as the resolution, or captions are longer than the text
-            encoder reads; those of all buckets are named together.
+        ValueError: there are no photos, no bucket is as small as the resolution, the model cannot denoise a bucket's
+            size, or captions are longer than the text encoder reads; those of all buckets are named together.
     """
     if not photos:
         raise ValueError("there are no photos to encode; give at least one")
     sorted_photos = sort_into_buckets(photos, buckets, resolution)
+    base.check_sizes(sorted_photos)
     if len(sorted_photos) > 1:
         check_lengths(photos, base)
     return BucketedCache(

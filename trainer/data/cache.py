@@ -6,8 +6,13 @@ Legend: photos = number of photos times the forms of each (`trainer.data.views`)
 import hashlib
 import json
 import logging
+import os
+import re
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +26,14 @@ from trainer.data.photo_input import PhotoInput
 from trainer.data.photos import CaptionedPhoto, open_face_mask, open_photo
 from trainer.data.picture import Box, Size, width_and_height
 from trainer.data.views import Views
-from trainer.files import write_file
+from trainer.files import remove_leftovers, write_file
 from trainer.models.base_model import BaseModel, Conditioning, Framing
 
-VERSION = "2"
+VERSION = "3"
+LIBRARIES = ("Pillow", "torch", "diffusers", "transformers", "tokenizers")
+"""What latents, token ids and embeddings come from: with another version of one of them they may be others."""
+KEPT_SECONDS = 30 * 24 * 3600.0
+"""How long a file stays that no job reads."""
 PICTURE_TENSORS = ("latent_mean", "latent_std", "face_mask")
 """Tensors of a cache that are no conditioning."""
 logger = logging.getLogger(__name__)
@@ -101,8 +110,10 @@ def build_cache(
 ) -> DataCache:
     """The encoded photos, cut to one size: read from `folder` if they are there and whole, else computed and written.
 
-    The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution
-    and the views, so a change to any of them makes another file. The base model must carry no adapter.
+    The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution,
+    the views and the versions of the libraries that encode, so a change to any of them makes another file. Files that
+    nobody has used for 30 days are then removed, and at every call what killed processes were writing. The base model
+    must carry no adapter.
 
     Args:
         photos: at least one.
@@ -127,6 +138,7 @@ def _cached(
     photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, folder: Path, views: Views
 ) -> DataCache:
     path = Path(folder) / f"{_cache_key(photos, base, resolution, views)}.safetensors"
+    remove_leftovers(path.parent)
     if path.exists():
         cached = _read(path)
         if cached is not None:
@@ -137,6 +149,7 @@ def _cached(
     written = _read(path) if path.exists() else None
     if written is not None:
         return written
+    remove_unused(path.parent, before=time.time() - KEPT_SECONDS)
     metadata = {"digest": cache.sha256}
     write_file(path, lambda temporary: save_file(cache.tensors(), temporary, metadata=metadata))
     return cache
@@ -146,6 +159,7 @@ def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: in
     width, height = width_and_height(resolution)
     content = [
         VERSION,
+        [version(library) for library in LIBRARIES],
         base.sha256,
         str(base.dtype),
         width if width == height else [width, height],
@@ -175,7 +189,17 @@ def _read(path: Path) -> DataCache | None:
         return None
     if not set(PICTURE_TENSORS) <= set(tensors) or tensor_digest(tensors) != expected:
         return None
+    with suppress(OSError):  # it may be another user's, who alone may say when it was used
+        os.utime(path)
     return DataCache.from_tensors(tensors)
+
+
+def remove_unused(folder: Path, *, before: float) -> None:
+    """Removes the encoded photos in `folder` that nobody has written or read since `before`, seconds of `time.time`."""
+    for path in folder.glob("*.safetensors"):
+        with suppress(OSError):  # another process may be removing it, too
+            if re.fullmatch(r"[0-9a-f]{32}", path.stem) and path.stat().st_mtime < before:
+                path.unlink()
 
 
 @torch.no_grad()

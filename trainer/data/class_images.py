@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.prior_config import PriorConfig
 from trainer.data.resemblance import fingerprint
-from trainer.files import write_file
+from trainer.files import remove_leftovers, write_file
 from trainer.models.base_model import BaseModel
 
 VERSION = "1"
@@ -59,6 +59,7 @@ def draw_class_images(
     _check_length(prior.caption, base)
     images = Path(folder) / f"class-images-{_key(prior, base, resolution)}"
     images.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(images)
     batches = [
         range(first, min(first + prior.batch_size, prior.count)) for first in range(0, prior.count, prior.batch_size)
     ]
@@ -78,14 +79,16 @@ def draw_class_images(
                 if not wait or missing(seeds):
                     with _claimed(locks, seeds, wait=wait) as claimed:
                         if claimed and (absent := missing(seeds)):
-                            _write(_draw(pipeline, prior, seeds, resolution), absent, images)
+                            drawn = _draw(pipeline, prior, seeds, resolution, _guidance_scale(prior, base))
+                            _write(drawn, absent, images)
                     missing(seeds)
                     on_drawn(len(photos), prior.count)
     return tuple(photos[seed] for batch in batches for seed in batch)
 
 
 def _key(prior: PriorConfig, base: BaseModel, resolution: int) -> str:
-    content = [VERSION, base.sha256, str(base.dtype), prior.caption, resolution, prior.steps, prior.guidance_scale]
+    guidance = _guidance_scale(prior, base)
+    content = [VERSION, base.sha256, str(base.dtype), prior.caption, resolution, prior.steps, guidance]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
@@ -93,7 +96,9 @@ def _path(images: Path, seed: int) -> Path:
     return images / f"{seed:05}.png"
 
 
-def _draw(pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int) -> dict[int, Image.Image]:
+def _draw(
+    pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int, guidance_scale: float
+) -> dict[int, Image.Image]:
     # A generator for each image, on the CPU, so that every device starts from the same noise.
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     drawn = pipeline(
@@ -102,7 +107,7 @@ def _draw(pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: i
         height=resolution,
         width=resolution,
         num_inference_steps=prior.steps,
-        guidance_scale=prior.guidance_scale,
+        guidance_scale=guidance_scale,
         output_type="pil",
     ).images
     return dict(zip(seeds, drawn, strict=True))
@@ -156,9 +161,14 @@ def _claimed(locks: BinaryIO, seeds: Sequence[int], *, wait: bool) -> Iterator[b
 
 
 def _check_length(prompt: str, base: BaseModel) -> None:
-    length, tokens = base.tokenizer.model_max_length, len(base.tokenizer(prompt).input_ids)
+    tokenizer, length = base.caption_tokenizer
+    tokens = len(tokenizer(prompt).input_ids)
     if tokens > length:
         raise ValueError(
             f"photos.prior.prompt is {prompt!r}, which has {tokens} tokens, start and end included; the base model's "
             f"text encoder reads {length}: shorten it"
         )
+
+
+def _guidance_scale(prior: PriorConfig, base: BaseModel) -> float:
+    return base.usual_guidance if prior.guidance_scale is None else prior.guidance_scale

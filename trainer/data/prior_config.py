@@ -38,8 +38,9 @@ class PriorConfig:
     steps: int = 30
     """Denoising steps of the base model's own sampler for a drawn image, 1 ... 1000."""
 
-    guidance_scale: float = 7.5
-    """Classifier-free guidance of a drawn image, 0 ... 100; 1 or less turns it off."""
+    guidance_scale: float | None = None
+    """Guidance of a drawn image, 0 ... 100; None: 7.5, or 3.5 of Flux, which reads it as an input. Of the other
+    families it is classifier-free, and 1 or less turns it off."""
 
     batch_size: int = 4
     """Images drawn together, 1 ... 1024. It changes speed and memory, and of the images no more than rounding."""
@@ -63,8 +64,9 @@ class PriorConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number from {lowest} to {highest}")
-        if not (math.isfinite(self.guidance_scale) and 0 <= self.guidance_scale <= 100):
-            raise ValueError(f"guidance_scale is {self.guidance_scale!r}; it must lie between 0 and 100 (7.5 is usual)")
+        guidance = self.guidance_scale
+        if guidance is not None and not (math.isfinite(guidance) and 0 <= guidance <= 100):
+            raise ValueError(f"guidance_scale is {guidance!r}; it must lie between 0 and 100 (7.5 is usual)")
 
     @property
     def caption(self) -> str:

@@ -51,6 +51,9 @@ def base_model_of(pipeline: Any, *, name: str, folder: Path, device: torch.devic
 
     Convolution weights lie channels last, in which convolutions need no reordering: on a CPU images are made 1.07 times
     as fast and training steps 1.0 to 1.08 times. Linear layers are those of `trainer.models.linear_layers`.
+
+    Raises:
+        ValueError: its noise or the scale of its latents is not known here.
     """
     family = FAMILIES[type(pipeline).__name__]
     own = {field.name for field in fields(family)} - {"name", "folder", "device", "dtype"}
@@ -61,7 +64,9 @@ def base_model_of(pipeline: Any, *, name: str, folder: Path, device: torch.devic
             module.requires_grad_(False).eval().to(device)
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
             speed_up_linear_layers(module)
-    return family(name=name, folder=folder, device=device, dtype=dtype, **parts)
+    base = family(name=name, folder=folder, device=device, dtype=dtype, **parts)
+    base.check_schedule()
+    return base
 
 
 def choose_device() -> torch.device:

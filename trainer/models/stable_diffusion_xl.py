@@ -17,6 +17,11 @@ from trainer.config import Targets
 from trainer.models.base_model import BaseModel, Conditioning, Framing, Part, padded_tokens
 from trainer.models.targets import TEXT_ENCODER_TARGETS, UNET_TARGETS
 
+LAYERS_TEXT = "likeness_layers_per_block"
+"""Name of a header text: resnets of each of the UNet's blocks, by which the layers' published names are counted."""
+LAYERS_PER_BLOCK = 2
+"""Of the published UNet."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StableDiffusionXL(BaseModel):
@@ -94,6 +99,10 @@ class StableDiffusionXL(BaseModel):
         answer: Tensor
         (answer,) = self.unet(noisy.to(self.dtype), timesteps, embeddings, added_cond_kwargs=added, return_dict=False)
         return answer
+
+    @property
+    def export_texts(self) -> Mapping[str, str]:
+        return {LAYERS_TEXT: str(self.unet.config["layers_per_block"])}
 
     def pipeline(self) -> StableDiffusionXLPipeline:
         return StableDiffusionXLPipeline(

@@ -151,10 +151,18 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
             },
             r"space.optimizer may draw 'prodigy'.*text_encoder_learning_rate is 0.1, but Prodigy finds one rate",
         ),
-        ({"training": {"adapter": "loha"}}, r"adapter is 'loha', whose file diffusers' pipelines do not load"),
+        (
+            {"training": {"adapter": "loha"}},
+            r"adapter is 'loha', but diffusers' pipelines do not load .*; choose one of 'lora', 'rslora', or train it",
+        ),
+        (
+            {"space": {"adapter": {"values": ["lora", "dora"]}}},
+            r"space.adapter may draw 'dora': adapter is 'dora', but A1111 divides .* choose one of 'lora', 'rslora', or"
+            r" train it without a search, by trainer.run",
+        ),
         (
             {"space": {"adapter": {"values": ["lora", "lokr"]}}},
-            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', 'dora'",
+            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', or train",
         ),
         ({"space": {"rank_pattern": {"values": [1, 2]}}}, r"'rank_pattern' cannot vary: a space draws single values"),
         (

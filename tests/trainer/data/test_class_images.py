@@ -16,7 +16,9 @@ from tests.trainer.conftest import RESOLUTION
 from trainer.data.class_images import draw_class_images
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.prior_config import PriorConfig
+from trainer.models.flux import Flux
 from trainer.models.loading import BaseModel
+from trainer.models.stable_diffusion_3 import StableDiffusion3
 
 PRIOR = PriorConfig(prompt="a photo of a man", images=5, steps=2, guidance_scale=3.0, batch_size=2)
 
@@ -179,3 +181,12 @@ def test_a_prompt_that_is_too_long_is_refused_before_anything_is_drawn(
         draw(base, tmp_path, PriorConfig(prompt="man " * (length - 1)))
     assert drawn_batches == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_guidance_is_the_family_s_where_none_is_given(base: BaseModel, tmp_path: Path) -> None:
+    """7.5 of all but Flux, whose transformer reads it as an input and for which 3.5 is usual."""
+    assert PriorConfig(prompt="a man").guidance_scale is None
+    assert (base.usual_guidance, Flux.usual_guidance, StableDiffusion3.usual_guidance) == (7.5, 3.5, 7.5)
+    draw(base, tmp_path, replace(PRIOR, images=1, guidance_scale=None))
+    draw(base, tmp_path, replace(PRIOR, images=1, guidance_scale=7.5))
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,7 +1,13 @@
 """The cache of encoded photos: its content, its name, and damage to it."""
 
 import logging
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +16,7 @@ import torch
 from torch.nn import Module
 
 from tests.trainer.conftest import RESOLUTION, write_photo
-from trainer.data.cache import DataCache, build_cache
+from trainer.data.cache import KEPT_SECONDS, DataCache, build_cache
 from trainer.data.photos import load_photos, open_photo
 from trainer.models.loading import BaseModel
 
@@ -107,6 +113,86 @@ def test_the_file_is_named_by_content(
     write_photo(folder, "a", seed=99, caption="a man")
     assert build() == 3
     assert build(resolution=RESOLUTION + 8) == 4
+
+
+@pytest.mark.parametrize("library", ["torch", "Pillow", "diffusers", "transformers", "tokenizers"])
+def test_another_version_of_what_encodes_makes_another_file(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    photos, folder = load_photos(make_photos(1), trigger="sks"), tmp_path / "cache"
+    build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+    monkeypatch.setattr("trainer.data.cache.version", lambda name: "0.0" if name == library else version(name))
+    build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_nobody_has_used_for_a_month_is_removed_when_something_is_encoded(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of two files of a month's age one is read again; a third is made. What is no cache stays."""
+    photos, folder = load_photos(make_photos(3), trigger="sks"), tmp_path / "cache"
+
+    def build(number: int) -> Path:
+        before = set(folder.glob("*")) if folder.exists() else set()
+        build_cache(photos[number : number + 1], base, resolution=RESOLUTION, folder=folder)
+        return next(iter(set(folder.glob("*")) - before), folder)
+
+    kept, unused, own = build(0), build(1), folder / "mine.safetensors"
+    own.write_bytes(b"")
+    for path in (kept, unused, own):
+        os.utime(path, (time.time() - KEPT_SECONDS - 60,) * 2)
+    assert build(0) == folder
+    new = build(2)
+    assert set(folder.iterdir()) == {kept, new, own}
+
+
+def test_what_a_killed_process_was_writing_goes_and_what_a_living_one_writes_stays(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos, folder = load_photos(make_photos(1), trigger="sks"), tmp_path / "cache"
+    folder.mkdir()
+    with (
+        start_writing(folder / "killed.safetensors") as killed,
+        start_writing(folder / "alive.safetensors") as alive,
+    ):
+        killed.kill()
+        killed.wait()
+        assert len(list(folder.iterdir())) == 2
+        build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+        names = sorted(path.name.split(".")[1] for path in folder.iterdir() if path.is_dir())
+        assert names == ["alive"]
+        alive.communicate("go on\n")
+    assert (folder / "alive.safetensors").read_text() == "whole"
+    assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+@contextmanager
+def start_writing(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in the midst of `write_file`; it ends the file when it is told to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            yield process
+        finally:
+            process.kill()
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from trainer.files import write_file
+
+def write(path):
+    path.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.readline()
+    path.write_text("whole")
+
+write_file(Path(sys.argv[1]), write)
+"""
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "not a file of tensors"])

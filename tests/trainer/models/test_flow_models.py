@@ -29,8 +29,12 @@ from tests.support.tiny_models import (
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.config import TrainingConfig
+from trainer.data.bucketed_cache import build_bucketed_cache
+from trainer.data.buckets import AspectBuckets
 from trainer.data.cache import DataCache, build_cache
+from trainer.data.class_images import draw_class_images
 from trainer.data.photos import load_photos, open_photo
+from trainer.data.prior_config import PriorConfig
 from trainer.job.job import TrainingJob
 from trainer.job.loss import NoiseSchedule, huber_thresholds, min_snr_weights
 from trainer.models.flow_model import FlowModel
@@ -290,6 +294,39 @@ def test_a_photo_must_be_cut_into_whole_patches(base: FlowModel, make_config: Ma
         real.check(make_config(resolution=40))
 
 
+def test_buckets_of_no_whole_patches_are_refused_before_anything_is_encoded(
+    base: FlowModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny VAE halves the picture, so a patch has 4 pixels; made of four blocks it has 16."""
+    photo = write_photo(tmp_path, "wide", seed=0, caption="a man", size=(100, 60))
+    photos = load_photos(tmp_path, minimum_side=32)
+    assert photo.is_file()
+    whole = build_bucketed_cache(photos, base, resolution=32, folder=tmp_path / "cache", buckets=AspectBuckets(step=8))
+    assert whole.buckets[0].latent_shape == (16, 12, 20)
+    with TrainingJob(base, whole, TrainingConfig(resolution=32, steps=1, batch_size=1, rank=2)) as job:
+        assert job.step().loss > 0
+    real = replace(base, vae=replace_blocks(base.vae))
+    monkeypatch.setattr(real.vae, "encode", None)
+    with pytest.raises(
+        ValueError,
+        match=r"are cut to 40 x 24 pixels, but .* of 16 x 16 pixels; .* photos\.buckets\.step .* a multiple of 16",
+    ):
+        build_bucketed_cache(photos, real, resolution=32, folder=tmp_path / "cache", buckets=AspectBuckets(step=8))
+    with pytest.raises(ValueError, match="photos are cut to 40 x 40 pixels"):
+        build_bucketed_cache(photos, real, resolution=40, folder=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def replace_blocks(vae: AutoencoderKL) -> AutoencoderKL:
+    """A VAE of four blocks, as the real ones have."""
+    return AutoencoderKL(
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=vae.config["latent_channels"],
+    )
+
+
 @pytest.mark.parametrize("scheduler", ["as-is", "dpmsolver++"])
 def test_images_are_those_of_the_pipeline_itself_whatever_the_sampler(base: FlowModel, scheduler: SamplerName) -> None:
     pipeline: Any = base.pipeline()
@@ -322,10 +359,16 @@ def test_a_negative_prompt_steers_stable_diffusion_3_and_is_refused_of_flux(base
 
 
 def test_captions_may_be_as_long_as_t5_reads(base: FlowModel, tmp_path: Path) -> None:
-    """CLIP here reads 24 tokens, T5 256 or 512 letters with an end."""
+    """CLIP here reads 24 tokens, T5 256 or 512 letters with an end; class images' prompts as well."""
     limit = 512 if isinstance(base, Flux) else 256
     write_photo(tmp_path, "photo", seed=0, caption="a" * (limit - 2))
     build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    prior = PriorConfig(prompt="a" * (limit - 2), images=1, steps=1, batch_size=1)
+    assert len(draw_class_images(prior, base, resolution=RESOLUTION, folder=tmp_path / "cache")) == 1
+    with pytest.raises(ValueError, match=rf"has {limit + 1} tokens, .* text encoder reads {limit}: shorten it"):
+        draw_class_images(
+            PriorConfig(prompt="a" * (limit - 1), images=1), base, resolution=RESOLUTION, folder=tmp_path / "cache"
+        )
     write_photo(tmp_path, "photo", seed=0, caption="a" * (limit - 1))
     with pytest.raises(ValueError, match=rf"more tokens than the {limit} that .* photo\.png \({limit + 1}\)"):
         build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")

@@ -19,6 +19,7 @@ from tests.support.job_state import weights_of
 from tests.support.tiny_models import CAPTIONS, EVERY_LAYER, RESOLUTION, encode_photos, write_stable_diffusion_xl
 from tests.trainer.adapters.test_adapter import EVERYTHING, TEXT, layer_names, randomise
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
+from tests.trainer.original_layout import published_unet_names
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.adapters.adapter_files import WEIGHTS_FILE, load_adapter, read_adapter_file, save_adapter
 from trainer.adapters.kohya import export_kohya
@@ -230,8 +231,14 @@ def test_files_for_diffusers_and_kohya_load_through_diffusers_to_the_same_effect
     assert torch.equal(answer(base), before)
 
 
-def test_kohya_s_keys_name_both_text_encoders(base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path) -> None:
-    layers = {f"lora_unet_{name.replace('.', '_')}" for name in layer_names(base.unet, EVERYTHING)}
+def test_kohya_s_keys_are_the_unet_s_published_names_and_name_both_text_encoders(
+    base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    published = published_unet_names(base.unet)
+    layers = {
+        f"lora_unet_{published[f'{name}.weight'].removesuffix('.weight').replace('.', '_')}"
+        for name in layer_names(base.unet, EVERYTHING)
+    }
     for prefix, encoder in (("lora_te1", base.text_encoder), ("lora_te2", base.text_encoder_2)):
         names = {name.removeprefix("text_model.") for name in layer_names(encoder, TEXT)}
         if prefix == "lora_te1":  # whose last layer comes after all that SDXL reads
