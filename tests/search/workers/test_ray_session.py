@@ -68,6 +68,6 @@ def test_a_folder_is_not_needed_to_exist(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("RAY_TMPDIR", f"/{'x' * 60}")
     with pytest.raises(
         RayError,
-        match="too long for the sockets of Ray, and .*file is a file; set RAY_TMPDIR to a folder of at most 39 bytes",
+        match=r"too long for the sockets of Ray, and .*file is a file; set RAY_TMPDIR to a folder of at most 39 bytes",
     ):
         check_ray(None)
