@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from trainer.setting_kinds import Kinds, holds_numbers, holds_text, kinds_below, kinds_within
+from trainer.setting_kinds import Kinds, holds_numbers, holds_only_text, holds_text, kinds_below, kinds_within
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _TEXT, _MERGE = (_TAG + name for name in ("null", "bool", "int", "float", "str", "merge"))
@@ -91,7 +91,7 @@ def parse_value(text: str, kinds: Kinds = ()) -> Any:
         yaml.YAMLError: as of `parse_yaml`.
     """
     bare = text.strip()
-    if holds_text(kinds) and not holds_numbers(kinds) and not bare.startswith(("'", '"')):
+    if holds_only_text(kinds) and not bare.startswith(("'", '"')):
         if type(None) in kinds and re.fullmatch(_RESOLVERS[0][1], bare):
             return None
         if _means_none(bare, kinds):
@@ -241,7 +241,7 @@ class _Reading:
 
 def _means_none(word: str, kinds: Kinds) -> bool:
     """Whether a word probably says that there shall be no text."""
-    return word.lower() in ("no", "off") and type(None) in kinds and holds_text(kinds) and not holds_numbers(kinds)
+    return word.lower() in ("no", "off") and type(None) in kinds and holds_only_text(kinds)
 
 
 def _too_deep(mark: yaml.Mark) -> Misread:
