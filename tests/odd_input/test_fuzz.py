@@ -248,7 +248,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_damaged_configuration_is_used_or_refused_in_words(folder: Path) -> None:
-    path, accepted = folder / "search.yaml", []
+    path = folder / "search.yaml"
+    accepted: list[int] = []
     refused: dict[int, str] = {}
     for number in range(MUTATIONS):
         path.write_text(damaged(number), "utf-8", newline="")

@@ -145,9 +145,9 @@ def test_neither_a_switch_nor_text_is_a_number(name: str, value: object) -> None
 
 def test_settings_of_the_text_encoder_are_refused_where_it_is_never_trained() -> None:
     untrained = TrainingConfig(text_encoder_learning_rate=0)
-    for setting in ({"text_encoder_rank": 4}, {"text_encoder_alpha": 4.0}, {"text_encoder_steps": 4}):
-        (name,) = setting
-        given = replace(untrained, **setting)
+    settings: dict[str, Any] = {"text_encoder_rank": 4, "text_encoder_alpha": 4.0, "text_encoder_steps": 4}
+    for name, value in settings.items():
+        given = replace(untrained, **{name: value})
         with pytest.raises(
             ValueError, match=f"{name} would change nothing, .* leave it out, or give the text encoder a"
         ):
