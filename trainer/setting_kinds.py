@@ -44,6 +44,11 @@ def holds_text(kinds: Kinds) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, str | PurePath) for kind in kinds)
 
 
+def holds_only_text(kinds: Kinds) -> bool:
+    """Whether text may stand there, and nothing else but nothing."""
+    return holds_text(kinds) and all(kind is type(None) or holds_text((kind,)) for kind in kinds)
+
+
 def holds_numbers(kinds: Kinds) -> bool:
     """Whether a number, or true or false, may stand there."""
     return any(kind in (int, float, bool) for kind in kinds)

@@ -169,7 +169,7 @@ def _remedy(problem: str, value: Any) -> str:
     if problem in {"string_type", "path_type"}:
         if value is None:
             return "; leave the key out, or put the word in quotes"
-        return "; put it in quotes" if isinstance(value, bool) else "; give text"
+        return "; put it in quotes" if isinstance(value, int | float) else "; give text"
     if problem in {"float_type", "int_type"}:
         return "; leave the key out, or give a number" if value is None else "; give a number"
     return "; give true or false" if problem in {"bool_parsing", "bool_type"} else ""

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.resolver import Resolver
 
-from trainer.setting_kinds import Kinds, holds_numbers, holds_text, kinds_below, kinds_within
+from trainer.setting_kinds import Kinds, holds_numbers, holds_only_text, holds_text, kinds_below, kinds_within
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _TEXT, _MERGE = (_TAG + name for name in ("null", "bool", "int", "float", "str", "merge"))
@@ -31,8 +32,7 @@ _RESOLVERS = (
     ),
     (_MERGE, r"<<", ["<"]),
 )
-"""Tag, pattern and first characters of plain scalars that are not text. `0123` and `08.5` are none of them; see
-`_LEADING_ZERO`."""
+"""Tag, pattern and first characters of plain scalars that are not text; `0123` is none of them (`_LEADING_ZERO`)."""
 
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _LONGEST_NUMBER = 20
@@ -40,22 +40,21 @@ _LONGEST_NUMBER = 20
 _DEEPEST = 50
 """Levels of a document; a configuration has six."""
 
-
 _NO_IS_TEXT = "{} is text here; for none write null, for the word put it in quotes"
 
 
-class Misread(yaml.MarkedYAMLError):  # type: ignore[misc]
+class Misread(yaml.MarkedYAMLError):
     """What is written would not be read as it is meant; the message has the place and the remedy."""
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way
 
-    def fetch_flow_collection_start(self, token: Any) -> None:
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803 - PyYAML's name
         # PyYAML's scanner takes the square of the depth.
         if self.flow_level > _DEEPEST:
             raise _too_deep(self.get_mark())
-        super().fetch_flow_collection_start(token)
+        super().fetch_flow_collection_start(TokenClass)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -64,8 +63,9 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012
 
 
+_BOTH: tuple[type[Resolver], ...] = (_Loader, _Dumper)
 for _tag, _pattern, _first in _RESOLVERS:
-    for _class in (_Loader, _Dumper):
+    for _class in _BOTH:
         _class.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
 _Dumper.add_implicit_resolver(_INT, re.compile(rf"^{_LEADING_ZERO.pattern}$"), list("-+0"))
 
@@ -91,7 +91,7 @@ def parse_value(text: str, kinds: Kinds = ()) -> Any:
         yaml.YAMLError: as of `parse_yaml`.
     """
     bare = text.strip()
-    if holds_text(kinds) and not holds_numbers(kinds) and not bare.startswith(("'", '"')):
+    if holds_only_text(kinds) and not bare.startswith(("'", '"')):
         if type(None) in kinds and re.fullmatch(_RESOLVERS[0][1], bare):
             return None
         if _means_none(bare, kinds):
@@ -187,13 +187,14 @@ class _Reading:
                 raise Misread(problem="this is no key; give a word", problem_mark=key.start_mark)
             if key.tag != _MERGE:
                 key.tag = _TEXT
-            if (earlier := first.setdefault(key.value, key)) is not key:
+            if key.value in first:
                 raise Misread(
                     context=f"the key {key.value!r} is given here",
-                    context_mark=earlier.start_mark,
+                    context_mark=first[key.value].start_mark,
                     problem="and here again, so that one of the two would count for nothing; keep one",
                     problem_mark=key.start_mark,
                 )
+            first[key.value] = key
             alone = isinstance(value, ScalarNode) and value.value == "" and value.style is None
             if alone and re.fullmatch(r"[0-9_.]+(?:[eE][-+]?[0-9]+)?", key.value):
                 raise Misread(
@@ -204,7 +205,7 @@ class _Reading:
 
     def _settle_scalar(self, node: ScalarNode, kinds: Kinds, at: str) -> None:
         plain = node.style is None
-        if self._loader.resolve(ScalarNode, node.value, (plain, not plain)) != node.tag:
+        if self._loader.resolve(ScalarNode, node.value, (plain, not plain)) != node.tag:  # type: ignore[no-untyped-call]
             raise _tagged(node)
         if "\0" in node.value:
             raise Misread(problem=f"{at}this text holds a NUL character; leave it out", problem_mark=node.start_mark)
@@ -241,7 +242,7 @@ class _Reading:
 
 def _means_none(word: str, kinds: Kinds) -> bool:
     """Whether a word probably says that there shall be no text."""
-    return word.lower() in ("no", "off") and type(None) in kinds and holds_text(kinds) and not holds_numbers(kinds)
+    return word.lower() in ("no", "off") and type(None) in kinds and holds_only_text(kinds)
 
 
 def _too_deep(mark: yaml.Mark) -> Misread:

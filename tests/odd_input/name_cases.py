@@ -32,6 +32,10 @@ def untrainable(name: str) -> Callable[[Path], None]:
     return change
 
 
+def a_list(folder: Path) -> None:
+    (folder / CONFIGURATION).write_text("- a\n", "utf-8")
+
+
 def refused(pair: str, *says: str) -> Case:
     return Case(f"set-{pair[:30]}", command=setting(pair), says=says)
 
@@ -125,5 +129,5 @@ CASES = [
         says=("evaluation.clip: this text holds a NUL character; leave it out", "line 14"),
     ),
     Case("tabs", replace(CONFIGURATION, "  steps:", "\tsteps:"), says=(f"{CONFIGURATION} is not YAML", "line 7")),
-    Case("a-list", lambda folder: (folder / CONFIGURATION).write_text("- a\n") and None, says=("must hold a mapping",)),
+    Case("a-list", a_list, says=("must hold a mapping of settings, not list",)),
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ import pytest
 import yaml
 
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
-from tests.odd_input.test_odd_input import run
+from tests.odd_input.test_odd_input import RUN, run
 from tests.support.short_search import DEMO
 from trainer.config import TrainingConfig
+from trainer.run_config import RunConfig, load_run_config
 
 MUTATIONS = 600
 DRY_RUNS = 12
 """How many of those that are accepted go on to a dry run, which reads photos and takes a while."""
 LONGEST_MESSAGE = 5000
+PARTS = ("photos", "prompts", "base", "clip")
 
 TEXT = (DEMO / "search.yaml").read_text("utf-8")
 WORDS = """
@@ -220,10 +222,9 @@ MUTATORS: tuple[Callable[[str, random.Random], str], ...] = (
 )
 
 
-def damaged(number: int) -> str:
-    """The demo's file with one fault, sometimes two."""
+def damaged(number: int, text: str = TEXT) -> str:
+    """The file, by default the demo's, with one fault, sometimes two."""
     draw = random.Random(number)
-    text = TEXT
     for mutator in draw.sample(MUTATORS, draw.choice([1, 1, 1, 2])):
         try:
             text = mutator(text, draw)
@@ -232,16 +233,23 @@ def damaged(number: int) -> str:
     return text
 
 
+def check_messages(refused: Mapping[int, str]) -> None:
+    wordless = {number: told for number, told in refused.items() if not re.search(r"[a-z]{2,} [a-z]{2,}", told)}
+    assert not wordless
+    assert max(map(len, refused.values())) < LONGEST_MESSAGE
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for part in ("photos", "prompts", "base", "clip"):
+    for part in PARTS:
         (tmp_path / part).symlink_to(DEMO / part)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_every_damaged_configuration_is_used_or_refused_in_words(folder: Path) -> None:
-    path, accepted = folder / "search.yaml", []
+    path = folder / "search.yaml"
+    accepted: list[int] = []
     refused: dict[int, str] = {}
     for number in range(MUTATIONS):
         path.write_text(damaged(number), "utf-8", newline="")
@@ -256,9 +264,7 @@ def test_every_damaged_configuration_is_used_or_refused_in_words(folder: Path) -
         (folder / "again.yaml").write_text(dump_config(config), "utf-8")
         again = load_config(folder / "again.yaml")
         assert dump_config(again) == dump_config(config), f"mutation {number} does not read back as itself"
-    wordless = {number: told for number, told in refused.items() if not re.search(r"[a-z]{2,} [a-z]{2,}", told)}
-    assert not wordless
-    assert max(map(len, refused.values())) < LONGEST_MESSAGE
+    check_messages(refused)
     assert (len(refused) > MUTATIONS / 2, len(accepted) > MUTATIONS / 10) == (True, True), "the mutations test little"
 
     for number in accepted[:: max(1, len(accepted) // DRY_RUNS)]:
@@ -267,11 +273,20 @@ def test_every_damaged_configuration_is_used_or_refused_in_words(folder: Path) -
         assert code in (0, 2), f"mutation {number} ends with {code}: {printed}"
         assert "Traceback" not in printed
         assert printed.strip(), f"mutation {number} ends without a word"
-    assert {each.name for each in folder.iterdir()} <= {
-        "photos",
-        "prompts",
-        "base",
-        "clip",
-        "search.yaml",
-        "again.yaml",
-    }
+    assert {each.name for each in folder.iterdir()} == {*PARTS, "search.yaml", "again.yaml"}
+
+
+def test_every_damaged_training_run_is_used_or_refused_in_words(folder: Path) -> None:
+    path, accepted = folder / "run.yaml", 0
+    refused: dict[int, str] = {}
+    for number in range(MUTATIONS // 2):
+        path.write_text(damaged(number, RUN), "utf-8", newline="")
+        try:
+            accepted += isinstance(load_run_config(path), RunConfig)
+        except ConfigurationError as error:
+            refused[number] = str(error)
+        except Exception as error:
+            raise AssertionError(f"mutation {number} ends in a traceback") from error
+    check_messages(refused)
+    assert (len(refused) > MUTATIONS / 5, accepted > MUTATIONS / 40) == (True, True), "the mutations test little"
+    assert {each.name for each in folder.iterdir()} == {*PARTS, "run.yaml"}

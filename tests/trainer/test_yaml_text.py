@@ -150,6 +150,8 @@ def test_a_key_that_is_given_twice_is_refused_with_both_lines() -> None:
     assert 'in "anna.yaml", line 2, column 1' in told
     assert "and here again, so that one of the two would count for nothing; keep one" in told
     assert 'in "anna.yaml", line 5, column 1' in told
+    with pytest.raises(Misread, match="the key 'a' is given here"):
+        parse_yaml("inner: {table: {&k a: 1, *k : 2}}", KINDS)
     with pytest.raises(Misread, match="the key '1' is given here"):
         parse_yaml("inner: {table: {1: 1, '1': 2}}", KINDS)
 
@@ -182,6 +184,9 @@ def test_many_aliases_of_aliases_are_read_once() -> None:
         ((str,), '"a\\tb"', "a\tb"),
         ((str, type(None)), "null", None),
         ((str, type(None)), "nullable", "nullable"),
+        ((str, Inner), "{share: 1, label: 7}", {"share": 1, "label": "7"}),
+        ((str, Inner), "Face Net", "Face Net"),
+        ((str, Inner), "42", "42"),
         ((int,), "3", 3),
         ((int,), "3 # three", "3 # three"),
         ((tuple[int, ...],), "[1, 2]", [1, 2]),

@@ -117,7 +117,7 @@ class UnitCube:
     def _coordinate(self, name: str, value: Value) -> float:
         dimension = self._space[name]
         if (ends := _ends(dimension)) is not None:
-            at = math.log(value) if ends.log else float(value)
+            at = math.log(float(value)) if ends.log else float(value)
             return (at - ends.low) / (ends.high - ends.low)
         values = self._values[name]
         return (next(place for place, other in enumerate(values) if among(value, (other,))) + 0.5) / len(values)
