@@ -151,8 +151,9 @@ def test_what_nobody_has_used_for_a_month_is_removed_when_something_is_encoded(
 
     kept, unused, own = build(0), build(1), folder / "mine.safetensors"
     own.write_bytes(b"")
+    moment = time.time() - KEPT_SECONDS - 60
     for path in (kept, unused, own):
-        os.utime(path, (time.time() - KEPT_SECONDS - 60,) * 2)
+        os.utime(path, (moment, moment))
     assert build(0) == folder
     new = build(2)
     assert set(folder.iterdir()) == {kept, new, own}
