@@ -49,7 +49,8 @@ def remove_leftovers(folder: Path) -> None:
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` that is locked while it is there, so that it shows whether its process lives."""
-    folder, lock = path, None
+    folder = path
+    lock: int | None = None
     while lock is None:  # who removes leftovers may be faster between the two steps
         folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         folder.mkdir()

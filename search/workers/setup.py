@@ -13,11 +13,12 @@ from search.config.prompts import PromptSetName, other_sets, prompt_sets, prompt
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.storage.run_folder import inputs_of
-from trainer.data.buckets import AspectBuckets, bucket_warnings
+from trainer.data.buckets import AspectBuckets, bucket_warnings, sort_into_buckets
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import CaptionedPhoto, PhotoSplit, repeated, resemblance_warnings
 from trainer.data.prior_config import PriorConfig
 from trainer.data.views import Views
+from trainer.models.patches import check_model_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ class RunnerSetup:
             trigger=config.photos.trigger,
             maximum_pixels=config.photos.maximum_pixels,
         )
+        photos = (*split.training, *split.reference)
+        check_model_sizes(config.model, sort_into_buckets(photos, config.photos.buckets, config.training.resolution))
         person = prompt_sets(config)
         setup = cls.of(config, split, person, other_sets(config, person), class_photos=class_photos)
         return setup, inputs_of(config, split, class_photos)

@@ -239,7 +239,9 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int |
     by_row = [encoded[caption] for *_, caption in rows]
     embeddings = {name: torch.cat([row[name] for row in by_row]) for name in by_row[0]}
     height, width = next(iter(latents.values()))[0].shape[-2:]
-    masks = [torch.from_numpy(np.array(open_face_mask(photo, (width, height)))) for photo in photos]
+    painted = {(photo.sha256, photo.crop, photo.face): photo for photo in photos}
+    mask_of = {key: torch.from_numpy(np.array(open_face_mask(each, (width, height)))) for key, each in painted.items()}
+    masks = [mask_of[photo.sha256, photo.crop, photo.face] for photo in photos]
     pictures = [(photo.sha256, photo.crop, mirrored) for photo, mirrored, _ in rows]
     return DataCache(
         latent_mean=torch.cat([latents[picture][0] for picture in pictures]),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from trainer.config import AdapterMethod, Targets, TrainingConfig
+from trainer.models.patches import check_sizes
 from trainer.models.targets import TEXT_ENCODER_TARGETS
 
 Part = Literal["unet", "transformer", "text_encoder", "text_encoder_2"]
@@ -149,13 +150,7 @@ class BaseModel(ABC):
     def check_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Raises ValueError if one of the sizes of training pictures, (width, height) in pixels, is no multiple of
         `patch`."""
-        for width, height in sizes:
-            if width % self.patch or height % self.patch:
-                raise ValueError(
-                    f"photos are cut to {width} x {height} pixels, but {self.title} sees patches of {self.patch} x "
-                    f"{self.patch} pixels; make training.resolution, and photos.buckets.step if there are buckets, "
-                    f"a multiple of {self.patch}"
-                )
+        check_sizes(sizes, self.patch, self.title)
 
     def check(self, config: TrainingConfig) -> None:
         """Raises ValueError if `config` asks for what the family cannot do."""

@@ -12,6 +12,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 
 from trainer.config import TEXT_ENCODER_SETTINGS, AdapterMethod, Targets, TrainingConfig
 from trainer.models.base_model import BaseModel, Part
+from trainer.models.patches import patch_of_latents
 from trainer.models.targets import TRANSFORMER_TARGETS
 
 
@@ -39,7 +40,7 @@ class FlowModel(BaseModel):
     @property
     def patch(self) -> int:
         """Two latents of the VAE: the transformer sees squares of 2 x 2."""
-        return int(2 ** (len(self.vae.config["block_out_channels"]) - 1) * 2)
+        return patch_of_latents(self.vae.config)
 
     def check_schedule(self) -> None:
         if not isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -158,7 +159,7 @@ def test_dora_is_not_exported_since_neither_program_would_show_what_was_trained(
         assert (READERS[reader](weight, values, 1.0) - trained).norm() / effect > 0.02, reader
 
 
-UNETS: Mapping[str, tuple[type[BaseModel], dict[str, object]]] = {
+UNETS: Mapping[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "1.x": (StableDiffusion, {"cross_attention_dim": 768, "attention_head_dim": 8}),
     "2.x": (
         StableDiffusion,

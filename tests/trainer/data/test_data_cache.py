@@ -7,17 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import Module
 
 from tests.trainer.conftest import RESOLUTION, write_photo
 from trainer.data.cache import KEPT_SECONDS, DataCache, build_cache
-from trainer.data.photos import load_photos, open_photo
+from trainer.data.photos import CaptionedPhoto, load_photos, open_face_mask, open_photo, repeated
+from trainer.data.views import Views
 from trainer.models.loading import BaseModel
 
 NAMES = ("latent_mean", "latent_std", "input_ids", "text_embeddings")
@@ -93,6 +96,29 @@ def test_encoding_records_no_gradients_and_happens_once(
     assert equal(build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache"), first)
 
 
+def test_a_photo_that_comes_often_is_painted_once(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mask is as large as the photo before it is cut."""
+    first, second = (
+        replace(photo, face=(10, 10, 20, 20), repeats=5) for photo in load_photos(make_photos(2), trigger="sks")
+    )
+    painted = []
+
+    def paint(photo: CaptionedPhoto, size: tuple[int, int]) -> Image.Image:
+        painted.append(photo.path.name)
+        return open_face_mask(photo, size)
+
+    monkeypatch.setattr("trainer.data.cache.open_face_mask", paint)
+    cache = build_cache(
+        repeated((first, second)), base, resolution=RESOLUTION, folder=tmp_path / "cache", views=Views(mirrored=True)
+    )
+    assert painted == ["photo0.png", "photo1.png"]
+    assert cache.face_mask.shape[0] == 20
+    assert all(torch.equal(mask, cache.face_mask[0]) for mask in cache.face_mask[:10])
+    assert torch.equal(cache.face_mask[10], cache.face_mask[0].flip(-1))
+
+
 def test_the_file_is_named_by_content(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,8 +165,9 @@ def test_what_nobody_has_used_for_a_month_is_removed_when_something_is_encoded(
 
     kept, unused, own = build(0), build(1), folder / "mine.safetensors"
     own.write_bytes(b"")
+    moment = time.time() - KEPT_SECONDS - 60
     for path in (kept, unused, own):
-        os.utime(path, (time.time() - KEPT_SECONDS - 60,) * 2)
+        os.utime(path, (moment, moment))
     assert build(0) == folder
     new = build(2)
     assert set(folder.iterdir()) == {kept, new, own}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FluxPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FluxPipeline
 from scipy.special import expit
 from scipy.stats import norm
 from torch import Tensor
@@ -29,8 +29,6 @@ from tests.support.tiny_models import (
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.config import TrainingConfig
-from trainer.data.bucketed_cache import build_bucketed_cache
-from trainer.data.buckets import AspectBuckets
 from trainer.data.cache import DataCache, build_cache
 from trainer.data.class_images import draw_class_images
 from trainer.data.photos import load_photos, open_photo
@@ -279,52 +277,6 @@ def test_a_scheduler_of_another_kind_is_refused(base: FlowModel, make_config: Ma
         ValueError, match=r"is a FlowMatchHeunDiscreteScheduler, .* its FlowMatchEulerDiscreteScheduler"
     ):
         other.check(make_config())
-
-
-def test_a_photo_must_be_cut_into_whole_patches(base: FlowModel, make_config: MakeConfig) -> None:
-    """Of 16 pixels where the VAE makes a latent of 8 x 8, as the real ones do."""
-    vae = AutoencoderKL(
-        block_out_channels=(32,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-    )
-    real = replace(base, vae=vae)
-    real.check(make_config(resolution=48))
-    with pytest.raises(ValueError, match=r"resolution is 40, but .* of 16 x 16 pixels; make it a multiple of 16"):
-        real.check(make_config(resolution=40))
-
-
-def test_buckets_of_no_whole_patches_are_refused_before_anything_is_encoded(
-    base: FlowModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tiny VAE halves the picture, so a patch has 4 pixels; made of four blocks it has 16."""
-    photo = write_photo(tmp_path, "wide", seed=0, caption="a man", size=(100, 60))
-    photos = load_photos(tmp_path, minimum_side=32)
-    assert photo.is_file()
-    whole = build_bucketed_cache(photos, base, resolution=32, folder=tmp_path / "cache", buckets=AspectBuckets(step=8))
-    assert whole.buckets[0].latent_shape == (16, 12, 20)
-    with TrainingJob(base, whole, TrainingConfig(resolution=32, steps=1, batch_size=1, rank=2)) as job:
-        assert job.step().loss > 0
-    real = replace(base, vae=replace_blocks(base.vae))
-    monkeypatch.setattr(real.vae, "encode", None)
-    with pytest.raises(
-        ValueError,
-        match=r"are cut to 40 x 24 pixels, but .* of 16 x 16 pixels; .* photos\.buckets\.step .* a multiple of 16",
-    ):
-        build_bucketed_cache(photos, real, resolution=32, folder=tmp_path / "cache", buckets=AspectBuckets(step=8))
-    with pytest.raises(ValueError, match="photos are cut to 40 x 40 pixels"):
-        build_bucketed_cache(photos, real, resolution=40, folder=tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-def replace_blocks(vae: AutoencoderKL) -> AutoencoderKL:
-    """A VAE of four blocks, as the real ones have."""
-    return AutoencoderKL(
-        block_out_channels=(32,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=vae.config["latent_channels"],
-    )
 
 
 @pytest.mark.parametrize("scheduler", ["as-is", "dpmsolver++"])
