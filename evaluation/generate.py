@@ -7,11 +7,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 from PIL import Image
 
 from evaluation.config import GenerationConfig
+from evaluation.memory import free_memory, is_out_of_memory, reason_in_short
 
 Item = TypeVar("Item")
 
@@ -95,7 +95,7 @@ class ImageBatch:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                lack = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+                lack = reason_in_short(error)
             # Only here, where the error and what it held is gone.
             if lack:
                 self._halve(stop - len(made), lack)
@@ -122,15 +122,7 @@ class ImageBatch:
             )
         self.size = self._most = (failed + 1) // 2
         self.remarks.append(f"out of memory with {failed} images at once: from there on {self.size} at a time")
-        clear_device_cache(garbage_collection=True)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator of the device or the CPU had not enough memory.
-
-    By PyTorch's own error, or by accelerate's list of messages.
-    """
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))
+        free_memory()
 
 
 class ImagePipeline(Protocol):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import yaml
 
 from search.config.presets import flat
@@ -18,6 +17,7 @@ from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
 from search.workers.cluster import Capacity, CapacityError
+from trainer.models.device import usable_gpus
 from trainer.settings_file import ConfigurationError, read_settings
 
 
@@ -52,7 +52,7 @@ def describe(config: SearchConfig, added: Mapping[str, Any]) -> list[str]:
         f"{finalists * retrain * work.mean_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]
-    machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    machine = {"CPU": os.cpu_count() or 1, "GPU": usable_gpus()}
     capacity = Capacity.of([{"Alive": True, "Resources": machine}], config.seats)
     try:
         workers = capacity.workers(config.seats)

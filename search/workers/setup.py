@@ -13,6 +13,7 @@ from search.config.prompts import PromptSetName, other_sets, prompt_sets
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.storage.run_folder import inputs_of
+from trainer.config import MixedPrecision
 from trainer.data.buckets import AspectBuckets, bucket_warnings
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import CaptionedPhoto, PhotoSplit, repeated, resemblance_warnings
@@ -50,6 +51,8 @@ class RunnerSetup:
     """Further judges, `module:Class` each."""
     hw10: bool
     """Report the homework's numbers besides, on images made in the homework's way."""
+    precisions: tuple[MixedPrecision, ...] = ()
+    """Autocast formats that some trial may ask for."""
     views: Views = field(default_factory=Views)
     """The forms in which training photos are encoded: all that some trial may show."""
     prior: PriorConfig | None = None
@@ -139,6 +142,7 @@ class RunnerSetup:
             other_sets=other_sets,
             threads=config.seats.threads,
             hw10=hw10,
+            precisions=tuple(sorted({training.mixed_precision for training in config.possible_trainings()})),
             views=Views.needed_by(config.possible_trainings()),
             prior=config.photos.prior,
             class_photos=class_photos,

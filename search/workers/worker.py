@@ -36,28 +36,40 @@ class WorkerSetup:
     name: str
     client: WorkersClient
     runner: RunnerSetup
+    gpus: bool = False
+    """Whether each process has reserved a GPU."""
+
+
+class WorkerStartError(RuntimeError):
+    """The worker could not start here and now; the message says why. It may elsewhere, or later."""
 
 
 def serve(setup: WorkerSetup) -> None:
-    """Serve jobs until the dispatcher closes. What the worker's `TorchTrainer` runs in each process."""
-    from search.workers.runner import JobRunner
+    """Serve jobs until the dispatcher closes. What the worker's `TorchTrainer` runs in each process.
 
+    Raises:
+        WorkerStartError: the models could not be loaded. Ray Train starts the processes again, and they wait before
+            they try once more, as the dispatcher says.
+    """
     leads = ray.train.get_context().get_world_rank() == 0
     token = uuid.uuid4().hex
-    runner, failure = None, ""
-    try:
-        runner = JobRunner(setup.runner)
-    except Exception as error:
-        failure = f"{type(error).__name__}: {error}"
-    # All processes leave together, or those that loaded well would wait for the others for ever.
-    if failure := any_failure(failure):
-        # What cannot be loaded here can be loaded nowhere: starting again would not help.
-        if leads:
-            setup.client.call(Dispatcher.worker_broken, setup.name, failure)
+    pause = share(lambda: setup.client.call(Dispatcher.start_pause, setup.name), leads=leads)
+    if pause is None:
         return
+    time.sleep(pause)
+    runner, failure = _load(setup)
+    # All processes leave together, or those that loaded well would wait for the others for ever.
+    failed = first_failure(failure)
+    if failed is not None and failed.shared:
+        # What is wrong with what was asked for is wrong everywhere: starting again would not help.
+        if leads:
+            setup.client.call(Dispatcher.worker_broken, setup.name, failed.reason)
+        return
+    if failed is not None:
+        raise WorkerStartError(failed.reason)
     assert runner is not None
     if leads:
-        setup.client.call(Dispatcher.worker_started, setup.name, token)
+        setup.client.call(Dispatcher.worker_started, setup.name, token, runner.device)
     while True:
         try:
             job = share(lambda: setup.client.call(Dispatcher.next_job, setup.name, token, POLL_SECONDS), leads=leads)
@@ -65,6 +77,32 @@ def serve(setup: WorkerSetup) -> None:
             return
         if job is not None:
             _Service(setup.client, token, job, leads=leads).run(runner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StartFailure:
+    reason: str
+    """On one line."""
+    shared: bool
+    """Whether it is in what the user gave, and so the same for every worker."""
+
+
+def _load(setup: WorkerSetup) -> tuple[JobRunner | None, _StartFailure | None]:
+    """The job runner, or why there is none.
+
+    Only a `ValueError` is about the input: everything else (a card that is full or that torch cannot use, a network or
+    disk that fails) is this machine's, and may pass.
+    """
+    import torch
+
+    from search.workers.runner import JobRunner
+    from trainer.models.device import reserved_gpu
+
+    try:
+        return JobRunner(setup.runner, device=reserved_gpu() if setup.gpus else torch.device("cpu")), None
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return None, _StartFailure(reason=reason, shared=isinstance(error, ValueError))
 
 
 def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
@@ -86,15 +124,15 @@ def share(value: Callable[[], Shared], *, leads: bool) -> Shared:
     return shared
 
 
-def any_failure(failure: str) -> str:
-    """The first failure among the processes of the worker, each of which gives its own; empty if none has one."""
+def first_failure(failure: _StartFailure | None) -> _StartFailure | None:
+    """The first failure among the processes of the worker, each of which gives its own; None if none has one."""
     import torch.distributed
 
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return failure
-    failures: list[Any] = [""] * torch.distributed.get_world_size()
+    failures: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(failures, failure)
-    return next((text for text in failures if text), "")
+    return next((each for each in failures if each is not None), None)
 
 
 class _Service:
@@ -109,8 +147,9 @@ class _Service:
         self._progress_due = 0.0
 
     def run(self, runner: JobRunner) -> None:
+        from evaluation.loading_error import LoadingError
         from trainer.job.job import TrainingDiverged
-        from trainer.job.memory import OutOfMemory, is_out_of_memory
+        from trainer.out_of_memory import OutOfMemory, is_out_of_memory
         from trainer.storage import StorageError
 
         failure = ""
@@ -119,11 +158,11 @@ class _Service:
         except (TrainingDiverged, OutOfMemory) as error:
             # Every process computes the same loss and knows of the others' memory: all leave the job here.
             failure = f"{DIVERGED if isinstance(error, TrainingDiverged) else 'OutOfMemory: '}{error}"
-        except (ValueError, RuntimeError, MemoryError, StorageError) as error:
+        except (ValueError, StorageError, LoadingError) as error:
             # Only the leading process generates, judges and writes: the others would wait for it. Ray Train starts all
-            # again.
-            expected = isinstance(error, ValueError | StorageError) or is_out_of_memory(error)
-            if not expected or ray.train.get_context().get_world_size() > 1:
+            # again. So it does where memory ran out in a place that does nothing by halves: the dispatcher then hands
+            # the job out again to begin at half.
+            if is_out_of_memory(error) or ray.train.get_context().get_world_size() > 1:
                 raise
             failure = f"{type(error).__name__}: {error}"
         if self._leads:

@@ -13,6 +13,8 @@ from trainer.models.linear_layers import speed_up_linear_layers
 from trainer.models.model_files import check_has_safetensors, check_not_pickled, fetch
 from trainer.models.quiet import quiet_loading
 from trainer.models.single_file import diffusers_folder
+from trainer.out_of_memory import is_out_of_memory
+from trainer.storage import STORAGE_FAILURES
 
 DOWNLOADED = ("json", "txt", "model", "safetensors")
 """Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
@@ -24,6 +26,8 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     Raises:
         ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
             ones are named and not opened.
+        DownloadError: it could not be fetched now.
+        OSError, RuntimeError: the disk failed, or memory ran out.
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
@@ -37,6 +41,8 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.pipeline_arguments
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
+        if is_out_of_memory(error) or getattr(error, "errno", None) in STORAGE_FAILURES:
+            raise
         raise ValueError(
             f"{name_or_path} does not load as a {family.title} pipeline with safetensors weights ({error}); "
             "name a folder or hub model in the diffusers layout"
