@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
 
 REASON_LENGTH = 160
 
@@ -60,6 +59,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     By its type, by accelerate's list of messages, or by the words of a RuntimeError: what other errors say of memory is
     not an allocator's.
     """
+    # Takes seconds to import, which processes do without that only read messages.
+    from accelerate.utils.memory import should_reduce_batch_size  # type: ignore[import-untyped]
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -76,6 +78,8 @@ def speaks_of_memory(text: str) -> bool:
 
 def free_memory() -> None:
     """Frees what nothing holds any more, the allocator's own reserve included; waits for the device."""
+    from accelerate.utils.memory import clear_device_cache
+
     clear_device_cache(garbage_collection=True)
 
 

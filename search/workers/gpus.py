@@ -13,9 +13,7 @@ from search.config.search_config import SearchConfig
 from search.workers.client import WorkersClient
 from search.workers.cluster import Capacity
 from trainer.config import TrainingConfig
-from trainer.job.acceleration import choose_precision
 from trainer.models.device import gpu_versions, usable_gpus
-from trainer.models.loading import choose_dtype
 
 NEWS_SECONDS = 1.0
 """Between two looks at which workers have started."""
@@ -68,8 +66,15 @@ def check_gpus(
 
 def _check_precisions(usable: int, trainings: Sequence[TrainingConfig]) -> None:
     """Refuses what no card here can do: it would fail in every trial alike."""
+    asked = {training.mixed_precision for training in trainings} - {"auto"}
+    if not asked:
+        return
+    # Takes seconds to import.
+    from trainer.job.acceleration import choose_precision
+    from trainer.models.loading import choose_dtype
+
     devices = [torch.device("cuda", number) for number in range(usable)]
-    for requested in {training.mixed_precision for training in trainings} - {"auto"}:
+    for requested in asked:
         refusals = []
         for device in devices:
             try:

@@ -33,6 +33,7 @@ from search.workers.second_judge import SecondJudge
 from search.workers.setup import RunnerSetup
 from search.workers.stopwatch import NO_EFFORT, Effort, Stopwatch
 from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
+from trainer.adapters.merged import drawing_weights
 from trainer.data.bucketed_cache import build_bucketed_cache
 from trainer.data.photos import CaptionedPhoto, open_photo, repeated
 from trainer.data.prior import build_prior_cache
@@ -214,7 +215,8 @@ class JobRunner:
             if not self._scores:
                 return None
             batch.stay_within(training.peak_memory)
-            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors, batch)
+            with drawing_weights(training.adapter):
+                evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors, batch)
         texts = {
             "step": str(training.step_count),
             TRIGGER_TEXT: self._setup.trigger,
@@ -244,7 +246,8 @@ class JobRunner:
         adapter = load_adapter(self._base, job.adapter)
         try:
             adapter.scale(job.strength)
-            evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
+            with drawing_weights(adapter):
+                evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
         finally:
             adapter.detach()
         with written_folder(job.folder) as temporary:

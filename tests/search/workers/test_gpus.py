@@ -8,6 +8,7 @@ import torch
 from search.workers import gpus
 from search.workers.gpus import DeviceNews, GpuError, check_gpus
 from trainer.config import TrainingConfig
+from trainer.models import loading
 
 
 def check(
@@ -49,7 +50,7 @@ def test_a_precision_that_no_card_has_is_refused_before_any_trial(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     formats = {0: torch.float16, 1: torch.float16}
-    monkeypatch.setattr(gpus, "choose_dtype", lambda device: formats[device.index])
+    monkeypatch.setattr(loading, "choose_dtype", lambda device: formats[device.index])
     with pytest.raises(
         GpuError,
         match=f"training.mixed_precision is '{precision}', but cuda:0 has no bfloat16; set it to 'auto'",
