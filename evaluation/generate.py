@@ -15,6 +15,9 @@ from evaluation.memory import free_memory, is_out_of_memory, reason_in_short
 
 Item = TypeVar("Item")
 
+FREE_SHARE = 0.8
+"""Of a device's free memory, what images may take; the rest is left to CUDA's libraries and to gaps."""
+
 
 class MemoryCount(Protocol):
     """Counts the bytes that tensors hold on one device."""
@@ -25,16 +28,21 @@ class MemoryCount(Protocol):
     def peak(self) -> int:
         """The most bytes held at any moment since `begin`."""
 
+    def available(self) -> int:
+        """Bytes that could be held now without pressing anyone, those that are held included; 0 if others share it."""
+
 
 class CudaMemory:
     """The count of CUDA's allocator.
 
     Args:
         device: a CUDA device.
+        own: whether no other process is to use it.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, own: bool = False) -> None:
         self._device = device
+        self._own = own
 
     def begin(self) -> int:
         """See `MemoryCount`."""
@@ -44,6 +52,15 @@ class CudaMemory:
     def peak(self) -> int:
         """See `MemoryCount`."""
         return torch.cuda.max_memory_allocated(self._device)
+
+    def available(self) -> int:
+        """See `MemoryCount`."""
+        if not self._own:
+            return 0
+        free, _ = torch.cuda.mem_get_info(self._device)
+        held = torch.cuda.memory_allocated(self._device)
+        cached = torch.cuda.memory_reserved(self._device) - held
+        return held + int(FREE_SHARE * (free + cached))
 
 
 class ImageBatch:
@@ -68,12 +85,15 @@ class ImageBatch:
         self._budget: int | None = None
 
     def stay_within(self, budget: int | None) -> None:
-        """Hold at most `budget` bytes at any moment from here on, if one image at a time can; None: no limit."""
+        """Hold at most `budget` bytes at any moment from here on, if one image at a time can; None: no limit.
+
+        Where more is available on a device of one's own, that is the budget.
+        """
         if self._memory is None or budget is None:
             return
         if self._budget is None:
             self.size = 1
-        self._budget = budget
+        self._budget = max(budget, self._memory.available())
 
     def make(self, count: int, draw: Callable[[int, int], list[Item]]) -> list[Item]:
         """All `count` images, in order.

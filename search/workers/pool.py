@@ -38,6 +38,7 @@ from search.workers.dispatcher import START_PAUSE, Dispatcher
 from search.workers.gpus import DeviceNews
 from search.workers.worker import WorkerSetup, WorkerStartError, serve
 from trainer.job.heap import heap_environment
+from trainer.models.device import allocator_environment
 from trainer.out_of_memory import speaks_of_memory
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ HURRIED_SECONDS = 5.0
 
 INTRODUCTION_SECONDS = 5.0
 """Between two times that a worker's controller makes itself known."""
+
+GROUP_TIMEOUT = 7 * 24 * 3600
+"""Seconds that a process of a worker waits for another's word."""
 
 LEAVE_SECONDS = 1.0
 """Between two looks at whether a worker that should leave is still alive."""
@@ -114,6 +118,15 @@ class _AloneConfig(TorchConfig):
     @property
     def backend_cls(self) -> type[Backend]:
         return Backend
+
+
+def group_config(*, gpus: bool) -> TorchConfig:
+    """Of a worker of several processes: what they say to each other goes over gloo, gradients on GPUs over NCCL.
+
+    Rank 0 scores while the others wait for its word, which may take longer than the half hour that is the default. A
+    process that dies is noticed by Ray Train, not by this time.
+    """
+    return TorchConfig("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout_s=GROUP_TIMEOUT)
 
 
 class Pool:
@@ -223,7 +236,7 @@ class Pool:
         callbacks: list[Any] = [_LossCallback(name, self.client), _Introduction(name, self.client)]
         return TorchTrainer(
             partial(serve, setup),
-            torch_config=_AloneConfig() if config.workers == 1 else TorchConfig("nccl" if self._gpus else "gloo"),
+            torch_config=_AloneConfig() if config.workers == 1 else group_config(gpus=self._gpus),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=self._gpus,
@@ -234,6 +247,6 @@ class Pool:
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=-1),
                 callbacks=callbacks,
-                worker_runtime_env={"env_vars": heap_environment()},  # type: ignore[call-arg]  # mypy sees Train V1's
+                worker_runtime_env={"env_vars": allocator_environment() if self._gpus else heap_environment()},  # type: ignore[call-arg]  # mypy sees Train V1's
             ),
         )

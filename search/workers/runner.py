@@ -27,7 +27,7 @@ from evaluation.person import measure_person
 from evaluation.scores import Anchors, anchor_warnings
 from search.config.run_layout import ANCHORS_FILE, BASE_SUM, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
-from search.workers.checkpointing import RestoredTraining, StateSaver, restore
+from search.workers.checkpointing import STATE_SECONDS, RestoredTraining, StateSaver, restore
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
 from search.workers.second_judge import SecondJudge
 from search.workers.setup import RunnerSetup
@@ -42,7 +42,7 @@ from trainer.files import write_file, written_folder
 from trainer.job.acceleration import choose_precision
 from trainer.job.fitting_batches import FittingBatches
 from trainer.job.job import TrainingJob
-from trainer.models.device import UnusableGpuError, device_in_words
+from trainer.models.device import UnusableGpuError, allow_fast_arithmetic, device_in_words
 from trainer.models.loading import choose_device, load_base_model, set_threads
 from trainer.out_of_memory import halved
 
@@ -68,6 +68,7 @@ class JobRunner:
     def __init__(self, setup: RunnerSetup, *, device: torch.device | None = None) -> None:
         set_threads(setup.threads)
         device = device or choose_device()
+        allow_fast_arithmetic(device)
         self._setup = setup
         self._fitting = FittingBatches()
         self._base = load_base_model(setup.model, device=device)
@@ -170,7 +171,8 @@ class JobRunner:
 
         restored = restore(job, begin)
         restored = replace(restored, remarks=(*restored.remarks, *photos.remarks))
-        training, saver, batch = restored.training, StateSaver(job, leads=self._scores), self._image_batch(job)
+        training, batch = restored.training, self._image_batch(job)
+        saver = StateSaver(job, leads=self._scores, seconds=STATE_SECONDS[self._base.device.type])
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
@@ -284,7 +286,7 @@ class JobRunner:
         # With shared noise the images depend on the size of the batches, which therefore follows memory only in need.
         counted = device.type == "cuda" and not generation.shared_noise
         most = halved(generation.batch_size, job.halvings)
-        return ImageBatch(most, CudaMemory(device) if counted else None)
+        return ImageBatch(most, CudaMemory(device, own=self._setup.own_gpu) if counted else None)
 
     def _write(
         self,

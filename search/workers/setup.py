@@ -45,6 +45,8 @@ class RunnerSetup:
     other_sets: Mapping[PromptSetName, PromptSet]
     """Prompts of other people that go with each prompt set; none where leakage is not measured."""
     threads: int
+    own_gpu: bool = True
+    """Whether no other worker shares its GPU, where it has one."""
     class_word: str = ""
     """What the person is, in the trigger's place; empty: as the prompt says."""
     judges: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ class RunnerSetup:
             prompt_sets=prompt_sets,
             other_sets=other_sets,
             threads=config.seats.threads,
+            own_gpu=config.seats.gpus_per_worker == 1,
             hw10=hw10,
             precisions=tuple(sorted({training.mixed_precision for training in config.possible_trainings()})),
             views=Views.needed_by(config.possible_trainings()),

@@ -6,6 +6,7 @@ to the others what to do; a process that fails takes the others down, and Ray Tr
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 10.0
 PROGRESS_SECONDS = 0.5
+ASK_SECONDS = 0.2
+"""Between two times that the processes of a worker ask together whether to go on; one alone asks after every step."""
 
 Shared = TypeVar("Shared")
 
@@ -145,6 +148,9 @@ class _Service:
         self._leads = leads
         self._stop: Any = client.stop_requested(job.id, token) if leads else None  # only the leading process asks it
         self._progress_due = 0.0
+        self._unasked = 0
+        """Steps that all processes of the worker still do before they ask again."""
+        self._asked_after, self._asked_at = 1, -math.inf
 
     def run(self, runner: JobRunner) -> None:
         from evaluation.loading_error import LoadingError
@@ -176,14 +182,29 @@ class _Service:
         return share(wanted, leads=self._leads)
 
     def _go_on(self, step: int) -> bool:
-        def wanted() -> bool:
+        if self._unasked:
+            self._unasked -= 1
+            return True
+
+        def wanted() -> tuple[bool, int]:
             now = time.monotonic()
             if now >= self._progress_due:
                 self._progress_due = now + PROGRESS_SECONDS
                 self._client.send(Dispatcher.progress, self._job.id, self._token, step)
-            return not self._stop.made
+            return not self._stop.made, self._pace(now)
 
-        return share(wanted, leads=self._leads)
+        go_on, self._unasked = share(wanted, leads=self._leads)
+        return go_on
+
+    def _pace(self, now: float) -> int:
+        """How many steps to do before the next question, which each time makes the processes meet: none if alone."""
+        if ray.train.get_context().get_world_size() == 1:
+            return 0
+        seconds, self._asked_at = now - self._asked_at, now
+        steps = self._asked_after * ASK_SECONDS / max(seconds, 1e-6)
+        # At most twice as many as last time: the first steps tell little of those to come.
+        self._asked_after = max(1, min(int(steps), 2 * self._asked_after))
+        return self._asked_after - 1
 
     def _keeps_state(self) -> bool:
         return share(lambda: bool(self._stop.keeps_state), leads=self._leads)

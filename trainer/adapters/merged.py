@@ -43,7 +43,7 @@ def merged(adapter: Adapter) -> Iterator[None]:
     ]
     kept: list[tuple[Any, Tensor, Tensor]] = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _exact_products():
             for layer in layers:
                 weight = layer.get_base_layer().weight
                 place = weight.data
@@ -58,3 +58,14 @@ def merged(adapter: Adapter) -> Iterator[None]:
             layer.merged_adapters.clear()
         for weight, place, original in kept:
             weight.data = place.copy_(original)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Within it matrix products of float32 are not rounded to TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -228,7 +228,6 @@ class TrainingJob:
         if not self.closed:
             self.closed = True
             self.adapter.detach()
-            self._ranks.close()
             self._average = None
             if self.config.gradient_checkpointing:
                 self.base.denoiser.disable_gradient_checkpointing()

@@ -1,5 +1,6 @@
 """The device of a process: a GPU that torch can really use, or the CPU where none was asked for."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import torch
 
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 """Where NVIDIA's driver tells its version, in containers, too."""
+
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
+"""The environment variable that CUDA's allocator reads when it begins."""
 
 
 class UnusableGpuError(RuntimeError):
@@ -34,6 +38,23 @@ def reserved_gpu() -> torch.device:
             f"a GPU was reserved for this process, but torch cannot use it: {reason} ({gpu_versions()}); {_remedy()}"
         ) from error
     return device
+
+
+def allocator_environment() -> dict[str, str]:
+    """Environment variables to start a process with that trains on a GPU for hours, in batches of ever other sizes.
+
+    Segments that can grow leave no gaps which are too small for the next job. A setting of the user's own wins.
+    """
+    return {ALLOCATOR: os.environ.get(ALLOCATOR, "expandable_segments:True")}
+
+
+def allow_fast_arithmetic(device: torch.device) -> None:
+    """On a GPU, for this process: matrix products of float32 in TF32 (CLIP's), and for each shape the fastest
+    convolution, which is looked for once."""
+    if device.type != "cuda":
+        return
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
 
 
 def gpu_versions() -> str:

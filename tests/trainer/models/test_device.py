@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from trainer.models import device
-from trainer.models.device import UnusableGpuError, device_in_words, gpu_versions, reserved_gpu, usable_gpus
+from trainer.models.device import (
+    UnusableGpuError,
+    allocator_environment,
+    allow_fast_arithmetic,
+    device_in_words,
+    gpu_versions,
+    reserved_gpu,
+    usable_gpus,
+)
 
 OLD_DRIVER = (
     "The NVIDIA driver on your system is too old (found version 12080). Please update your GPU driver\n"
@@ -95,3 +103,20 @@ def test_a_device_is_told_with_card_and_number_format(monkeypatch: pytest.Monkey
 def test_a_driver_that_does_not_say_its_version_is_told_as_such(driver_file: Path) -> None:
     driver_file.write_text("something else")
     assert gpu_versions().startswith("an NVIDIA driver that does not say its version, torch ")
+
+
+def test_the_allocators_segments_can_grow_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    assert allocator_environment() == {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:512")
+    assert allocator_environment() == {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:512"}
+
+
+def test_arithmetic_is_fast_on_a_gpu_and_exact_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    precisions: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    allow_fast_arithmetic(torch.device("cpu"))
+    assert (precisions, torch.backends.cudnn.benchmark) == ([], False)
+    allow_fast_arithmetic(torch.device("cuda"))
+    assert (precisions, torch.backends.cudnn.benchmark) == (["high"], True)
