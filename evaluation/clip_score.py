@@ -75,7 +75,9 @@ class ClipScorer:
             embeddings = [
                 embedding
                 for start in range(0, len(images), self._batch_size)
-                for embedding in in_halves(images[start : start + self._batch_size], self._encode_images)
+                for embedding in in_halves(
+                    images[start : start + self._batch_size], self._encode_images, free=torch.cuda.empty_cache
+                )
             ]
             return np.asarray(torch.stack(embeddings).numpy()) if embeddings else np.empty((0, self._dimension))
 

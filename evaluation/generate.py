@@ -7,11 +7,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache  # type: ignore[import-untyped]
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 from PIL import Image
 
 from evaluation.config import GenerationConfig
-from evaluation.memory import free_memory, is_out_of_memory, reason_in_short
+from evaluation.memory import is_out_of_memory, reason_in_short
 
 Item = TypeVar("Item")
 
@@ -142,7 +143,7 @@ class ImageBatch:
             )
         self.size = self._most = (failed + 1) // 2
         self.remarks.append(f"out of memory with {failed} images at once: from there on {self.size} at a time")
-        free_memory()
+        clear_device_cache(garbage_collection=True)
 
 
 class ImagePipeline(Protocol):

@@ -1,12 +1,13 @@
-"""Running out of memory while images are drawn or judged: how it is noticed, and work that is done in halves."""
+"""Running out of memory while images are drawn or judged: how it is noticed, and work that is done in halves.
+
+Imports no torch: configurations are read without it.
+"""
 
 import errno
+import gc
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-
-import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
 
 REASON_LENGTH = 160
 
@@ -14,6 +15,7 @@ WORDS = re.compile(
     r"out[ _]of[ _]memory|can.t allocate memory|cannot allocate memory"
     r"|cudaErrorMemoryAllocation|_ALLOC_FAILED|ALLOCATION_FAILED"
     r"|CUBLAS_STATUS_NOT_INITIALIZED|CUDNN_STATUS_NOT_INITIALIZED"
+    r"|CUDNN_STATUS_NOT_SUPPORTED\.|PT_DEVMEM Allocation failed"
     r"|unable to find an engine to execute this computation",
     re.IGNORECASE,
 )
@@ -30,10 +32,10 @@ Result = TypeVar("Result")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or the one that it was raised from, says that the device or the CPU had not enough memory.
 
-    By its type, by accelerate's list of messages, or by the words of a RuntimeError: what other errors say of memory is
-    not an allocator's.
+    By its type (torch's has a name of its own) or by the words of a RuntimeError: what other errors say of memory is not
+    an allocator's.
     """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
@@ -47,17 +49,15 @@ def reason_in_short(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_LENGTH]
 
 
-def free_memory() -> None:
-    """Frees what nothing holds any more, the allocator's own reserve included; waits for the device."""
-    clear_device_cache(garbage_collection=True)
-
-
-def in_halves(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]]) -> list[Result]:
+def in_halves(
+    items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]], *, free: Callable[[], object] = gc.collect
+) -> list[Result]:
     """What `work` makes of all items, in order: of all at once, or where that runs out of memory of each half.
 
     Args:
         items: may be none.
         work: gives one result for each item.
+        free: frees what nothing holds any more.
 
     Raises:
         Exception: what `work` raises, also where memory is too short for a single item.
@@ -68,6 +68,6 @@ def in_halves(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Resul
         if len(items) < 2 or not is_out_of_memory(error):
             raise
     # Only here, where the error and what it held is gone.
-    free_memory()
+    free()
     middle = (len(items) + 1) // 2
-    return [*in_halves(items[:middle], work), *in_halves(items[middle:], work)]
+    return [result for half in (items[:middle], items[middle:]) for result in in_halves(half, work, free=free)]

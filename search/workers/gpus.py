@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from search.config.search_config import SearchConfig
 from search.workers.client import WorkersClient
@@ -101,7 +103,8 @@ class DeviceNews:
     def tell_until(self, end: threading.Event) -> None:
         """Returns when the event is set; for a thread of its own."""
         while not end.wait(NEWS_SECONDS):
-            self.tell()
+            with suppress(RayError):  # news only: whatever has befallen Ray is others' affair
+                self.tell()
 
     def tell(self) -> None:
         """Of workers that have started since the last call, or started again on something else."""
