@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or the one that it was raised from, says that the device or the CPU had not enough memory.
 
-    By its type (torch's has a name of its own) or by the words of a RuntimeError: what other errors say of memory is not
-    an allocator's.
+    By its type (torch's has a name of its own) or by the words of a RuntimeError: what other errors say of memory is
+    not an allocator's.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
