@@ -18,9 +18,12 @@ from PIL import Image
 
 from evaluation.config import FaceConfig, OnnxRecognizer
 from evaluation.face_weights import install_dlib_weights, weights_folder
+from evaluation.loading_error import LoadingError, is_of_the_machine
 from evaluation.recognizers import DeepFaceRecognizer, OnnxFile, Recognizer, words
 from evaluation.recognizers import FaceModelError as FaceModelError
 
+DOWNLOADING = "while downloading"
+"""How DeepFace says that it failed to fetch weights."""
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of an image."""
 
@@ -75,7 +78,8 @@ class FaceModel:
         """Load both models, so that whatever is wrong with them shows here and not at the first image.
 
         Raises:
-            FaceModelError: a name is unknown, or weights are missing and cannot be fetched.
+            FaceModelError: a name is unknown, or weights cannot be used.
+            LoadingError: weights are missing and could not be fetched, or not be read, here and now.
         """
         self.config = config
         try:
@@ -198,7 +202,8 @@ class FaceModel:
         try:
             self._deepface.DeepFace.build_model(task=task, model_name=name)
         except Exception as error:  # whatever the model's package throws
-            raise FaceModelError(
+            fetching = DOWNLOADING in str(error)  # also where a server answers that it has no such file
+            raise (LoadingError if fetching or is_of_the_machine(error) else FaceModelError)(
                 f"the {role} {name!r} cannot be loaded: {words(error)}. DeepFace downloads missing weights from "
                 f"the internet into {weights_folder()} (below DEEPFACE_HOME); without it, put the file where the "
                 "message says, or use recognizer Dlib with detector dlib, whose weights come with the package "

@@ -9,7 +9,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import ray
 from rich.console import Console
 
 from evaluation.scores import Anchors
@@ -39,8 +38,8 @@ from search.study.trial import TrialSetup
 from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
-from search.workers.cluster import Capacity
 from search.workers.dispatcher import Dispatcher
+from search.workers.gpus import usable_capacity
 from search.workers.pool import Pool
 from search.workers.preflight import Preflight
 from search.workers.ray_session import RayError, ray_session
@@ -203,7 +202,7 @@ class Search:
         """The stages that need workers, and the outcome; and whether all workers have left."""
         config = self.config
         try:
-            capacity = Capacity.of(ray.nodes(), config.seats)
+            capacity = usable_capacity(config, joined=self.address is not None)
             workers = capacity.workers(config.seats)
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -212,7 +211,8 @@ class Search:
         self.tracker.start(self.folder.path, self.setup.params(config), self.records)
         self._say(f"starting {workers} worker(s)")
         with ExitStack() as stack:
-            with Pool(config.seats, self.setup, self.layout.ray, gpus=capacity.gpus, count=workers) as pool:
+            pool = Pool(config.seats, self.setup, self.layout.ray, gpus=capacity.gpus, count=workers, say=self._say)
+            with pool:
                 client = pool.client
                 try:
                     with self.clock.phase("start"):

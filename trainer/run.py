@@ -33,7 +33,7 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     from rich.console import Console
 
     from trainer.job.job import TrainingDiverged
-    from trainer.job.memory import OutOfMemory
+    from trainer.out_of_memory import OutOfMemory, is_out_of_memory
     from trainer.training_run import RunInputError, run_training
 
     try:
@@ -42,8 +42,10 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     except RunInputError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    except (TrainingDiverged, OutOfMemory) as error:
-        typer.secho(str(error), err=True)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, TrainingDiverged | OutOfMemory) and not is_out_of_memory(error):
+            raise
+        typer.secho(str(error) or "out of memory", err=True)
         raise typer.Exit(FAILED) from None
     except OSError as error:  # a full disk, as `StorageError`, or rights that were taken away
         typer.secho(f"{error}; then the same command goes on from the newest state", err=True)

@@ -183,7 +183,8 @@ class SeatsConfig(Section):
     threads: int = Field(default=1, ge=1)
     """CPU threads of each process of a worker, and CPU cores that it reserves on a cluster without GPUs."""
     tries: int = Field(default=3, ge=1)
-    """How often a job may lose its worker before the trial has failed."""
+    """How often a job may lose its worker before the trial has failed, and a worker may fail to start before it alone
+    is given up."""
     coming: ComingNodesConfig | None = None
     """Nodes that workers may wait for: the search begins with the first worker, the others join as their nodes come.
     Default: none, workers that do not fit at once are refused."""

@@ -49,6 +49,7 @@ def main(
 
     from evaluation.config import FaceConfig
     from evaluation.faces import FaceModel
+    from evaluation.loading_error import LoadingError
     from search.config.sections import PhotosConfig
     from search.photos.check import examine_photos
     from search.photos.contact_sheet import write_contact_sheet
@@ -75,7 +76,7 @@ def main(
             option = "".join(f"--{str(name).replace('_', '-')}: " for name in problem["loc"][:1])
             typer.secho(option + problem["msg"].removeprefix("Value error, "), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    except ValueError as error:
+    except (ValueError, LoadingError) as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     report.write(output / REPORT)

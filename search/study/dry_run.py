@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
 from search.config.search_config import SearchConfig, shown_config
@@ -19,6 +17,7 @@ from search.tracking.connection import Connection
 from search.workers.cluster import Capacity, CapacityError
 from search.workers.preflight import Preflight
 from trainer.data.photos import PhotoSplit
+from trainer.models.device import usable_gpus
 from trainer.settings_file import ConfigurationError, read_settings
 
 FACE_SECONDS = 20.0
@@ -69,7 +68,7 @@ def describe(config: SearchConfig, added: Mapping[str, Any], split: PhotoSplit) 
         f"{finalists * retrain * work.mean_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]
-    machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    machine = {"CPU": os.cpu_count() or 1, "GPU": usable_gpus()}
     capacity = Capacity.of([{"Alive": True, "Resources": machine}], config.seats)
     try:
         workers = capacity.workers(config.seats)

@@ -13,6 +13,7 @@ from search.config.prompts import PromptSetName, other_sets, prompt_sets, prompt
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.storage.run_folder import inputs_of
+from trainer.config import MixedPrecision
 from trainer.data.buckets import AspectBuckets, bucket_warnings, sort_into_buckets
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import CaptionedPhoto, PhotoSplit, repeated, resemblance_warnings
@@ -45,12 +46,16 @@ class RunnerSetup:
     other_sets: Mapping[PromptSetName, PromptSet]
     """Prompts of other people that go with each prompt set; none where leakage is not measured."""
     threads: int
+    own_gpu: bool = True
+    """Whether no other worker shares its GPU, where it has one."""
     class_word: str = ""
     """What the person is, in the trigger's place; empty: as the prompt says."""
     judges: tuple[str, ...] = ()
     """Further judges, `module:Class` each."""
     hw10: bool
     """Report the homework's numbers besides, on images made in the homework's way."""
+    precisions: tuple[MixedPrecision, ...] = ()
+    """Autocast formats that some trial may ask for."""
     views: Views = field(default_factory=Views)
     """The forms in which training photos are encoded: all that some trial may show."""
     prior: PriorConfig | None = None
@@ -144,7 +149,9 @@ class RunnerSetup:
             prompt_sets=prompt_sets,
             other_sets=other_sets,
             threads=config.seats.threads,
+            own_gpu=config.seats.gpus_per_worker == 1,
             hw10=hw10,
+            precisions=tuple(sorted({training.mixed_precision for training in config.possible_trainings()})),
             views=Views.needed_by(config.possible_trainings()),
             prior=config.photos.prior,
             class_photos=class_photos,

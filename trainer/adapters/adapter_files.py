@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoHaConfig, LoKrConfig, PeftConfig
 from safetensors import SafetensorError, safe_open
@@ -77,6 +78,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
 def load_adapter(base: BaseModel, folder: Path) -> Adapter:
     """Puts a saved adapter into `base` for generation, a LoRA through diffusers' own loader; detach it when done.
 
+    Its weights are float32 as they were trained, whatever the base's format.
+
     Raises:
         ValueError: there is no readable adapter file, or the base carries an adapter already.
     """
@@ -107,6 +110,9 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
     for part in parts:
         for weight in adapter.parameters(part):
             weight.requires_grad_(False)
+            weight.data = weight.data.float()
+        if base.dtype != torch.float32:  # to which the loaders have rounded what is in the file
+            adapter.load_state_dict(part, weights_of_part(adapter, part, tensors))
         speed_up_linear_layers(base.module(part))
     adapter.train(False)
     return adapter

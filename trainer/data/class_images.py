@@ -23,6 +23,7 @@ from trainer.data.prior_config import PriorConfig
 from trainer.data.resemblance import fingerprint
 from trainer.files import remove_leftovers, write_file
 from trainer.models.base_model import BaseModel
+from trainer.out_of_memory import OutOfMemory, OutOfMemoryGuard, free_memory, half
 
 VERSION = "1"
 DIGEST = "pixels-sha256"
@@ -41,7 +42,8 @@ def draw_class_images(
     """The class images of the seeds 0 ... prior.count - 1, read where they are there and whole, else drawn.
 
     They are in `folder`/class-images-HASH, the hash being of base model, prompt, size and sampling; a higher count adds
-    to them. A batch is always drawn as a whole, so what a kill left out of it comes out as it would have.
+    to them. A batch is always drawn as a whole, so what a kill left out of it comes out as it would have. Where memory
+    runs out it is drawn in halves, as are those after it: the images are the same up to rounding.
 
     Args:
         prior: names no folder.
@@ -55,6 +57,7 @@ def draw_class_images(
 
     Raises:
         ValueError: the prompt is longer than the text encoder reads.
+        OutOfMemory: not even one image at a time fits.
     """
     _check_length(prior.caption, base)
     images = Path(folder) / f"class-images-{_key(prior, base, resolution)}"
@@ -66,6 +69,7 @@ def draw_class_images(
     photos: dict[int, CaptionedPhoto] = {}
     pipeline = base.pipeline()
     pipeline.set_progress_bar_config(disable=True)
+    fitting = _Fitting(prior.batch_size)
 
     def missing(seeds: Sequence[int]) -> list[int]:
         for seed in seeds:
@@ -79,8 +83,8 @@ def draw_class_images(
                 if not wait or missing(seeds):
                     with _claimed(locks, seeds, wait=wait) as claimed:
                         if claimed and (absent := missing(seeds)):
-                            drawn = _draw(pipeline, prior, seeds, resolution, _guidance_scale(prior, base))
-                            _write(drawn, absent, images)
+                            guidance = _guidance_scale(prior, base)
+                            _write(fitting.draw(pipeline, prior, seeds, resolution, guidance), absent, images)
                     missing(seeds)
                     on_drawn(len(photos), prior.count)
     return tuple(photos[seed] for batch in batches for seed in batch)
@@ -94,6 +98,32 @@ def _key(prior: PriorConfig, base: BaseModel, resolution: int) -> str:
 
 def _path(images: Path, seed: int) -> Path:
     return images / f"{seed:05}.png"
+
+
+class _Fitting:
+    """How many images at a time fit into memory; it only ever shrinks."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def draw(
+        self, pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int, guidance_scale: float
+    ) -> dict[int, Image.Image]:
+        drawn: dict[int, Image.Image] = {}
+        while len(drawn) < len(seeds):
+            some = seeds[len(drawn) : len(drawn) + self._size]
+            with OutOfMemoryGuard() as guard:
+                drawn |= _draw(pipeline, prior, some, resolution, guidance_scale)
+            if guard:
+                if len(some) == 1:
+                    raise OutOfMemory(
+                        f"out of memory with a single class image at a time ({guard.reason}); lower "
+                        f"training.resolution ({resolution}), name a photos.prior.folder of class images, or let fewer "
+                        "seats share a GPU (seats.count, seats.gpus_per_worker)"
+                    )
+                self._size = half(len(some))
+                free_memory()
+        return drawn
 
 
 def _draw(

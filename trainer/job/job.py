@@ -76,7 +76,7 @@ class TrainingJob:
         config: what to do.
         views: the forms of each photo that `cache` holds.
         prior: the class images, needed where config.prior_loss_weight is above 0 and otherwise ignored.
-        micro_batch: photos in one forward pass on this rank at the start, at least 1; None: its whole share.
+        micro_batch: photos in one forward pass on this rank at the start, at most; at least 1; None: its whole share.
 
     Raises:
         ValueError: the base carries an adapter, class images are weighed but missing, or config asks for what the
@@ -95,7 +95,7 @@ class TrainingJob:
     ) -> None:
         self._ranks = Ranks()
         share = self._ranks.share_of(config.batch_size)
-        self._micro_batch = MicroBatch(share if micro_batch is None else micro_batch, config)
+        self._micro_batch = MicroBatch(share if micro_batch is None else min(micro_batch, share), config)
         views = views or Views()
         views.check(config)
         if config.prior_loss_weight > 0 and prior is None:
@@ -231,7 +231,6 @@ class TrainingJob:
         if not self.closed:
             self.closed = True
             self.adapter.detach()
-            self._ranks.close()
             self._average = None
             if self.config.gradient_checkpointing:
                 self.base.denoiser.disable_gradient_checkpointing()

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from trainer.adapters.adapter import Adapter
 from trainer.config import TrainingConfig
-from trainer.job.memory import MicroBatch, OutOfMemoryGuard
+from trainer.job.memory import MicroBatch
 from trainer.job.optimizer import make_optimizer
 from trainer.job.ranks import Ranks
 from trainer.models.base_model import Part
+from trainer.out_of_memory import OutOfMemoryGuard
 
 ELSEWHERE = "in another process"
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.bucketed_cache import BucketedCache
-from trainer.job.memory import OutOfMemoryGuard, free_memory, half
 from trainer.job.objective import Objective, Predict
+from trainer.out_of_memory import OutOfMemoryGuard, free_memory, half
 
 SEED = 0
 TIMESTEPS = 8

@@ -14,6 +14,8 @@ from trainer.models.linear_layers import speed_up_linear_layers
 from trainer.models.model_files import check_not_pickled, fetch_base_model
 from trainer.models.quiet import quiet_loading
 from trainer.models.single_file import diffusers_folder
+from trainer.out_of_memory import is_out_of_memory
+from trainer.storage import STORAGE_FAILURES
 
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
@@ -22,6 +24,8 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     Raises:
         ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
             ones are named and not opened.
+        DownloadError: it could not be fetched now.
+        OSError, RuntimeError: the disk failed, or memory ran out.
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
@@ -39,6 +43,8 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
                 **family.pipeline_arguments,
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
+        if is_out_of_memory(error) or getattr(error, "errno", None) in STORAGE_FAILURES:
+            raise
         raise ValueError(
             f"{name_or_path} does not load as a {family.title} pipeline with safetensors weights ({error}); "
             "name a folder or hub model in the diffusers layout"
