@@ -139,9 +139,9 @@ def test_a_path_to_something_that_was_never_written_down_is_another_search(tmp_p
     run = begun_in(tmp_path / "project")
     (run / "inputs.json").unlink()
     (tmp_path / "faces").mkdir()
-    with pytest.raises(ConfigurationError, match="photos.folder: .*/project/photos' before, .*/faces' now"):
+    with pytest.raises(ConfigurationError, match=r"photos.folder: .*/project/photos' before, .*/faces' now"):
         read_continuation(run, overrides=[f"photos.folder={tmp_path / 'faces'}"])
-    with pytest.raises(ConfigurationError, match="model: .*/base' before, 'someone/else' now"):
+    with pytest.raises(ConfigurationError, match=r"model: .*/base' before, 'someone/else' now"):
         read_continuation(run, overrides=["model=someone/else"])
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from search.config.search_config import SearchConfig, dump_config, load_config
+from search.photos.split import read_split
 from search.run import search
 from search.storage.result import SearchResult
-from search.photos.split import read_split
 from search.study import dry_run
 from tests.support.outcomes import an_outcome
 
