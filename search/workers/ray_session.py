@@ -48,7 +48,9 @@ def ray_session(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address is None and not _sockets_fit(_files_folder()[1])
-    short = TemporaryDirectory(prefix="ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True) if own else nullcontext()
+    short: AbstractContextManager[str | None] = nullcontext()
+    if own:
+        short = TemporaryDirectory(prefix="ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True)
     with short as folder:
         try:
             with starting:
