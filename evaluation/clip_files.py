@@ -65,7 +65,7 @@ def _check(folder: Path) -> None:
 
 def _expected(names: set[str], place: str, count: int) -> list[str]:
     """Each of so many layers has what any of them has."""
-    layers = defaultdict(set)
+    layers: dict[int, set[str]] = defaultdict(set)
     for name in names:
         if found := re.fullmatch(rf"{re.escape(place)}\.(\d+)\.(.+)", name):
             layers[int(found[1])].add(found[2])

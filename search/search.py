@@ -24,7 +24,7 @@ from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, INTERRUPTED, SearchResult, mark_unfinished
-from search.storage.resume import Continuation, ended_result, how_to_resume
+from search.storage.resume import Continuation, ended_result, how_to_resume, in_shell
 from search.storage.run_folder import RunFolder
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import BudgetMonitor, Rate
@@ -159,7 +159,7 @@ class Search:
                 if self.tracker.pending:
                     self._say(
                         f"MLflow has not taken all of {self.tracker.pending} runs ({self.tracker.failure}); "
-                        f"python -m search.sync {path} delivers what it has missed"
+                        f"python -m search.sync {in_shell(path)} delivers what it has missed"
                     )
                 return result
             except (InputError, RayError) as error:

@@ -154,9 +154,13 @@ def how_to_resume(folder: Path, address: str | None) -> str:
         folder: The run folder.
         address: Of the Ray cluster that was used; None for this machine.
     """
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     cluster = f" --address {shlex.quote(address)}" if address else ""
-    return f"interrupted; go on with: python -m search.run --resume {shlex.quote(str(shown))}{cluster}"
+    return f"interrupted; go on with: python -m search.run --resume {in_shell(folder)}{cluster}"
+
+
+def in_shell(folder: Path) -> str:
+    """A folder as it may be pasted into a shell that stands where this process does."""
+    return shlex.quote(str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder))
 
 
 def ended_result(folder: Path) -> SearchResult | None:

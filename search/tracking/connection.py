@@ -47,8 +47,10 @@ class TrackingError(ValueError):
 
 def default_uri(home: Path) -> str:
     """The URI of the sqlite database `mlflow.db` in a folder, whatever the folder is called."""
-    path = str(home / "mlflow.db").replace("%", "%25").replace("?", "%3F")
-    return f"sqlite:///{path}"
+    path = str(home / "mlflow.db")
+    escaped = path.replace("%", "%25").replace("?", "%3F")
+    # Of a URI with the driver's name MLflow does not take the path apart itself, for which it knows no escapes.
+    return f"sqlite:///{path}" if escaped == path else f"sqlite+pysqlite:///{escaped}"
 
 
 class Connection:
@@ -125,7 +127,7 @@ class Connection:
                 return client
             if known is None:
                 # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
-                local = (self._home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
+                local = (self._home / "mlartifacts").as_uri() if self._file is not None else None
                 self.experiment_id = str(client.create_experiment(self._experiment, artifact_location=local))
                 return client
         if known.lifecycle_stage == "deleted":

@@ -168,9 +168,10 @@ def _texts(config: SearchConfig, setup: RunnerSetup) -> Iterator[tuple[str, str]
     for name, prompts in setup.prompt_sets.items():
         for prompt in prompts.prompts:
             yield f"a prompt of {files[name].name}", with_trigger(prompt, setup.trigger)
-    if config.evaluation.others.prompts is not None:
-        for prompt in next(iter(setup.other_sets.values())).prompts:
-            yield f"a prompt of {config.evaluation.others.prompts.name}", prompt
+    others = config.evaluation.others.prompts
+    for prompt in {prompt: None for each in setup.other_sets.values() for prompt in each.prompts}:
+        if others is not None:
+            yield f"a prompt of {others.name}", prompt
     yield "evaluation.generation.negative_prompt", setup.generation.negative_prompt
 
 

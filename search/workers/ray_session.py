@@ -48,7 +48,9 @@ def ray_session(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address is None and not _sockets_fit(_files_folder()[1])
-    short = TemporaryDirectory(prefix="ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True) if own else nullcontext()
+    short: AbstractContextManager[str | None] = nullcontext()
+    if own:
+        short = TemporaryDirectory(prefix="ray-", dir=SHORT_FOLDER, ignore_cleanup_errors=True)
     with short as folder:
         try:
             with starting:
@@ -87,21 +89,23 @@ def check_ray(address: str | None) -> None:
                 f"of at most {most} bytes"
             )
         return
-    if address in ("auto", "local"):
+    place_of_head = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if place_of_head in ("", "auto", "local"):
         return
     try:
-        place = urlsplit(address if "://" in address else f"//{address}")
+        place = urlsplit(place_of_head if "://" in place_of_head else f"//{place_of_head}")
         host, port = place.hostname, place.port
     except ValueError:
         host = port = None
+    shown = f"--address {address}" + (f" (RAY_ADDRESS {place_of_head})" if place_of_head != address else "")
     if not host or not port:
-        raise RayError(f"--address {address}: give HOST:PORT of a Ray cluster's head, such as 10.0.0.5:6379, or auto")
+        raise RayError(f"{shown}: give HOST:PORT of a Ray cluster's head, such as 10.0.0.5:6379, or auto")
     try:
         socket.create_connection((host, port), PROBE_SECONDS).close()
     except OSError as error:
         raise RayError(
-            f"--address {address}: no Ray cluster answers there ({error.strerror or error}); start one (ray start "
-            "--head), correct the address, or leave it out to search on this machine"
+            f"{shown}: no Ray cluster answers there ({error.strerror or error}); start one (ray start --head), correct "
+            "the address, or leave it out to search on this machine"
         ) from error
 
 

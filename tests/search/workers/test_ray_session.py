@@ -3,27 +3,28 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import ray
 
 from search.workers import ray_session as session
-from search.workers.ray_session import RayError, check_ray
+from search.workers.ray_session import RayError, check_ray, ray_session
 from tests.support.command import CEILING
 
 PROGRAM = """
-import sys
 from contextlib import nullcontext
 import ray
 from search.workers.ray_session import ray_session
-with ray_session(sys.argv[1] if len(sys.argv) > 1 else None, starting=nullcontext(), lost=print):
+with ray_session(None, starting=nullcontext(), lost=print):
     print(ray.get(ray.remote(lambda: 7).remote()), ray._private.worker.global_worker.node.temp_dir)
 """
 
 
-def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def run(**variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [sys.executable, "-c", PROGRAM],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
@@ -44,12 +45,22 @@ def test_a_folder_too_long_for_sockets_is_done_without_and_nothing_is_left(tmp_p
     assert not list(long.iterdir())
 
 
-def test_a_cluster_that_auto_does_not_find_is_named(tmp_path: Path) -> None:
-    done = run("auto", RAY_TMPDIR=str(tmp_path), RAY_ADDRESS="")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(
-        "search.workers.ray_session.RayError: --address auto: the Ray cluster"
-    )
+def test_a_cluster_that_auto_does_not_find_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(RayError, match=r"--address auto \(RAY_ADDRESS 127.0.0.1:1\): no Ray cluster answers there"):
+        check_ray("auto")
+    monkeypatch.delenv("RAY_ADDRESS")
+    check_ray("auto")
+
+    def refuse(**options: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with (
+        pytest.raises(RayError, match=r"--address auto: the Ray cluster cannot be used: Could not find any running"),
+        ray_session("auto", starting=nullcontext(), lost=print),
+    ):
+        pytest.fail("it was not refused")
 
 
 @pytest.mark.parametrize("length", [39, 40])
