@@ -95,12 +95,14 @@ def read_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parame
 
 def write_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], state: OptimizerState) -> None:
     """Puts a state that `read_state` gave (lists for its tuples will do) into an optimizer of the same making."""
-    moments = {weights[name]: dict(numbers) for name, numbers in state.numbers.items()}
+    moments: dict[nn.Parameter, dict[str, Any]] = {
+        weights[name]: dict(numbers) for name, numbers in state.numbers.items()
+    }
     for key, value in state.tensors.items():
         name, moment = key.rsplit(".", 1)
         # AdamW keeps its step count in float32 on the CPU unless fused on a GPU; either way beside the moments.
         moments.setdefault(weights[name], {})[moment] = value.to(weights[name].device)
-    # Whatever can fail, such as finding room on the device, lies behind.
+    # What can fail, such as finding room on the device, is done.
     optimizer.state.clear()
     optimizer.state.update(moments)
     for group, saved in zip(optimizer.param_groups, state.groups, strict=True):

@@ -19,7 +19,11 @@ from trainer.models.loading import BaseModel
 def infinite_once(weight: Tensor, step: int) -> None:
     """The gradient of one weight is infinite in one step, from 1; the loss stays finite."""
     steps = iter(range(1, 1000))
-    weight.register_hook(lambda gradient: gradient + math.inf if next(steps) == step else gradient)
+
+    def spoil(gradient: Tensor) -> Tensor:
+        return gradient + math.inf if next(steps) == step else gradient
+
+    weight.register_hook(spoil)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("limit", [1.0, math.inf])

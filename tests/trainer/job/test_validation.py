@@ -1,5 +1,7 @@
 """The validation loss takes a few rows at a time: what it holds, and that the answer does not depend on it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -37,7 +39,7 @@ def test_only_the_rows_of_a_forward_pass_are_held_and_their_number_changes_nothi
     drawn: list[int] = []
     randn = torch.randn
 
-    def noted(shape: tuple[int, ...], **options: torch.Generator) -> Tensor:
+    def noted(shape: tuple[int, ...], **options: Any) -> Tensor:
         made = randn(shape, **options)
         drawn.append(made.numel())
         return made

@@ -231,6 +231,24 @@ def test_files_for_diffusers_and_kohya_load_through_diffusers_to_the_same_effect
     assert torch.equal(answer(base), before)
 
 
+def test_an_adapter_of_layers_that_nothing_reads_loads_as_it_is(
+    base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other programs, and earlier versions of this one, adapt the first encoder's last layer, too."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(StableDiffusionXL, "text_encoder_targets", BaseModel.text_encoder_targets)
+        adapter = attach_adapter(base, make_config())
+    names = adapter.state_dict("text_encoder").keys()
+    save_adapter(adapter, tmp_path)
+    adapter.detach()
+    loaded = load_adapter(base, tmp_path)
+    try:
+        assert loaded.state_dict("text_encoder").keys() == names
+        assert any("encoder.layers.2." in name for name in names)
+    finally:
+        loaded.detach()
+
+
 def test_kohya_s_keys_are_the_unet_s_published_names_and_name_both_text_encoders(
     base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path
 ) -> None:
