@@ -23,7 +23,8 @@ def kinds_below(kinds: Kinds, key: str) -> Kinds:
 
 def kinds_within(kinds: Kinds) -> Kinds:
     """What each element of a list may hold, where the list is one of `kinds`."""
-    return tuple(kind for owner in kinds if get_origin(owner) in (tuple, list) for kind in _members(get_args(owner)[0]))
+    lists = [owner for owner in kinds if get_origin(owner) is tuple or get_origin(owner) is list]
+    return tuple(kind for owner in lists for kind in _members(get_args(owner)[0]))
 
 
 def kinds_at(settings: type, place: Iterable[Any]) -> Kinds:

@@ -170,6 +170,7 @@ class _Reading:
             for element in node.value:
                 self.settle(element, kinds_within(kinds), place, (*above, node))
             return
+        assert isinstance(node, MappingNode)  # the last of the structures
         self._check_keys(node)
         for key, value in node.value:
             if key.tag == _MERGE:

@@ -151,8 +151,8 @@ def _sizes(photo: CaptionedPhoto, setup: RunnerSetup) -> Iterator[Image.Image]:
     """The photo as candidates are compared with it, small first: most faces are found there, much faster."""
     side = setup.generation.resolution
     if side > FIRST_SIDE:
-        yield open_photo(photo.path, FIRST_SIDE, photo.crop)
-    yield open_photo(photo.path, side, photo.crop)
+        yield open_photo(photo, FIRST_SIDE)
+    yield open_photo(photo, side)
 
 
 def _texts(config: SearchConfig, setup: RunnerSetup) -> Iterator[tuple[str, str]]:
