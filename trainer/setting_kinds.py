@@ -23,7 +23,8 @@ def kinds_below(kinds: Kinds, key: str) -> Kinds:
 
 def kinds_within(kinds: Kinds) -> Kinds:
     """What each element of a list may hold, where the list is one of `kinds`."""
-    lists = [owner for owner in kinds if get_origin(owner) is tuple or get_origin(owner) is list]
+    sequences: tuple[Any, ...] = (tuple, list)
+    lists = [owner for owner in kinds if get_origin(owner) in sequences]
     return tuple(kind for owner in lists for kind in _members(get_args(owner)[0]))
 
 

@@ -57,7 +57,7 @@ class RunFolder:
             check_free(config)
             raise
         except OSError as error:
-            raise _unusable(config.runs, error.strerror) from error
+            raise _unusable(config.runs, error.strerror or str(error)) from error
         return cls(path, _lock(path), is_new=True)
 
     @classmethod

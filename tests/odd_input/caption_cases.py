@@ -102,11 +102,15 @@ CASES = [
     foreign("a-lost-brace", "a photo of {trigger man", "{", "only {trigger} is filled in"),
     foreign("a-lora", "{trigger} man <lora:anna:0.8>", "<lora:anna:0.8>", "it would be read as words"),
     foreign("a-weight", "({trigger} man:1.3), happy", "({trigger} man:1.3)", "weights would be read as words"),
-    Case(
-        "caption-with-ordinary-signs",
-        one_caption("{trigger} man (left), artist_(style), at 12:30 (ca. 12:30), <3, [sic], -- smiling, 50% off"),
-        exit_code=0,
-        silent=("holds", "captions"),
+    *(
+        Case(f"caption-with-{name}", one_caption(text), exit_code=0, silent=("holds", "captions"))
+        for name, text in (
+            ("a-remark-in-brackets", "{trigger} man (left)"),
+            ("an-underscore", "{trigger} man, a_(b)"),
+            ("a-time", "{trigger} man, 12:30 (ca. 1)"),
+            ("an-arrow-and-a-heart", "{trigger} man <3, [sic]"),
+            ("a-dash-and-a-share", "{trigger} man -- 50% off"),
+        )
     ),
     Case(
         "template-with-brackets",

@@ -95,7 +95,7 @@ def read_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parame
 
 def write_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], state: OptimizerState) -> None:
     """Puts a state that `read_state` gave (lists for its tuples will do) into an optimizer of the same making."""
-    moments: dict[nn.Parameter, dict[str, Any]] = {
+    moments: dict[torch.Tensor, dict[str, Any]] = {
         weights[name]: dict(numbers) for name, numbers in state.numbers.items()
     }
     for key, value in state.tensors.items():

@@ -29,7 +29,7 @@ def reserved_gpu() -> torch.device:
         UnusableGpuError: torch cannot use it. The CPU is no substitute: a training would take days there.
     """
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         device = torch.device("cuda", torch.cuda.current_device())
         torch.ones(1, device=device).add_(1).item()
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA

@@ -43,7 +43,7 @@ class Played:
 
 def begin(monkeypatch: pytest.MonkeyPatch, processes: int) -> tuple[Played, _Service]:
     played = Played(processes)
-    monkeypatch.setattr(worker.time, "monotonic", lambda: played.now)
+    monkeypatch.setattr("search.workers.worker.time.monotonic", lambda: played.now)
     monkeypatch.setattr(ray.train, "get_context", lambda: played)
     client: Any = played
     return played, _Service(client, "token", JOB, leads=True)

@@ -40,7 +40,9 @@ UnetOutput = Callable[[BaseModel], Tensor]
 def update(weight: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     """(alpha / rank) B A, as all of them compute it of a linear layer or a convolution."""
     down, up = values["lora_down.weight"], values["lora_up.weight"]
-    return values["alpha"].item() / down.shape[0] * (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
+    scale = float(values["alpha"]) / down.shape[0]
+    product: Tensor = up.flatten(1) @ down.flatten(1)
+    return (scale * product).reshape(weight.shape)
 
 
 def by_axis(matrix: Tensor, axis: int) -> Tensor:

@@ -32,10 +32,10 @@ def test_the_errors_of_allocators_are_known() -> None:
         with pytest.raises(type(other)), OutOfMemoryGuard():
             raise other
     for wrapped in (is_out_of_memory, judging_is_out_of_memory):
-        error = ValueError("the recognizer failed")
-        assert not wrapped(error)
-        error.__cause__ = RuntimeError("CUDA error: out of memory")
-        assert wrapped(error)
+        failure = ValueError("the recognizer failed")
+        assert not wrapped(failure)
+        failure.__cause__ = RuntimeError("CUDA error: out of memory")
+        assert wrapped(failure)
     with OutOfMemoryGuard() as enough:
         pass
     assert not enough

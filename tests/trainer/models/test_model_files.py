@@ -7,7 +7,8 @@ import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from trainer.models import loading, model_files
+from trainer.models import model_files
+from trainer.models.families import family_of
 from trainer.models.loading import load_base_model
 from trainer.models.model_files import DownloadError, fetch
 
@@ -68,7 +69,7 @@ def test_a_disk_or_memory_that_fails_while_loading_is_no_wrong_input(
     def from_pretrained(*arguments: Any, **options: Any) -> None:
         raise error
 
-    family = loading.family_of(base_folder, base_folder)
+    family = family_of(base_folder, base_folder)
     monkeypatch.setattr(family.pipeline_class, "from_pretrained", from_pretrained)
     with pytest.raises(type(error)) as caught:
         load_base_model(base_folder, device="cpu")
