@@ -1,6 +1,7 @@
 # What a node needs: for KubeRay, or for `docker:` in cluster.yaml (docs/cluster.md). PyTorch brings CUDA's libraries with
-# its wheel and needs of the machine the driver alone, hence the smallest of NVIDIA's images.
-FROM nvidia/cuda:12.8.1-base-ubuntu22.04
+# its wheel and needs of the machine the driver alone, hence the smallest of NVIDIA's images: that of the wheel's CUDA, 13,
+# which refuses to start where the driver is too old for it (below 580).
+FROM nvidia/cuda:13.0.1-base-ubuntu22.04
 
 # wget: KubeRay's probes; rsync: `ray up`. Their versions follow the image's distribution.
 # hadolint ignore=DL3008

@@ -14,8 +14,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, PreTrainedConfig
 
+from evaluation.clip_files import clip_problem
 from evaluation.judges import Pictures
+from evaluation.loading_error import LoadingError, is_of_the_machine
 from evaluation.measures import CLIP_MEASURES, CLIP_SCORE, MISMATCHED_CLIP_SCORE, RETRIEVED, SEED_DISTANCE, Value
+from evaluation.memory import in_halves
 
 
 class ClipScorer:
@@ -31,6 +34,7 @@ class ClipScorer:
         Raises:
             ValueError: there is no such model, it is no whole CLIP (another architecture, weights missing or of another
                 shape), or it has no safetensors.
+            LoadingError: it could not be fetched or read here and now.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; give at least 1")
@@ -38,12 +42,12 @@ class ClipScorer:
             model = _load_model(name_or_path)
             self._tokenizer = CLIPTokenizer.from_pretrained(name_or_path)
             self._image_processor = _load_image_processor(name_or_path, model.config.vision_config.image_size)
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise ValueError(
-                f"the CLIP model {name_or_path!r} cannot be loaded: {error}; give a folder that holds a CLIPModel in "
-                "safetensors and its tokenizer, or a name on the Hugging Face hub (not with HF_HUB_OFFLINE=1, "
-                "unless it was downloaded before)"
-            ) from error
+        except Exception as error:  # what the hub's client throws shares no class
+            if is_of_the_machine(error):
+                raise LoadingError(f"the CLIP model {name_or_path!r} cannot be loaded now: {error}") from error
+            if not isinstance(error, OSError | RuntimeError | ValueError | SafetensorError):
+                raise
+            raise ValueError(clip_problem(name_or_path, error)) from error
         model.requires_grad_(False)
         self._model = model.eval().to(device)
         self._device = torch.device(device)
@@ -65,23 +69,26 @@ class ClipScorer:
     def embed_images(self, images: Sequence[Image.Image]) -> NDArray[np.float64]:
         """CLIP's image embeddings, [n, dim], each of length 1."""
         with torch.inference_mode():
-            batches = [
-                self._encode_images(images[start : start + self._batch_size])
+            embeddings = [
+                embedding
                 for start in range(0, len(images), self._batch_size)
+                for embedding in in_halves(
+                    images[start : start + self._batch_size], self._encode_images, free=torch.cuda.empty_cache
+                )
             ]
-            return np.asarray(torch.cat(batches).numpy()) if batches else np.empty((0, self._dimension))
+            return np.asarray(torch.stack(embeddings).numpy()) if embeddings else np.empty((0, self._dimension))
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """CLIP's text embeddings, [n, dim], each of length 1. Long texts are cut as CLIP does."""
         with torch.inference_mode():
             return np.asarray(self._encode_texts(texts).numpy()) if texts else np.empty((0, self._dimension))
 
-    def _encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Unit vectors, [batch, dim], float64."""
+    def _encode_images(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        """Unit vectors, [dim] each, float64, on the CPU."""
         # RGB first: the processor measures size before it converts.
         inputs = self._image_processor([image.convert("RGB") for image in images], return_tensors="pt")
         features = self._model.get_image_features(pixel_values=inputs["pixel_values"].to(self._device)).pooler_output
-        return _unit(features)
+        return list(_unit(features))
 
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Unit vectors, [batch, dim], float64; kept, since a search scores every candidate on the same few prompts."""

@@ -41,7 +41,8 @@ class GenerationConfig:
     steps: int = 30
     """Denoising steps of the sampler, at least 1. A multistep sampler needs about 20."""
     guidance_scale: float = 7.5
-    """Classifier-free guidance w (Ho and Salimans 2022), 0 to 100; 1 or less turns it off and halves the cost."""
+    """Classifier-free guidance w (Ho and Salimans 2022), 0 to 100; 1 or less turns it off and halves the cost. Flux
+    reads it as an input instead; there 3.5 is usual."""
     resolution: int
     """Side of the square image in pixels, a positive multiple of 8."""
     batch_size: int
@@ -288,9 +289,8 @@ class PromptSet:
         for prompt in self.prompts:
             if not prompt.replace(TRIGGER_FIELD, "").strip():
                 raise ValueError(f"the prompt {prompt!r} says nothing beside the trigger; describe the image to make")
-            unknown = set(re.findall(r"\{[^{}]*\}", prompt)) - {TRIGGER_FIELD}
-            if unknown:
-                raise ValueError(f"the prompt {prompt!r} holds {sorted(unknown)[0]}; only {TRIGGER_FIELD} is filled in")
+            if unknown := re.search(r"\{[^{}]*\}|[{}]", prompt.replace(TRIGGER_FIELD, " ")):
+                raise ValueError(f"the prompt {prompt!r} holds {unknown[0]}; only {TRIGGER_FIELD} is filled in")
         if len(set(self.prompts)) < len(self.prompts):
             twice = next(prompt for prompt in self.prompts if self.prompts.count(prompt) > 1)
             raise ValueError(f"the prompt {twice!r} is given twice; give each once and add seeds for more images")

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluation.config import FaceConfig, OnnxRecognizer
-from evaluation.face_weights import install_dlib_weights
+from evaluation.face_weights import install_dlib_weights, weights_folder
+from evaluation.loading_error import LoadingError, is_of_the_machine
 from evaluation.recognizers import DeepFaceRecognizer, OnnxFile, Recognizer, words
 from evaluation.recognizers import FaceModelError as FaceModelError
 
+DOWNLOADING = "while downloading"
+"""How DeepFace says that it failed to fetch weights."""
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of an image."""
 
@@ -75,12 +78,19 @@ class FaceModel:
         """Load both models, so that whatever is wrong with them shows here and not at the first image.
 
         Raises:
-            FaceModelError: a name is unknown, or weights are missing and cannot be fetched.
+            FaceModelError: a name is unknown, or weights cannot be used.
+            LoadingError: weights are missing and could not be fetched, or not be read, here and now.
         """
         self.config = config
-        if config.recognizer == "Dlib" or config.detector == "dlib":
-            install_dlib_weights()
-        self._deepface = _import_deepface()
+        try:
+            if config.recognizer == "Dlib" or config.detector == "dlib":
+                install_dlib_weights()
+            self._deepface = _import_deepface()
+        except OSError as error:
+            raise FaceModelError(
+                f"DEEPFACE_HOME: the weights of face models are kept in {weights_folder()}, which cannot be used "
+                f"({error.strerror}: {error.filename}); set DEEPFACE_HOME to a folder that can be written"
+            ) from error
         self._recognizer: Recognizer
         if isinstance(config.recognizer, OnnxRecognizer):
             self._recognizer = OnnxFile(config.recognizer)
@@ -117,6 +127,15 @@ class FaceModel:
             else Face(embedding=next(embeddings), confidence=face.confidence, box=face.box, faces=len(faces))
             for face, faces in zip(largest, counted, strict=True)
         ]
+
+    def shows_face(self, image: Image.Image) -> bool:
+        """Whether `embed` would find a face that counts; nothing is embedded.
+
+        Raises:
+            FaceModelError: as for `embed`.
+        """
+        found = self._detect(image, "a photo", minimum_side=self.config.minimum_side)
+        return bool(self._counted(found, min(image.size)))
 
     def represent(self, images: Sequence[Image.Image]) -> list[list[Representation]]:
         """What `DeepFace.represent(image, enforce_detection=False)` answers for each image, in its order.
@@ -183,10 +202,12 @@ class FaceModel:
         try:
             self._deepface.DeepFace.build_model(task=task, model_name=name)
         except Exception as error:  # whatever the model's package throws
-            raise FaceModelError(
+            fetching = DOWNLOADING in str(error)  # also where a server answers that it has no such file
+            raise (LoadingError if fetching or is_of_the_machine(error) else FaceModelError)(
                 f"the {role} {name!r} cannot be loaded: {words(error)}. DeepFace downloads missing weights from "
-                "the internet; without it, put the file where the message says, or use recognizer Dlib with detector "
-                "dlib, whose weights come with the package face_recognition_models"
+                f"the internet into {weights_folder()} (below DEEPFACE_HOME); without it, put the file where the "
+                "message says, or use recognizer Dlib with detector dlib, whose weights come with the package "
+                "face_recognition_models"
             ) from error
 
 

@@ -7,13 +7,17 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
+from accelerate.utils.memory import clear_device_cache  # type: ignore[import-untyped]
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FluxPipeline
 from PIL import Image
 
 from evaluation.config import GenerationConfig
+from evaluation.memory import is_out_of_memory, reason_in_short
 
 Item = TypeVar("Item")
+
+FREE_SHARE = 0.8
+"""Of a device's free memory, what images may take; the rest is left to CUDA's libraries and to gaps."""
 
 
 class MemoryCount(Protocol):
@@ -25,16 +29,21 @@ class MemoryCount(Protocol):
     def peak(self) -> int:
         """The most bytes held at any moment since `begin`."""
 
+    def available(self) -> int:
+        """Bytes that could be held now without pressing anyone, those that are held included; 0 if others share it."""
+
 
 class CudaMemory:
     """The count of CUDA's allocator.
 
     Args:
         device: a CUDA device.
+        own: whether no other process is to use it.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, own: bool = False) -> None:
         self._device = device
+        self._own = own
 
     def begin(self) -> int:
         """See `MemoryCount`."""
@@ -44,6 +53,15 @@ class CudaMemory:
     def peak(self) -> int:
         """See `MemoryCount`."""
         return torch.cuda.max_memory_allocated(self._device)
+
+    def available(self) -> int:
+        """See `MemoryCount`."""
+        if not self._own:
+            return 0
+        free, _ = torch.cuda.mem_get_info(self._device)
+        held = torch.cuda.memory_allocated(self._device)
+        cached = torch.cuda.memory_reserved(self._device) - held
+        return held + int(FREE_SHARE * (free + cached))
 
 
 class ImageBatch:
@@ -68,12 +86,15 @@ class ImageBatch:
         self._budget: int | None = None
 
     def stay_within(self, budget: int | None) -> None:
-        """Hold at most `budget` bytes at any moment from here on, if one image at a time can; None: no limit."""
+        """Hold at most `budget` bytes at any moment from here on, if one image at a time can; None: no limit.
+
+        Where more is available on a device of one's own, that is the budget.
+        """
         if self._memory is None or budget is None:
             return
         if self._budget is None:
             self.size = 1
-        self._budget = budget
+        self._budget = max(budget, self._memory.available())
 
     def make(self, count: int, draw: Callable[[int, int], list[Item]]) -> list[Item]:
         """All `count` images, in order.
@@ -95,7 +116,7 @@ class ImageBatch:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                lack = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+                lack = reason_in_short(error)
             # Only here, where the error and what it held is gone.
             if lack:
                 self._halve(stop - len(made), lack)
@@ -123,14 +144,6 @@ class ImageBatch:
         self.size = self._most = (failed + 1) // 2
         self.remarks.append(f"out of memory with {failed} images at once: from there on {self.size} at a time")
         clear_device_cache(garbage_collection=True)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator of the device or the CPU had not enough memory.
-
-    By PyTorch's own error, or by accelerate's list of messages.
-    """
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))
 
 
 class ImagePipeline(Protocol):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.config import OnnxRecognizer
+from evaluation.memory import in_halves
 
 TEMPLATE_SIDE = 112
 TEMPLATE: Mapping[str, tuple[float, float]] = {
@@ -74,8 +75,9 @@ class DeepFaceRecognizer:
 
     def embed(self, crops: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         """See `Recognizer`."""
-        if not crops:
-            return []
+        return in_halves(crops, self._embed) if crops else []
+
+    def _embed(self, crops: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         try:
             answer = self._deepface.DeepFace.represent(list(crops), model_name=self._name, detector_backend="skip")
             # A list of one image comes back without the outer list.

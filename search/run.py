@@ -15,6 +15,7 @@ import typer
 
 from search.config.run_layout import CONFIGURATION_FILE
 from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from trainer.terminal import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from search.config.defaults import Added
@@ -82,6 +83,7 @@ def main(
 
     Exit codes: 0 winner, 1 no usable candidate, 2 bad input, 130 interrupted.
     """
+    escape_what_cannot_be_shown()
     from search.config.defaults import what_is_added
     from search.config.search_config import ConfigurationError, load_config, read_document
     from search.storage.resume import read_continuation
@@ -111,7 +113,7 @@ def main(
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     if dry_run:
-        _show_plan(checked, added)
+        _show_plan(checked, added, address, resumed=resume is not None)
         return
     _search(checked, address, continuation)
 
@@ -155,15 +157,16 @@ def _free_name(runs: Path, name: str) -> str:
     return next(free for free in names if not (runs / free).exists())
 
 
-def _show_plan(config: SearchConfig, added: Sequence[Added]) -> None:
-    from search.study.dry_run import describe
+def _show_plan(config: SearchConfig, added: Sequence[Added], address: str | None, *, resumed: bool) -> None:
+    from search.study.dry_run import check, describe
 
     try:
-        lines = describe(config, added)
+        checked = check(config, address=address, resumed=resumed)
+        lines = describe(config, added, checked.setup.split)
     except ValueError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    for line in lines:
+    for line in (*lines, *checked.warnings):
         typer.echo(line)
 
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import ray
 from rich.console import Console
 
 from evaluation.scores import Anchors
@@ -25,7 +24,7 @@ from search.report.report_page import write_report
 from search.report.tables import write_images, write_trials
 from search.storage.clock import TOTAL, Clock
 from search.storage.result import CHAMPION, INTERRUPTED, SearchResult, mark_unfinished
-from search.storage.resume import Continuation, ended_result, how_to_resume
+from search.storage.resume import Continuation, ended_result, how_to_resume, in_shell
 from search.storage.run_folder import RunFolder
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
 from search.study.budget import BudgetMonitor, Rate
@@ -39,11 +38,11 @@ from search.study.trial import TrialSetup
 from search.tracking.registry import Champion
 from search.tracking.tracker import Tracker
 from search.workers.client import JobFailedError, WorkersClient, measure_anchors
-from search.workers.cluster import Capacity
 from search.workers.dispatcher import Dispatcher
+from search.workers.gpus import usable_capacity
 from search.workers.pool import Pool
-from search.workers.ray_session import ray_session
-from search.workers.setup import RunnerSetup
+from search.workers.preflight import Preflight
+from search.workers.ray_session import RayError, ray_session
 from trainer import exit_codes
 from trainer.storage import StorageError, storage_errors
 
@@ -86,8 +85,7 @@ def run_search(
 
     Raises:
         InputError: photos, prompts, MLflow or the run's name cannot be used.
-        SearchInterrupted: a signal came where there was nothing to write a result of yet, or the run folder's storage
-            gave out.
+        SearchInterrupted: a signal came before there was a result to write, or the run folder's storage gave out.
     """
     # These log every event of every worker and trial; the terminal belongs to the search.
     for name in ("ray", "ray.train", "ray.tune", "optuna", "mlflow", "alembic", "urllib3"):
@@ -116,7 +114,8 @@ class Search:
         self.clock = Clock()
         self.stop = Stop()
         try:
-            self.setup, self.inputs = RunnerSetup.prepare(config)
+            checked = Preflight(config, address=address, resumed=continuation is not None, seconds=None)
+            self.setup, self.inputs, self.warnings = checked.setup, checked.inputs, checked.warnings
             self.tracker = Tracker(config.tracking.uri, config.tracking.experiment, config.runs.parent)
             self.folder = RunFolder.make(config) if continuation is None else RunFolder.reopen(continuation.folder)
         except ValueError as error:
@@ -160,12 +159,12 @@ class Search:
                 if self.tracker.pending:
                     self._say(
                         f"MLflow has not taken all of {self.tracker.pending} runs ({self.tracker.failure}); "
-                        f"python -m search.sync {path} delivers what it has missed"
+                        f"python -m search.sync {in_shell(path)} delivers what it has missed"
                     )
                 return result
-            except InputError:
+            except (InputError, RayError) as error:
                 self.folder.discard()
-                raise
+                raise InputError(str(error)) from error
             except KeyboardInterrupt:
                 raise SearchInterrupted(path) from None
             except StorageError as error:
@@ -182,7 +181,7 @@ class Search:
 
     def _ended(self, sampler: StudySampler) -> SearchResult | None:
         """The result of a run that has nothing left to do; of any other, its first lines are said and it is begun."""
-        config, setup, path = self.config, self.setup, self.folder.path
+        config, split, path = self.config, self.setup.split, self.folder.path
         if self.continuation is not None:
             ended = None if sampler.remaining or self.continuation.changes_final else ended_result(path)
             if ended is not None:
@@ -191,19 +190,19 @@ class Search:
             mark_unfinished(path)
             self.folder.begin(config, self.inputs)
         self._say(
-            f"{config.name}: {len(setup.split.training)} photos to train on, {len(setup.split.reference)} to compare "
+            f"{config.name}: {len(split.training)} photos to train on, {len(split.reference)} to compare "
             f"with, {config.trials} trials, {sampler.remaining} of them to do, into {path}"
         )
         if self.continuation is None and (known := warm_start(config)).line:
             self._say(known.line)
-        self._say(*setup.warnings(config))
+        self._say(*self.warnings)
         return None
 
     def _measure(self, sampler: StudySampler) -> tuple[SearchResult, bool]:
         """The stages that need workers, and the outcome; and whether all workers have left."""
         config = self.config
         try:
-            capacity = Capacity.of(ray.nodes(), config.seats)
+            capacity = usable_capacity(config, joined=self.address is not None)
             workers = capacity.workers(config.seats)
         except ValueError as error:
             raise InputError(str(error)) from error
@@ -212,7 +211,8 @@ class Search:
         self.tracker.start(self.folder.path, self.setup.params(config), self.records)
         self._say(f"starting {workers} worker(s)")
         with ExitStack() as stack:
-            with Pool(config.seats, self.setup, self.layout.ray, gpus=capacity.gpus, count=workers) as pool:
+            pool = Pool(config.seats, self.setup, self.layout.ray, gpus=capacity.gpus, count=workers, say=self._say)
+            with pool:
                 client = pool.client
                 try:
                     with self.clock.phase("start"):

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 Targets = Literal["attention", "attention+feed_forward+convolutions"]
@@ -13,6 +13,12 @@ OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "prodigy"]
 AdapterMethod = Literal["lora", "rslora", "dora", "lokr", "loha"]
 Loss = Literal["squared", "huber"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
+
+READ_BY_DIFFUSERS_ONLY: Mapping[AdapterMethod, str] = {
+    "dora": "A1111 divides DoRA's magnitudes by the norms of the inputs and ComfyUI by those of the untuned weights, "
+    "so neither would show what was trained"
+}
+"""Kinds of adapters of which no file is written for ComfyUI and A1111, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,8 @@ class TrainingConfig:
     """Optimizer steps after which the text encoder's adapter is left as it is, at least 1; None: trained to the end."""
 
     adapter: AdapterMethod = "lora"
-    """What the adapter's layers compute, see trainer.adapters.method; a search takes those that every reader loads."""
+    """What the adapter's layers compute, see trainer.adapters.method; a search takes those that every reader loads,
+    "lora" and "rslora"."""
 
     rank: int = 32
     """Rank r of the update B @ A, 1 ... 1024."""
@@ -45,10 +52,10 @@ class TrainingConfig:
     """Numerator of the scale alpha / rank that multiplies B @ A; above 0."""
 
     text_encoder_rank: int | None = None
-    """Rank in the text encoder, 1 ... 1024; None: as in the UNet."""
+    """Rank in the text encoder, 1 ... 1024; None: as in the UNet. Only where it is trained."""
 
     text_encoder_alpha: float | None = None
-    """Alpha in the text encoder, above 0; None: as in the UNet."""
+    """Alpha in the text encoder, above 0; None: as in the UNet. Only where it is trained."""
 
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     """Other ranks for some layers, by a regular expression of the end of their name, from a dot on: mid_block.*: 8."""
@@ -110,7 +117,7 @@ class TrainingConfig:
     """Decoupled weight decay of the optimizer, at least 0."""
 
     seed: int = 0
-    """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1."""
+    """Seed of the adapter's start values, the data order and all noise; 0 ... 2**63 - 1, in a search 2**62 at most."""
 
     resolution: int = 512
     """Side of the square training crop in pixels; a multiple of 8, at least 8. Aspect buckets have at most the pixels
@@ -120,8 +127,8 @@ class TrainingConfig:
     """Probability that a photo is shown with an empty caption, in [0, 1)."""
 
     caption_shuffle: float = 0.0
-    """Probability that the tags of a caption (its parts between commas) come in another order, in [0, 1]. The first,
-    which names the person, keeps its place."""
+    """Probability that the tags of a caption (its parts between commas) come in another order than the written one, in
+    [0, 1]. The first, which names the person, keeps its place; a caption with fewer than two others has no other."""
 
     horizontal_flip: float = 0.0
     """Probability that a photo is shown mirrored, in [0, 1]. Off: no face is the same mirrored."""
@@ -138,6 +145,7 @@ class TrainingConfig:
     """Autocast of forward and backward; "auto" is bf16 on a CUDA device that has it and "no" on a CPU."""
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         for name in ("learning_rate", "text_encoder_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -188,6 +196,14 @@ class TrainingConfig:
                 "everything; set it to null, or to 0 to leave the text encoder untrained"
             )
 
+    def _check_numbers(self) -> None:
+        """Neither text nor true, which Python takes for 1: a `horizontal_flip: true` would mirror every photo."""
+        for each in fields(self):
+            value, number = getattr(self, each.name), each.type in (int, float, int | None, float | None)
+            optional = value is None and each.type in (int | None, float | None)
+            if number and not optional and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{each.name} is {value!r}; give a number")
+
     def _check_whole_numbers(self) -> None:
         ranges = {
             "rank": (1, 1024),
@@ -205,7 +221,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is None and name.startswith("text_encoder"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not isinstance(value, int):
                 raise ValueError(f"{name} is {value!r}; it must be a whole number")
             if not lowest <= value <= highest:
                 note = f" (below steps, which is {self.steps})" if name == "lr_warmup_steps" else ""
@@ -271,6 +287,31 @@ class TrainingConfig:
     def photos_per_step(self) -> int:
         """Photos that one optimizer step sees, over all forward passes and processes."""
         return self.batch_size * self.gradient_accumulation_steps
+
+
+TEXT_ENCODER_SETTINGS = ("text_encoder_rank", "text_encoder_alpha", "text_encoder_steps")
+"""What only an adapter of the text encoder heeds."""
+
+
+def check_text_encoder_settings(trainings: Iterable[TrainingConfig], drawn: Container[str] = ()) -> None:
+    """Checks that settings of the text encoder's adapter are only given where there may be one.
+
+    Args:
+        trainings: what jobs may be asked to do.
+        drawn: settings that vary.
+
+    Raises:
+        ValueError: one is given, and it would change nothing; the message has the remedy.
+    """
+    trainings = tuple(trainings)
+    if any(training.trains_text_encoder for training in trainings):
+        return
+    for name in TEXT_ENCODER_SETTINGS:
+        if name in drawn or any(getattr(training, name) is not None for training in trainings):
+            raise ValueError(
+                f"{name} would change nothing, since text_encoder_learning_rate is 0 and the text encoder is not "
+                "trained; leave it out, or give the text encoder a rate"
+            )
 
 
 def _encodes_text(part: str) -> bool:

@@ -1,7 +1,7 @@
 """Exit codes of all commands; 0 is success, 2 what command lines answer to a wrong option as well."""
 
 FAILED = 1
-"""Everything was done, without the result: no usable candidate, training diverged, MLflow still behind."""
+"""Begun, but without the result: no usable candidate, training diverged, a full disk, MLflow still behind."""
 
 BAD_INPUT = 2
 """Something that the user gave cannot be used; nothing was begun."""

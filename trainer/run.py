@@ -12,13 +12,15 @@ from typing import Annotated
 import typer
 
 from trainer.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from trainer.terminal import escape_what_cannot_be_shown
 
 
 def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, a YAML file.")]) -> None:
     """Train one LoRA adapter of one person. The same command again resumes a run that was stopped or killed.
 
-    Exit codes: 0 adapter written, 1 training diverged or out of memory, 2 bad input, 130 interrupted.
+    Exit codes: 0 adapter written, 1 training diverged, out of memory or the disk failed, 2 bad input, 130 interrupted.
     """
+    escape_what_cannot_be_shown()
     from trainer.run_config import load_run_config
     from trainer.settings_file import ConfigurationError
 
@@ -31,7 +33,7 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     from rich.console import Console
 
     from trainer.job.job import TrainingDiverged
-    from trainer.job.memory import OutOfMemory
+    from trainer.out_of_memory import OutOfMemory, is_out_of_memory
     from trainer.training_run import RunInputError, run_training
 
     try:
@@ -40,8 +42,13 @@ def main(config: Annotated[Path, typer.Argument(help="Configuration of the run, 
     except RunInputError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    except (TrainingDiverged, OutOfMemory) as error:
-        typer.secho(str(error), err=True)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, TrainingDiverged | OutOfMemory) and not is_out_of_memory(error):
+            raise
+        typer.secho(str(error) or "out of memory", err=True)
+        raise typer.Exit(FAILED) from None
+    except OSError as error:  # a full disk, as `StorageError`, or rights that were taken away
+        typer.secho(f"{error}; then the same command goes on from the newest state", err=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", err=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from trainer.config import TrainingConfig
+from trainer.config import TrainingConfig, check_text_encoder_settings
 from trainer.data.photos_config import PhotoFolderConfig
 from trainer.data.prior_config import check_prior
-from trainer.settings_file import ConfigurationError, Name, Section, explain, read_settings, resolve_model
+from trainer.settings_file import ConfigurationError, Name, Section, explain, path_errors, read_settings, resolve_model
 
 
 class RunConfig(Section):
@@ -30,13 +30,6 @@ class RunConfig(Section):
     save_every: int = Field(default=100, ge=1)
     """Optimizer steps between two saved states. The last step is always saved."""
 
-    @field_validator("name")
-    @classmethod
-    def _leaves_the_other_file_alone(cls, name: str) -> str:
-        if name == "pytorch_lora_weights":
-            raise ValueError("this is the name of the file for diffusers; choose another")
-        return name
-
     @model_validator(mode="after")
     def _buckets_fit(self) -> RunConfig:
         if self.photos.buckets is not None:
@@ -52,6 +45,12 @@ class RunConfig(Section):
             )
         return training
 
+    @field_validator("training")
+    @classmethod
+    def _text_encoder_settings_count(cls, training: TrainingConfig) -> TrainingConfig:
+        check_text_encoder_settings([training])
+        return training
+
     @model_validator(mode="after")
     def _class_images_where_they_are_weighed(self) -> RunConfig:
         check_prior(self.photos.prior, self.photos.trigger, [self.training])
@@ -65,14 +64,17 @@ def load_run_config(path: Path) -> RunConfig:
         ConfigurationError: anything that is wrong with the file, all of it at once.
     """
     try:
-        config = RunConfig.model_validate(read_settings(path))
+        config = RunConfig.model_validate(read_settings(path, RunConfig))
     except ValidationError as error:
         raise ConfigurationError(f"{path} cannot be used:\n" + "\n".join(explain(error, RunConfig))) from error
     folder = path.parent
-    return config.model_copy(
-        update={
-            "model": resolve_model(config.model, folder, needed="model_index.json"),
-            "photos": config.photos.resolved(folder),
-            "output": (folder / config.output.expanduser()).resolve(),
-        }
-    )
+    with path_errors():
+        output = (folder / config.output.expanduser()).resolve()
+        output.exists()  # the system says whether it can be a path at all
+        return config.model_copy(
+            update={
+                "model": resolve_model(config.model, folder, needed="model_index.json"),
+                "photos": config.photos.resolved(folder),
+                "output": output,
+            }
+        )

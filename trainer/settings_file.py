@@ -5,16 +5,19 @@ Together with `trainer.files` and `trainer.storage` it is the floor that trainer
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
-import types
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from trainer.files import read_text
+from trainer.setting_kinds import keys_of, kinds_at
+from trainer.yaml_text import Misread, parse_yaml
 
 
 class ConfigurationError(ValueError):
@@ -27,47 +30,55 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
-"""A name that files and folders may have on every system."""
+def _leaves_the_other_file_alone(name: str) -> str:
+    if name == "pytorch_lora_weights":
+        raise ValueError("this is the name of the file for diffusers; choose another")
+    return name
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML reads `1e-4` as text, everybody means a number."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"), AfterValidator(_leaves_the_other_file_alone)]
+"""A name that files and folders may have on every system, and an adapter's file beside the one for diffusers."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """What a YAML text says.
-
-    Raises:
-        yaml.YAMLError: it is none.
-    """
-    return yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
-
-
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path, settings: type | None = None) -> dict[str, Any]:
     """The mapping that a YAML file holds, unchecked.
 
+    Args:
+        path: the file.
+        settings: the section that it will be validated as, which says where text is due and where a number. Default:
+            what is written decides.
+
     Raises:
-        ConfigurationError: the file cannot be read, is not YAML or holds something else.
+        ConfigurationError: the file cannot be read, is not YAML, would not be read as it is meant or holds something
+            else.
     """
     try:
-        document = parse_yaml(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+        document = parse_yaml(read_text(path), () if settings is None else (settings,), source=str(path))
+    except Misread as error:
+        raise ConfigurationError(f"{path} cannot be used: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path} must hold a mapping of settings, not {type(document).__name__}")
     return document
+
+
+@contextmanager
+def path_errors() -> Iterator[None]:
+    """What the system says of a path, as an error of the configuration: a name that is too long, a folder that may not
+    be entered, links in a circle, the home of nobody.
+
+    Raises:
+        ConfigurationError: one of these.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"the path {shortened(error.filename)} cannot be used: {error.strerror}") from error
+    except RuntimeError as error:  # of pathlib: `~nobody`, and links in a circle
+        raise ConfigurationError(f"a path cannot be used: {error}") from error
 
 
 def resolve_folder(value: Path, folder: Path) -> Path:
@@ -120,57 +131,57 @@ def explain(error: ValidationError, settings: type[BaseModel], tags: Collection[
         place = [part for part in problem["loc"] if part not in tags]
         name = ".".join(str(part) for part in place)
         if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-            lines.append(f"  {name}: there is no such key{nearest(str(place[-1]), _keys(settings, place[:-1]))}")
+            known = keys_of(kinds_at(settings, place[:-1]))
+            lines.append(f"  {name}: {_unknown_key(str(place[-1]), known)}")
         elif problem["type"] == "missing":
             lines.append(f"  {name}: this key is missing")
         else:
             value = problem.get("input")
-            shown = f" (found {value!r})" if not isinstance(value, dict | list) and place else ""
-            lines.append(f"  {name or 'file'}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+            shown = f" (found {shortened(value)})" if not isinstance(value, dict | list) and place else ""
+            remedy = _remedy(problem["type"], value)
+            lines.append(f"  {name or 'file'}: {problem['msg'].removeprefix('Value error, ')}{shown}{remedy}")
     return lines
+
+
+def number_remedy(text: str) -> str:
+    """The end of a message on text that stands where a number is due: what to write instead."""
+    if found := re.fullmatch(r"(\d+):(\d\d)(?::\d\d)?", text.strip()):
+        minutes = int(found[1]) * 60 + int(found[2])
+        return f"; give minutes as a number, such as {minutes}, or hours, such as {minutes / 60:g}"
+    if re.fullmatch(r"[-+]?[\d.]*,[\d.,]*(?:[eE][-+]?\d+)?", text.strip()):
+        return "; write a number with a decimal point and no commas, as 0.0001 or 1000"
+    if found := re.fullmatch(r"([\d.]+) ?%", text.strip()):
+        return "; write a share as a number: 50% is 0.5"
+    if re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", text.strip()):
+        return "; write it without an exponent"
+    return "; give a number"
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    if key in known:  # of another of the forms that the section may have
+        return "this key does not go with the others beside it"
+    return f"there is no such key{nearest(key, known)}"
+
+
+def _remedy(problem: str, value: Any) -> str:
+    if problem in {"float_parsing", "int_parsing"} and isinstance(value, str):
+        return number_remedy(value)
+    if problem in {"string_type", "path_type"}:
+        if value is None:
+            return "; leave the key out, or put the word in quotes"
+        return "; put it in quotes" if isinstance(value, int | float) else "; give text"
+    if problem in {"float_type", "int_type"}:
+        return "; leave the key out, or give a number" if value is None else "; give a number"
+    return "; give true or false" if problem in {"bool_parsing", "bool_type"} else ""
+
+
+def shortened(value: Any) -> str:
+    """A value as a message shows it, 100 characters at most."""
+    shown = repr(value)
+    return shown if len(shown) <= 100 else f"{shown[:97]}..."
 
 
 def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """The end of a message on an unknown name: the nearest known one, or all of them."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(known)}" if known else ""
-
-
-def _keys(settings: type[BaseModel], place: Iterable[Any]) -> list[str]:
-    """The keys that exist at a place of the file."""
-    kinds: list[Any] = [settings]
-    for part in place:
-        kinds = [kind for owner in kinds for kind in _kinds_of_field(owner, str(part))]
-    return [name for kind in kinds for name in _field_names(kind)]
-
-
-def _kinds_of_field(owner: Any, name: str) -> Iterator[Any]:
-    if get_origin(owner) is dict:
-        yield from _members(get_args(owner)[1])
-    elif isinstance(owner, type) and issubclass(owner, BaseModel) and name in owner.model_fields:
-        yield from _members(owner.model_fields[name].annotation)
-
-
-def _members(annotation: Any) -> Iterator[Any]:
-    """What a field may hold, unions taken apart."""
-    if get_origin(annotation) is Annotated:
-        yield from _members(get_args(annotation)[0])
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _members(member)
-    else:
-        yield annotation
-
-
-def _field_names(kind: Any) -> list[str]:
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
-    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-        return []
-    return [alias_of(kind, name) for name in kind.model_fields]
-
-
-def alias_of(section: type, field: str) -> str:
-    """The key of a field in the file, which may be a word that Python reserves."""
-    fields = section.model_fields if issubclass(section, BaseModel) else {}
-    return (fields[field].alias if field in fields else None) or field

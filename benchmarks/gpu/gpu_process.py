@@ -16,6 +16,7 @@ from benchmarks.gpu.sizes import Sizes
 from benchmarks.scale.memory import resident_memory
 from search.workers.setup import RunnerSetup
 from trainer.job.job import TrainingJob
+from trainer.models.device import UnusableGpuError, reserved_gpu
 from trainer.models.loading import choose_device, set_threads
 
 RANKS = (4, 16, 64)
@@ -37,10 +38,10 @@ class GpuProcess:
         self._job: TrainingJob | None = None
 
     def chosen_device(self) -> str:
-        """That a worker takes here, or why it takes none."""
+        """That a worker takes here which has reserved a GPU, or why it takes none."""
         try:
-            return str(choose_device())
-        except (RuntimeError, ValueError) as error:
+            return str(reserved_gpu())
+        except UnusableGpuError as error:
             return str(error)
 
     def load(self) -> float:

@@ -13,10 +13,10 @@ from PIL import Image
 
 from benchmarks.gpu.bench import Bench, do_steps, levels_apart
 from benchmarks.gpu.device import GB
-from benchmarks.gpu.merging import merged
 from benchmarks.gpu.rows import Row, at_least, at_most, holds
 from evaluation.clip_score import ClipScorer
 from trainer.adapters.adapter_files import load_adapter, save_adapter
+from trainer.adapters.merged import merged
 
 TRAINED = 10
 """Optimizer steps of the adapters that draw."""

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from benchmarks.gpu.bench import Bench, do_steps, relative_difference, weights_of
 from benchmarks.gpu.rows import Row, at_most, holds, not_measured
-from evaluation.generate import ImageBatch, is_out_of_memory
-from trainer.job.memory import OutOfMemory
+from evaluation.generate import ImageBatch
+from evaluation.memory import is_out_of_memory
+from trainer.out_of_memory import OutOfMemory
 
 LEFT = (4.0, 2.0, 1.0, 0.3)
 """Gigabytes that are left to a training or to images, beside the model; on a CPU, photos in a forward pass."""

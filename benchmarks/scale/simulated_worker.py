@@ -137,7 +137,7 @@ class SimulatedRunner:
         if (lines, columns) not in self._sheets:
             photos = self._setup.split.training
             side = self._setup.generation.resolution
-            tiles = [open_photo(photos[n % len(photos)].path, side) for n in range(lines * columns)]
+            tiles = [open_photo(photos[n % len(photos)], side) for n in range(lines * columns)]
             self._sheets[lines, columns] = _png(image_grid(tiles, columns=columns))
         return self._sheets[lines, columns]
 

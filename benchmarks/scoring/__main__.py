@@ -138,7 +138,9 @@ def evaluation_setup(folder: Path, *, quick: bool) -> RunnerSetup:
         quick: Two images of few steps.
     """
     config = load_config(DEMO / "search.yaml")
-    prompts = PromptSet(prompts=read_prompts(config.evaluation.prompts), seeds=config.evaluation.seeds)
+    prompts = PromptSet(
+        prompts=read_prompts(config.evaluation.prompts, config.photos.class_word), seeds=config.evaluation.seeds
+    )
     if quick:
         prompts = PromptSet(prompts=prompts.prompts[:2], seeds=prompts.seeds[:1])
     split = split_photos(

@@ -51,7 +51,7 @@ class WarmEvaluation:
             ClipScorer(setup.clip, "cpu"),
         )
         reference, training = (
-            {photo.path.name: open_photo(photo.path, setup.generation.resolution, photo.crop) for photo in photos}
+            {photo.path.name: open_photo(photo, setup.generation.resolution) for photo in photos}
             for photos in (setup.split.reference, setup.split.training)
         )
         self._person = measure_person(face_model, reference=reference, training=training)

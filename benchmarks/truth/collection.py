@@ -150,6 +150,8 @@ def _at(dimension: AnyDimension, share: float) -> Value:
     match dimension:
         case FloatRange(low=low, high=high, log=log):
             return low * (high / low) ** share if log else low + (high - low) * share
+        case IntRange(low=low, high=high, log=True):
+            return min(high, int((low - 0.5) * ((high + 0.5) / (low - 0.5)) ** share + 0.5))
         case IntRange(low=low, high=high, step=step):
             return low + step * int(share * ((high - low) // step + 1))
         case Choice(values=values):

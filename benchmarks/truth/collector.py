@@ -121,7 +121,7 @@ class Collector:
 
     def _photos(self) -> Photos:
         photos = [*self._split.training, *self._split.reference]
-        images = [open_photo(photo.path, self._collection.generation.resolution, photo.crop) for photo in photos]
+        images = [open_photo(photo, self._collection.generation.resolution) for photo in photos]
         faces = self._face_model.embed(images)
         if without := [photo.path.name for photo, face in zip(photos, faces, strict=True) if face is None]:
             raise ValueError(f"no face was found in {', '.join(without)}; take these photos out of the demo")

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, get_args
 
 import typer
-import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from search.config.search_config import FIXED, SearchConfig
 from search.config.space import AnyDimension, Value
 from trainer.run_config import RunConfig
-from trainer.settings_file import alias_of
+from trainer.setting_kinds import alias_of
+from trainer.yaml_text import dump_yaml
 
 Schema: TypeAlias = Mapping[str, Any]
 """JSON schema of a section or of a key."""
@@ -45,6 +45,10 @@ Every key of the two configuration files, both YAML: one for `python -m search.r
 Paths are relative to the file's own folder. A key that does not exist is refused with the nearest one that does, and
 everything that is wrong with a file is reported together. `--set key=value` replaces one setting of a search, the key
 with dots: `--set evaluation.every=50`.
+
+YAML is read by the rules of version 1.2, in UTF-8. Text needs no quotes where text is due, `name: 007` among it. A
+switch or a time (`true`, `1:30`) where a number is due, a number that begins with zeros, and a key that is given twice
+are refused. In the value of `--set`, `#` begins no comment.
 
 This page is what `python -m search.config` prints from the code; do not edit it.
 """
@@ -190,7 +194,7 @@ def _default(section: Schema, key: str) -> str:
         return "none"
     if "section" in section["properties"][key] and not isinstance(default, str):
         return ""
-    shown = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=1000)
+    shown = dump_yaml(default, default_flow_style=True, width=1000)
     return f"`{shown.strip().removesuffix('...').strip()}`"
 
 

@@ -31,10 +31,14 @@ def kind_of(model: str, folder: Path) -> ModelKind | None:
 
     A hub name is asked for its small JSON files: in the hub's local cache, or on the hub where that is allowed.
     """
-    path = (folder / Path(model).expanduser()).resolve()
-    if path.is_file():
+    try:
+        path = (folder / Path(model).expanduser()).resolve()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError, RuntimeError):  # no path that the system takes, which is refused elsewhere
+        return None
+    if is_file:
         return _of_single_file(path)
-    read = _reader_of_folder(path) if path.is_dir() else _reader_of_hub(model)
+    read = _reader_of_folder(path) if is_folder else _reader_of_hub(model)
     pipeline = read(INDEX).get("_class_name")
     if not isinstance(pipeline, str):
         return None

@@ -15,12 +15,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from evaluation.config import FaceConfig, OnnxRecognizer
 from evaluation.judges import check_measures
 from search.config.defaults import completed, hint
 from search.config.draws import corners, draw_of, order, settings_of
 from search.config.presets import PresetName
-from search.config.run_layout import RunLayout
+from search.config.resolved_paths import resolved_config
 from search.config.sections import (
     BudgetConfig,
     EvaluationConfig,
@@ -28,14 +27,18 @@ from search.config.sections import (
     PhotosConfig,
     SamplerConfig,
     SeatsConfig,
+    Seed,
     StoppingConfig,
     TrackingConfig,
 )
 from search.config.space import Dimension, Ratio, Value, largest, planned_steps
-from trainer.config import TrainingConfig
+from search.config.written_space import dimension_values, setting_value
+from trainer.config import READ_BY_DIFFUSERS_ONLY, TrainingConfig, check_text_encoder_settings
 from trainer.data.prior_config import check_prior
+from trainer.setting_kinds import kinds_at
 from trainer.settings_file import ConfigurationError as ConfigurationError
-from trainer.settings_file import Name, Section, explain, nearest, parse_yaml, read_settings, resolve_model
+from trainer.settings_file import Name, Section, explain, nearest, path_errors, read_settings
+from trainer.yaml_text import Misread, dump_yaml, parse_value
 
 HOMEWORK: Mapping[str, Value] = {
     "learning_rate": 1e-4,
@@ -57,11 +60,17 @@ FIXED: Mapping[str, str] = {
 UNION_TAGS = frozenset({"float", "int", "choice", "ratio", "str", "OnnxRecognizer"})
 """Names of the kinds of dimensions and of recognisers, which pydantic puts into the place of a problem."""
 
-SEARCHABLE = ("lora", "rslora", "dora")
-"""Adapters whose file `pipeline.load_lora_weights` reads, on which card, registry and final rely."""
+SEARCHABLE = ("lora", "rslora")
+"""Adapters whose files `pipeline.load_lora_weights`, ComfyUI and A1111 read: what card, registry and final promise."""
 
 RETRAINING_SEED_STRIDE = 1_000_000
-"""Between the training seeds of a trial and of its retrainings; trials are numbered far below it."""
+"""Between the training seeds of a trial and of its retrainings; trials are numbered below it."""
+
+MOST_TRIALS = RETRAINING_SEED_STRIDE // 10
+"""Repeated configurations are numbered, too."""
+
+HIGHEST_TRAINING_SEED = 2**62
+"""Of a search, whose trials and retrainings count up from it."""
 
 
 class SearchConfig(Section):
@@ -79,9 +88,9 @@ class SearchConfig(Section):
     """Training settings that do not vary."""
     space: dict[str, Dimension] = Field(min_length=1)
     """Training settings that vary."""
-    trials: int = Field(default=20, ge=1)
+    trials: int = Field(default=20, ge=1, le=MOST_TRIALS)
     """How many configurations are tried; repeated ones do not count."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sampler."""
     sampler: SamplerConfig = SamplerConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -119,6 +128,32 @@ class SearchConfig(Section):
                 "evaluation.objective.mode pareto"
             )
         return self
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _as_the_settings_take_it(cls, space: Any) -> Any:
+        if not isinstance(space, Mapping):
+            return space
+        return {name: dimension_values(str(name), dimension) for name, dimension in space.items()}
+
+    @field_validator("first_trials", mode="before")
+    @classmethod
+    def _as_the_settings_take_them(cls, trials: Any) -> Any:
+        if not isinstance(trials, list | tuple):
+            return trials
+        return [
+            {name: setting_value(str(name), value) for name, value in trial.items()}
+            if isinstance(trial, Mapping)
+            else trial
+            for trial in trials
+        ]
+
+    @field_validator("training")
+    @classmethod
+    def _room_for_the_seeds_of_trials(cls, training: TrainingConfig) -> TrainingConfig:
+        if training.seed > HIGHEST_TRAINING_SEED:
+            raise ValueError(f"seed is {training.seed}; in a search it must be at most {HIGHEST_TRAINING_SEED} (2**62)")
+        return training
 
     @field_validator("space")
     @classmethod
@@ -158,6 +193,11 @@ class SearchConfig(Section):
                 if name not in self.space and params != HOMEWORK:
                     raise ValueError(f"first_trials names {name!r}, which space does not{nearest(name, self.space)}")
             self.training_config(self.settings(self.nearest_draw(params)), seed=0)
+        return self
+
+    @model_validator(mode="after")
+    def _text_encoder_settings_count(self) -> SearchConfig:
+        check_text_encoder_settings(self.possible_trainings(), self.space)
         return self
 
     @model_validator(mode="after")
@@ -213,9 +253,12 @@ class SearchConfig(Section):
         """
         config = dataclasses.replace(self.training, **{**params, "seed": seed})  # type: ignore[arg-type]
         if config.adapter not in SEARCHABLE:
+            reason = READ_BY_DIFFUSERS_ONLY.get(
+                config.adapter, "diffusers' pipelines do not load its file, so the champion would be of no use to them"
+            )
             raise ValueError(
-                f"adapter is {config.adapter!r}, whose file diffusers' pipelines do not load, so the champion would be "
-                f"of no use to them; choose one of {', '.join(map(repr, SEARCHABLE))}"
+                f"adapter is {config.adapter!r}, but {reason}; choose one of {', '.join(map(repr, SEARCHABLE))}, or "
+                "train it without a search, by trainer.run"
             )
         return config
 
@@ -226,7 +269,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
     Args:
         path: the YAML file.
         overrides: `key=value` pairs that replace or add single values, the key with dots (`evaluation.every=50`),
-            the value as YAML.
+            the value as YAML, in which `#` begins no comment.
 
     Raises:
         ConfigurationError: anything that is wrong with the file, all of it at once.
@@ -243,7 +286,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
         check_measures(config.evaluation.judges, config.evaluation.objective)
     except ValueError as error:
         raise ConfigurationError(f"{path} cannot be used:\n  evaluation.{error}") from error
-    return _resolve(config, path.parent)
+    with path_errors():
+        return resolved_config(config, path.parent)
 
 
 def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -252,7 +296,7 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigurationError: the file cannot be read, or an override is none.
     """
-    document = read_settings(path)
+    document = read_settings(path, SearchConfig)
     for override in overrides:
         _override(document, override)
     return document
@@ -260,10 +304,15 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def dump_config(config: SearchConfig) -> str:
     """The resolved configuration as YAML, which `load_config` reads back to an equal one, but for a password."""
+    return dump_yaml(shown_config(config))
+
+
+def shown_config(config: SearchConfig) -> dict[str, Any]:
+    """The resolved configuration as it may be shown and stored: as a file holds it, but for a password."""
     values = config.model_dump(mode="json")
     if config.tracking.uri is not None:
         values["tracking"]["uri"] = without_password(config.tracking.uri)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return values
 
 
 def without_password(uri: str) -> str:
@@ -282,62 +331,8 @@ def _override(document: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigurationError(f"--set {override!r}: {parent!r} holds a value, not settings")
     try:
-        place[leaf] = parse_yaml(text)
+        place[leaf] = parse_value(text, kinds_at(SearchConfig, (*parents, leaf)))
+    except Misread as error:
+        raise ConfigurationError(f"--set {override!r}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"--set {override!r}: the value is not YAML: {error}") from error
-
-
-def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
-    def file(value: Path) -> Path:
-        resolved = (folder / value.expanduser()).resolve()
-        if not resolved.is_file():
-            raise ConfigurationError(f"{value} is not a file (looked for {resolved})")
-        return resolved
-
-    def judge(faces: FaceConfig | None) -> FaceConfig | None:
-        if faces is None or not isinstance(faces.recognizer, OnnxRecognizer):
-            return faces
-        found = dataclasses.replace(faces.recognizer, onnx=file(faces.recognizer.onnx))
-        return dataclasses.replace(faces, recognizer=found)
-
-    evaluation = config.evaluation.model_copy(
-        update={
-            "prompts": file(config.evaluation.prompts),
-            "faces": judge(config.evaluation.faces),
-            "second_judge": judge(config.evaluation.second_judge),
-            "clip": resolve_model(config.evaluation.clip, folder, needed="config.json"),
-        }
-    )
-    others = config.evaluation.others
-    if others.prompts is not None:
-        others = others.model_copy(update={"prompts": file(others.prompts)})
-        evaluation = evaluation.model_copy(update={"others": others})
-    final = config.final.model_copy(update={"prompts": file(config.final.prompts)})
-    return config.model_copy(
-        update={
-            "model": resolve_model(config.model, folder, needed="model_index.json"),
-            "photos": config.photos.resolved(folder),
-            "evaluation": evaluation,
-            "final": final,
-            "runs": config.runs.expanduser().resolve(),
-            "warm_start": _resolve_warm_start(config.warm_start, folder),
-        }
-    )
-
-
-def _resolve_warm_start(value: Path | None, folder: Path) -> Path | None:
-    """The journal of an earlier run that a configuration in `folder` names by its run folder or itself.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    if value is None:
-        return None
-    # A run folder lies where searches are started, a path in the configuration beside it: either may be meant.
-    for resolved in ((folder / value.expanduser()).resolve(), value.expanduser().resolve()):
-        for journal in (RunLayout(resolved).journal, resolved):
-            if journal.is_file():
-                return journal
-    raise ConfigurationError(
-        f"warm_start: {value} is neither a run folder that holds {RunLayout(resolved).journal.name} nor such a file"
-    )

@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig
 from evaluation.hw10 import GENERATION
+from search.config.space import distinct
+from trainer.data.captions import names_person
 from trainer.data.photos_config import PhotoFolderConfig
 from trainer.settings_file import Section
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Of a generator of NumPy's, which takes 32 bits."""
+ImageSeeds = Annotated[tuple[Annotated[int, Field(ge=0, le=2**63 - 1)], ...], AfterValidator(distinct)]
 SamplerName = Literal["learning_curves", "tpe", "gp", "qmc", "random", "nsga2"]
 
 
@@ -26,13 +31,22 @@ class PhotosConfig(PhotoFolderConfig):
     reads a prompt. Default: the noun that follows the trigger in the prompt, as in `{trigger} man`, else `person`."""
     reference_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the photos that are kept out of training: likeness is measured against these only."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split into training and reference photos."""
     face_crop: float | None = Field(default=None, ge=1, le=100)
     """Side of the square that is cut out around the face, in longer sides of the face's box: about 2 is a head, 4 a
     bust. Default: the middle square of the photo, as for photos in which no face is found."""
     nearest: int | None = Field(default=None, ge=3)
     """Keep only this many photos, those whose faces are nearest to the mean of all. Default: keep all."""
+
+    @model_validator(mode="after")
+    def _class_is_not_the_person(self) -> PhotosConfig:
+        if names_person(self.class_word, self.trigger):
+            raise ValueError(
+                f"class is {self.class_word!r}, which holds the trigger {self.trigger!r}; the class is what other "
+                "people are, too: leave the trigger out of it, or choose a trigger that is no common word"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> PhotosConfig:
@@ -65,7 +79,7 @@ class EvaluationConfig(Section):
     stated resolution is used. What differs from the homework is said when the search starts. See `evaluation.hw10`."""
     prompts: Path
     """Text file, one prompt a line. Every candidate is scored on every prompt with every seed."""
-    seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    seeds: ImageSeeds = Field(default=(1, 2), min_length=1)
     """Seeds of the images: one image for each prompt and each seed."""
     every: int = Field(default=100, ge=1)
     """Optimizer steps between two scored checkpoints. The last step is always scored."""
@@ -112,11 +126,11 @@ class FinalConfig(Section):
 
     prompts: Path
     """Text file, one prompt a line; no prompt with a seed that the validation shows already."""
-    seeds: tuple[int, ...] = Field(default=(101, 102), min_length=1)
+    seeds: ImageSeeds = Field(default=(101, 102), min_length=1)
     """Seeds of the images: one image for each prompt and each seed."""
     candidates: int = Field(default=3, ge=1)
     """How many trials send their best checkpoint into the final. The first trial is scored besides, to compare."""
-    retrain: int = Field(default=2, ge=0)
+    retrain: int = Field(default=2, ge=0, le=100)
     """How often each finalist's configuration is trained again, each time with another training seed."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the bootstrap intervals, a probability."""
@@ -169,7 +183,8 @@ class SeatsConfig(Section):
     threads: int = Field(default=1, ge=1)
     """CPU threads of each process of a worker, and CPU cores that it reserves on a cluster without GPUs."""
     tries: int = Field(default=3, ge=1)
-    """How often a job may lose its worker before the trial has failed."""
+    """How often a job may lose its worker before the trial has failed, and a worker may fail to start before it alone
+    is given up."""
     coming: ComingNodesConfig | None = None
     """Nodes that workers may wait for: the search begins with the first worker, the others join as their nodes come.
     Default: none, workers that do not fit at once are refused."""

@@ -22,7 +22,12 @@ def _several(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+def distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The values, none of which is there twice.
+
+    Raises:
+        ValueError: one is.
+    """
     if len(set(values)) != len(values):
         raise ValueError(f"{list(values)} must not repeat")
     return values
@@ -39,8 +44,8 @@ class _Range(Section):
 class FloatRange(_Range):
     """A real number between `low` and `high`, both included; `log` draws its logarithm uniformly."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = False
 
     @model_validator(mode="after")
@@ -53,11 +58,13 @@ class FloatRange(_Range):
 
 
 class IntRange(_Range):
-    """A whole number between `low` and `high`, both included, in strides of `step` from `low`."""
+    """A whole number between `low` and `high`, both included, in strides of `step` from `low`; `log`, which goes
+    without strides, draws its logarithm uniformly."""
 
     low: int
     high: int
     step: int = Field(default=1, ge=1)
+    log: bool = Field(default=False, exclude_if=lambda log: not log)
 
     @model_validator(mode="after")
     def _ordered(self) -> IntRange:
@@ -65,19 +72,23 @@ class IntRange(_Range):
             raise ValueError(f"low ({self.low}) must be smaller than high ({self.high})")
         if (self.high - self.low) % self.step:
             raise ValueError(f"high ({self.high}) must be low ({self.low}) plus a multiple of step ({self.step})")
+        if self.log and self.step > 1:
+            raise ValueError(f"step is {self.step}, which does not go with log; leave out one of the two")
+        if self.log and self.low < 1:
+            raise ValueError(f"low ({self.low}) must be at least 1 where log is true")
         return self
 
 
 class Choice(_Range):
     """One of `values`, which have no order."""
 
-    values: Annotated[tuple[Value, ...], AfterValidator(_distinct)] = Field(min_length=1)
+    values: Annotated[tuple[Value, ...], AfterValidator(distinct)] = Field(min_length=1)
 
 
 class Ratio(_Range):
     """As many times the value of another setting, one of `ratio`: an alpha of half, one or two ranks."""
 
-    ratio: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], AfterValidator(_distinct)] = Field(
+    ratio: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], AfterValidator(distinct)] = Field(
         min_length=1
     )
     of: str = "rank"
@@ -85,15 +96,16 @@ class Ratio(_Range):
 
 
 def _kind(value: Any) -> str:
-    """`values` makes a choice, `ratio` a ratio, a whole `low` and `high` an integer range, anything else a range of
-    real numbers."""
-    fields = value if isinstance(value, Mapping) else vars(value)
+    """`values` makes a choice, `ratio` a ratio, a whole `low` and `high` an integer range (with `log` only beside a
+    `step`, which `search.config.written_space` gives every range of a whole setting), anything else a range of real
+    numbers."""
+    fields = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
     if "ratio" in fields:
         return "ratio"
     if "values" in fields:
         return "choice"
     whole = isinstance(fields.get("low"), int) and isinstance(fields.get("high"), int)
-    return "int" if whole and "log" not in fields else "float"
+    return "int" if whole and ("step" in fields or "log" not in fields) else "float"
 
 
 Dimension = Annotated[

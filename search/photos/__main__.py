@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.exit_codes import BAD_INPUT
+from trainer.terminal import escape_what_cannot_be_shown
 
 if TYPE_CHECKING:
     from search.photos.check import PhotoReport
@@ -42,11 +43,13 @@ def main(
 
     Exit codes: 0 some photo can be used, 2 none can, or bad input.
     """
+    escape_what_cannot_be_shown()
     # Only now what takes seconds to import.
     from pydantic import ValidationError
 
     from evaluation.config import FaceConfig
     from evaluation.faces import FaceModel
+    from evaluation.loading_error import LoadingError
     from search.config.sections import PhotosConfig
     from search.photos.check import examine_photos
     from search.photos.contact_sheet import write_contact_sheet
@@ -73,7 +76,7 @@ def main(
             option = "".join(f"--{str(name).replace('_', '-')}: " for name in problem["loc"][:1])
             typer.secho(option + problem["msg"].removeprefix("Value error, "), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    except ValueError as error:
+    except (ValueError, LoadingError) as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     report.write(output / REPORT)
@@ -97,6 +100,8 @@ def _print(report: PhotoReport, output: Path) -> None:
         )
     for problem in report.problems:
         typer.echo(problem)
+    for warning in report.warnings:
+        typer.echo(f"photos: {warning}")
     if report.buckets:
         typer.echo("buckets: " + ", ".join(f"{name} ({count})" for name, count in report.buckets.items()))
     typer.echo(", ".join(f"{report.count(status)} {status}" for status in STATUSES))

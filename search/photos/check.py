@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import cv2
@@ -15,7 +15,9 @@ from PIL import Image
 
 from search.config.sections import PhotosConfig
 from trainer.data.faces import FaceFinder, FacePhoto, cut_to_face, find_faces, keep_nearest
-from trainer.data.photos import PHOTO_FILES, PhotoProblem, open_photo, resemblance_warnings
+from trainer.data.photo_files import CAPTION_SUFFIX, PHOTO_FILES, composed
+from trainer.data.photo_problem import PhotoProblem, printable
+from trainer.data.photos import open_photo, resemblance_warnings
 from trainer.data.picture import Box, Size
 from trainer.files import write_file
 
@@ -59,6 +61,8 @@ class PhotoReport:
     photos: tuple[PhotoRow, ...]
     problems: tuple[str, ...]
     """Problems of no photo in particular, such as a caption without a photo."""
+    warnings: tuple[str, ...] = ()
+    """What is worth a look in the folder as a whole, such as captions without the trigger."""
     maximum_pixels: int
     """Limit above which nothing is decoded."""
 
@@ -79,9 +83,14 @@ class PhotoReport:
 
     def as_json(self) -> str:
         """The report as one JSON object, counts first."""
-        values: dict[str, object] = {"folder": str(self.folder)}
+        values: dict[str, object] = {"folder": printable(str(self.folder))}
         values.update({status: self.count(status) for status in STATUSES})
-        values.update(buckets=self.buckets, problems=self.problems, photos=[asdict(row) for row in self.photos])
+        values.update(
+            buckets=self.buckets,
+            problems=self.problems,
+            warnings=self.warnings,
+            photos=[asdict(row) for row in self.photos],
+        )
         return json.dumps(values, indent=1, allow_nan=False)
 
     def write(self, path: Path) -> None:
@@ -121,6 +130,7 @@ def examine_photos(photos: PhotosConfig, finder: FaceFinder | None, *, resolutio
         folder=photos.folder,
         photos=tuple(sorted(rows, key=lambda row: row.file)),
         problems=tuple(others),
+        warnings=photos.warnings(found) if found else (),
         maximum_pixels=photos.maximum_pixels,
     )
 
@@ -162,21 +172,27 @@ def _row(face: FacePhoto, photos: PhotosConfig, alike: str | None, *, kept: bool
         bucket=bucket,
         face=face.face,
         identity_distance=face.identity_distance,
-        sharpness=sharpness(open_photo(photo.path, bucket or side, photo.crop)),
+        sharpness=sharpness(open_photo(photo, bucket or side)),
     )
 
 
 def _by_photo(folder: Path, problems: Sequence[PhotoProblem]) -> tuple[dict[str, list[str]], list[str]]:
     """Reasons by the photo that they concern, whether of the photo or of its caption; and those that concern none."""
     images = (
-        {path.name: path.stem for path in folder.iterdir() if path.suffix.lower() in PHOTO_FILES}
+        {
+            printable(path.name): composed(printable(path.stem))
+            for path in folder.iterdir()
+            if path.suffix.lower() in PHOTO_FILES
+        }
         if folder.is_dir()
         else {}
     )
     refused: dict[str, list[str]] = defaultdict(list)
     others = []
     for problem in problems:
-        concerned = [name for name, stem in images.items() if problem.file == name or problem.file == f"{stem}.txt"]
+        file = PurePath(problem.file)
+        caption_of = composed(file.stem) if file.suffix.lower() == CAPTION_SUFFIX else None
+        concerned = [name for name, stem in images.items() if problem.file == name or caption_of == stem]
         for name in concerned:
             refused[name].append(f"{problem.reason}; {problem.remedy}" if problem.file == name else str(problem))
         if not concerned:

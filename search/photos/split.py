@@ -27,8 +27,13 @@ def read_split(photos: PhotosConfig, faces: FaceConfig, *, find_faces: bool = Fa
     found = photos.load()
     if find_faces or photos.face_crop is not None or photos.nearest is not None:
         from evaluation.faces import FaceModel  # takes seconds to import
+        from evaluation.loading_error import LoadingError
 
-        found = select_by_faces(found, photos, FaceModel(faces))
+        try:
+            model = FaceModel(faces)
+        except LoadingError as error:
+            raise ValueError(str(error)) from error  # nothing has begun, which might go on later
+        found = select_by_faces(found, photos, model)
     return split_photos(found, photos.reference_share, photos.seed)
 
 

@@ -212,7 +212,7 @@ def _photos(champion: ChampionResult, outcome: Outcome, config: SearchConfig, ph
     small = [photo for photo in photos.all if min(photo.shape) < side]
     if small:
         yield (
-            f"photos: {len(small)} of {count} are smaller than the {side} pixels that they are trained at, the smallest "
+            f"photos: {len(small)} of {count} are smaller than the {side} pixels of the training, the smallest "
             f"{min(min(photo.shape) for photo in small)}; take larger ones"
         )
     captions = {photo.caption for photo in photos.all}

@@ -11,7 +11,7 @@ from typing import Literal
 import altair as alt
 
 from evaluation.measures import FACELESS_RATE, FIDELITY, LIKENESS, OBJECTIVE
-from search.config.space import Choice, FloatRange, Space, Value
+from search.config.space import Choice, FloatRange, IntRange, Space, Value
 from search.report.axis import Axis
 from search.storage.result_schema import FinalistResult, FrontPoint, StrengthPoint, TrialResult
 
@@ -315,7 +315,7 @@ def _setting_axis(space: Space, name: str, values: Sequence[Value]) -> Axis:
     if isinstance(dimension, Choice):
         # An earlier run may have had other choices.
         return Axis(choices=tuple(dict.fromkeys([*map(str, dimension.values), *sorted(map(str, values))])))
-    return Axis.around(map(float, values), log=isinstance(dimension, FloatRange) and dimension.log)
+    return Axis.around(map(float, values), log=isinstance(dimension, FloatRange | IntRange) and dimension.log)
 
 
 def _measures(metrics: Mapping[str, float]) -> str:

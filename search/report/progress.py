@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -194,7 +195,7 @@ def summary(result: SearchResult, final: Final | None, address: str | None) -> l
             lines.append(result.values["second_judge"]["summary"])
         lines.append(f"adapter: {result.folder / 'champion'}")
     lines.append(f"report: {result.folder / 'report.html'}")
-    lines.append(f"compare: mlflow ui --backend-store-uri {result.values['mlflow']['tracking_uri']}")
+    lines.append(f"compare: mlflow ui --backend-store-uri {shlex.quote(result.values['mlflow']['tracking_uri'])}")
     if result.interrupted:
         lines.append(how_to_resume(result.folder, address))
     return lines

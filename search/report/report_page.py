@@ -123,7 +123,7 @@ def _pictures(result: SearchResult, photos: Sequence[CaptionedPhoto]) -> Picture
 
 
 def _opened(photos: Sequence[CaptionedPhoto]) -> list[Image.Image]:
-    return [open_photo(photo.path, SIDE, photo.crop) for photo in photos[:REFERENCE_PHOTOS]]
+    return [open_photo(photo, SIDE) for photo in photos[:REFERENCE_PHOTOS]]
 
 
 def _number(value: object) -> str:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from search.config.presets import flat
 from search.config.run_layout import CONFIGURATION_FILE, RunLayout
-from search.config.search_config import ConfigurationError, SearchConfig, dump_config, load_config
+from search.config.search_config import ConfigurationError, SearchConfig, load_config, shown_config
 from search.storage.result import SearchResult, find_result
+from search.storage.run_folder import RunFolderError, read_config, read_inputs, sum_of
+
+PLACES: Mapping[str, str] = {
+    "model": "model",
+    "photos.folder": "photo",
+    "photos.prior.folder": "class image",
+    "evaluation.prompts": "file evaluation.prompts",
+    "evaluation.others.prompts": "file evaluation.others.prompts",
+    "evaluation.clip": "folder evaluation.clip",
+    "evaluation.faces.recognizer.onnx": "file evaluation.faces.recognizer",
+    "evaluation.second_judge.recognizer.onnx": "file evaluation.second_judge.recognizer",
+    "final.prompts": "file final.prompts",
+    "warm_start": "",
+}
+"""Settings that name files and folders, and under which names `inputs_of` keeps the checksums of what is in them: they
+may lie elsewhere, for what is in them is compared."""
 
 FREE = ("trials", "seats", "tracking", "final", "budget", "runs")
 """Settings that a run that goes on may change: they change neither what a trial is nor what its score means."""
@@ -56,12 +73,16 @@ def read_continuation(folder: Path, config: Path | None = None, overrides: Seque
     if not own.is_file():
         remedy = "nothing was begun there: remove it and begin anew" if folder.is_dir() else "give one, as runs/demo"
         raise ConfigurationError(f"{folder} is not a run: it holds no {CONFIGURATION_FILE}; {remedy}")
-    before = load_config(own)
+    try:
+        before = read_config(folder)
+    except RunFolderError as error:
+        raise ConfigurationError(str(error)) from error
     place = {"runs": folder.parent}  # it may have been moved
     # A configuration file is of many runs: its name and place are not this run's.
     named = () if any(override.startswith("name=") for override in overrides) else (f"name={before.name}",)
-    now = load_config(config or own, [*overrides, *named]).model_copy(update=place)
-    changes = _changes(before.model_copy(update=place), now)
+    found = [] if config is not None else _found_again(before, folder, overrides)
+    now = load_config(config or own, [*found, *overrides, *named]).model_copy(update=place)
+    changes = _changes(before.model_copy(update=place), now, read_inputs(folder))
     if refused := [change for change in changes if not _within(change, FREE)]:
         raise ConfigurationError(
             f"{folder} cannot go on with another search than it was begun with:\n"
@@ -71,11 +92,55 @@ def read_continuation(folder: Path, config: Path | None = None, overrides: Seque
     return Continuation(folder=folder, config=now, changes=changes)
 
 
-def _changes(before: SearchConfig, now: SearchConfig) -> tuple[str, ...]:
-    """The settings that differ, in the order of the configuration."""
-    old, new = (flat(yaml.safe_load(dump_config(config)), whole_dimensions=False) for config in (before, now))
+def _found_again(before: SearchConfig, folder: Path, overrides: Sequence[str]) -> list[str]:
+    """Overrides for what a run was begun with and that is not where it was, but where it was beside the run folder.
+
+    Raises:
+        ConfigurationError: it is not there either, and no override says where.
+    """
+    written = _settings(before)
+    named = {override.partition("=")[0] for override in overrides}
+    places = {key: Path(str(written[key])) for key in PLACES if written.get(key) is not None and key not in named}
+    moved = {
+        key: Path(os.path.normpath(folder.parent / os.path.relpath(path, before.runs)))
+        for key, path in places.items()
+        if path.is_absolute() and not path.exists()
+    }
+    if lost := {key: places[key] for key, path in moved.items() if not path.exists()}:
+        shown, key = shlex.quote(str(folder)), next(iter(lost))
+        raise ConfigurationError(
+            f"{folder} was begun with {', '.join(f'{key} {path}' for key, path in lost.items())}, of which nothing is "
+            f"there now; give the configuration of the moved project, python -m search.run CONFIG --resume {shown}, or "
+            f"say where it is, --set {key}=PATH"
+        )
+    return [f"{key}={json.dumps(str(path))}" for key, path in moved.items()]
+
+
+def _changes(before: SearchConfig, now: SearchConfig, inputs: Mapping[str, str]) -> tuple[str, ...]:
+    """The settings that differ, in the order of the configuration, but for places of the same files."""
+    old, new = _settings(before), _settings(now)
     pairs = {key: (old.get(key), new.get(key)) for key in (*old, *new)}
-    return tuple(f"{key}: {was!r} before, {is_now!r} now" for key, (was, is_now) in pairs.items() if was != is_now)
+    return tuple(
+        f"{key}: {was!r} before, {is_now!r} now"
+        for key, (was, is_now) in pairs.items()
+        if was != is_now and not _only_moved(key, was, is_now, inputs)
+    )
+
+
+def _settings(config: SearchConfig) -> dict[str, Any]:
+    return flat(shown_config(config), whole_dimensions=False)
+
+
+def _only_moved(key: str, was: object, is_now: object, inputs: Mapping[str, str]) -> bool:
+    """Whether two paths name the same thing, as far as it is not compared later (`search.storage.run_folder`)."""
+    paths = [Path(value) for value in (was, is_now) if isinstance(value, str)]
+    if key not in PLACES or len(paths) < 2 or not all(path.is_absolute() for path in paths):
+        return False
+    if key == "warm_start":  # its results are in the journal
+        return not paths[0].exists() and paths[0].name == paths[1].name
+    if key == "final.prompts":  # others are allowed, and mean another final
+        return inputs.get(PLACES[key]) == sum_of(paths[1].read_bytes())
+    return any(PLACES[key] in name for name in inputs)
 
 
 def _within(change: str, keys: Sequence[str]) -> bool:
@@ -89,9 +154,13 @@ def how_to_resume(folder: Path, address: str | None) -> str:
         folder: The run folder.
         address: Of the Ray cluster that was used; None for this machine.
     """
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     cluster = f" --address {shlex.quote(address)}" if address else ""
-    return f"interrupted; go on with: python -m search.run --resume {shlex.quote(str(shown))}{cluster}"
+    return f"interrupted; go on with: python -m search.run --resume {in_shell(folder)}{cluster}"
+
+
+def in_shell(folder: Path) -> str:
+    """A folder as it may be pasted into a shell that stands where this process does."""
+    return shlex.quote(str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder))
 
 
 def ended_result(folder: Path) -> SearchResult | None:

@@ -6,12 +6,12 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
 from pydantic import TypeAdapter
 
 from evaluation.config import OnnxRecognizer
@@ -19,8 +19,10 @@ from search.config.run_layout import CONFIGURATION_FILE, STATE_FOLDER, RunLayout
 from search.config.search_config import ConfigurationError, SearchConfig, dump_config
 from search.storage.journal import mend_journal
 from search.storage.result_schema import SCHEMA_VERSION
+from trainer.data.photo_files import composed
 from trainer.data.photos import CaptionedPhoto, PhotoSplit
-from trainer.files import write_file
+from trainer.files import put_back, why_unwritable, write_file
+from trainer.settings_file import read_settings
 
 _SUMS = TypeAdapter(dict[str, str])
 
@@ -50,21 +52,12 @@ class RunFolder:
         path = config.runs / config.name
         try:
             config.runs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"runs: the folder {config.runs} cannot be made ({error.strerror}); name another with --set runs=FOLDER"
-            ) from error
-        try:
             path.mkdir()
         except FileExistsError:
-            raise ConfigurationError(
-                f"the run {path} exists already; give another --name, or go on with it: --resume {path}"
-            ) from None
+            check_free(config)
+            raise
         except OSError as error:
-            raise ConfigurationError(
-                f"runs: the folder {config.runs} cannot be written ({error.strerror}); name another with --set "
-                "runs=FOLDER"
-            ) from error
+            raise _unusable(config.runs, error.strerror or str(error)) from error
         return cls(path, _lock(path), is_new=True)
 
     @classmethod
@@ -88,11 +81,8 @@ class RunFolder:
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """What the search was begun with, by name; empty if that was not written down."""
-        try:
-            return _SUMS.validate_json(self.layout.inputs.read_bytes())
-        except (OSError, ValueError):
-            return {}
+        """See `read_inputs`."""
+        return read_inputs(self.path)
 
     def begin(self, config: SearchConfig, inputs: Mapping[str, str]) -> None:
         """Write down what is searched, with what."""
@@ -125,6 +115,25 @@ class RunFolder:
         os.close(self._descriptor)
 
 
+def check_free(config: SearchConfig) -> None:
+    """That the folder of a new run can be made. Makes nothing.
+
+    Raises:
+        ConfigurationError: the run's name is in use, or the folder of runs cannot be written.
+    """
+    if reason := why_unwritable(config.runs):
+        raise _unusable(config.runs, reason)
+    path = config.runs / config.name
+    if path.exists():
+        raise ConfigurationError(
+            f"the run {path} exists already; give another --name, or go on with it: --resume {shlex.quote(str(path))}"
+        )
+
+
+def _unusable(runs: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"runs: no run can be kept in {runs} ({reason}); name another with --set runs=FOLDER")
+
+
 def _lock(path: Path) -> int:
     """A lock that ends with this process, however that ends; the file itself says nothing.
 
@@ -146,18 +155,11 @@ def _lock(path: Path) -> int:
 def _put_back(path: Path) -> None:
     """Finish what `trainer.files` was doing when it was killed: a folder is the old or the new one, never neither."""
     layout = RunLayout(path)
-    for kept in (path, *_folders(layout.trials), layout.final, *_folders(layout.final), layout.second_judge):
-        for replaced in kept.glob("*.old"):
-            original = replaced.with_name(replaced.name.split(".")[0])
-            if original.exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.rename(original)
-        for temporary in kept.glob("*.tmp"):
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink()
+    jobs = (*_folders(layout.trials), *_folders(layout.final))
+    for kept in (path, layout.final, *jobs, layout.second_judge):
+        put_back(kept)
+    for job in jobs:
+        put_back(job / STATE_FOLDER)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -181,8 +183,8 @@ def read_config(folder: Path) -> SearchConfig:
             f"{path.parent} is not a run folder: it holds no {CONFIGURATION_FILE}. Give one, such as runs/demo"
         )
     try:
-        return SearchConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, yaml.YAMLError, ValueError) as error:
+        return SearchConfig.model_validate(read_settings(path, SearchConfig))
+    except ValueError as error:
         raise RunFolderError(f"{path} is not the configuration that a search wrote: {error}") from error
 
 
@@ -194,35 +196,48 @@ def inputs_of(config: SearchConfig, split: PhotoSplit, class_photos: Sequence[Ca
     found = {"version of the score": str(SCHEMA_VERSION)}
     for side, photos in (("training", split.training), ("reference", split.reference)):
         for photo in photos:
-            found[f"photo {photo.path.name}"] = _sum(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
+            found[f"photo {photo.path.name}"] = sum_of(f"{side} {photo.sha256} {photo.crop} {photo.caption}".encode())
     for photo in class_photos:
-        found[f"class image {photo.path.name}"] = _sum(f"{photo.sha256} {photo.caption}".encode())
+        found[f"class image {photo.path.name}"] = sum_of(f"{photo.sha256} {photo.caption}".encode())
     prompts = {
         "evaluation.prompts": config.evaluation.prompts,
         "evaluation.others.prompts": config.evaluation.others.prompts,
         "final.prompts": config.final.prompts,
     }
-    found |= {f"file {name}": _sum(path.read_bytes()) for name, path in prompts.items() if path is not None}
+    found |= {f"file {name}": sum_of(path.read_bytes()) for name, path in prompts.items() if path is not None}
     for name, model in (("model", config.model), ("evaluation.clip", config.evaluation.clip)):
         files = sorted(path for path in Path(model).rglob("*") if path.is_file()) if Path(model).is_dir() else []
+        if Path(model).is_file():
+            found[f"file {name}"] = sum_of(f"{Path(model).name} {Path(model).stat().st_size}".encode())
         if files:
             sizes = [f"{path.relative_to(model)} {path.stat().st_size}" for path in files]
-            found[f"folder {name}"] = _sum("\n".join(sizes).encode())
+            found[f"folder {name}"] = sum_of("\n".join(sizes).encode())
     for name, faces in (("faces", config.evaluation.faces), ("second_judge", config.evaluation.second_judge)):
         if faces is not None and isinstance(faces.recognizer, OnnxRecognizer):
             path = faces.recognizer.onnx
-            found[f"file evaluation.{name}.recognizer"] = _sum(f"{path.name} {path.stat().st_size}".encode())
+            found[f"file evaluation.{name}.recognizer"] = sum_of(f"{path.name} {path.stat().st_size}".encode())
     return found
+
+
+def read_inputs(folder: Path) -> Mapping[str, str]:
+    """What the search of a run folder was begun with, by name; empty if that was not written down."""
+    try:
+        return _SUMS.validate_json(RunLayout(folder).inputs.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs, in words; nothing if it was not written down before."""
     if not before:
         return []
+    # A folder that was copied to another system may have its names in another Unicode form.
+    before, now = ({composed(name): value for name, value in sums.items()} for sums in (before, now))
     told = {(True, False): "is gone", (False, True): "is new", (True, True): "has changed"}
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return [f"{name} {told[name in before, name in now]}" for name in names]
 
 
-def _sum(content: bytes) -> str:
+def sum_of(content: bytes) -> str:
+    """Its SHA-256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

@@ -7,32 +7,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import yaml
-
 from search.config.defaults import Added
 from search.config.presets import flat
 from search.config.run_layout import RESULT_FILE, RunLayout
-from search.config.search_config import SearchConfig, dump_config
-from search.photos.split import read_split
+from search.config.search_config import SearchConfig, shown_config
 from search.storage.result import find_result
 from search.study.budget import Rate, first_limit
 from search.study.forecast import CLOSING_SECONDS, Pace, Workload, makespan
+from search.tracking.connection import Connection
 from search.workers.cluster import Capacity, CapacityError
+from search.workers.preflight import Preflight
+from trainer.data.photos import PhotoSplit
+from trainer.models.device import usable_gpus
 from trainer.settings_file import ConfigurationError, read_settings
 
+FACE_SECONDS = 20.0
+"""How long faces are looked for: a plan is wanted in seconds."""
 
-def describe(config: SearchConfig, added: Sequence[Added]) -> list[str]:
+
+def check(config: SearchConfig, *, address: str | None, resumed: bool) -> Preflight:
+    """What the search itself checks before it starts; nothing is made.
+
+    Args:
+        config: The search.
+        address: As of the search.
+        resumed: Whether a run goes on.
+
+    Raises:
+        ValueError: something cannot be used; the message names it and the remedy.
+    """
+    checked = Preflight(config, address=address, resumed=resumed, seconds=FACE_SECONDS)
+    Connection(config.tracking.uri, config.tracking.experiment, config.runs.parent, make=False)
+    return checked
+
+
+def describe(config: SearchConfig, added: Sequence[Added], split: PhotoSplit) -> list[str]:
     """The plan, a line each.
 
     Args:
         config: The search.
         added: What the configuration file leaves open and has got a default for.
-
-    Raises:
-        ValueError: photos or prompts cannot be used.
+        split: Its photos.
     """
-    split = read_split(config.photos, config.evaluation.faces)
     work = Workload.of(config)
     most = [work.lengths_of(number)[-1] for number in range(config.trials)]
     coming = work.coming()
@@ -55,7 +71,7 @@ def describe(config: SearchConfig, added: Sequence[Added]) -> list[str]:
         f"{finalists * retrain * work.mean_steps:,.0f} steps",
         f"images: about {images:,.0f}",
     ]
-    machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    machine = {"CPU": os.cpu_count() or 1, "GPU": usable_gpus()}
     capacity = Capacity.of([{"Alive": True, "Resources": machine}], config.seats)
     try:
         workers = capacity.workers(config.seats)
@@ -105,11 +121,11 @@ class EarlierRun:
 
 def newest_run(config: SearchConfig) -> EarlierRun | None:
     """The newest search beside this one with the same model, resolution, batch and images; None if there is none."""
-    ours = _alike(yaml.safe_load(dump_config(config)))
+    ours = _alike(shown_config(config))
     results = sorted(config.runs.glob(f"*/{RESULT_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for layout in (RunLayout(result.parent) for result in results):
         try:
-            theirs = _alike(read_settings(layout.configuration))
+            theirs = _alike(read_settings(layout.configuration, SearchConfig))
         except ConfigurationError:
             continue
         if theirs != ours or (result := find_result(layout.folder)) is None:

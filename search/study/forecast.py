@@ -27,6 +27,9 @@ RULE_WEIGHT = 12
 UNCOMPARED = 2
 """How many of the trials at a rung go on because there is next to nothing to compare them with, in ASHA's rule."""
 
+LENGTHS = 101
+"""How many lengths of trials are reckoned with at most; a wide range holds thousands."""
+
 CLOSING_SECONDS = 15.0
 """For the champion's files, the report, MLflow's registry and the end of the workers."""
 
@@ -105,11 +108,19 @@ class Workload:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Steps that a trial may have, ascending."""
-        steps = self.config.space.get("steps")
-        if not isinstance(steps, IntRange | Choice):
-            return (self.config.training.steps,)
-        return tuple(int(value) for value in values_of(steps))
+        """Steps that a trial may have, ascending, each as likely as the others; of a wide range so many that lie evenly
+        on its scale, both ends among them."""
+        match self.config.space.get("steps"):
+            case Choice() as steps:
+                return tuple(int(value) for value in values_of(steps))
+            case IntRange(low=low, high=high, log=True):
+                shares = (place / (LENGTHS - 1) for place in range(LENGTHS))
+                return tuple(round(low * (high / low) ** share) for share in shares)
+            case IntRange(low=low, high=high, step=step):
+                count = (high - low) // step + 1
+                taken = min(count, LENGTHS)
+                return tuple(low + step * round(place * (count - 1) / (taken - 1)) for place in range(taken))
+        return (self.config.training.steps,)
 
     @property
     def mean_steps(self) -> float:

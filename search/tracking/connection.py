@@ -22,6 +22,7 @@ from mlflow.utils.file_utils import ExclusiveFileLock
 from sqlalchemy.engine import URL, make_url
 
 from search.config.search_config import without_password
+from trainer.files import why_unwritable
 
 PROBE_SECONDS = 2.0
 """How long a server may take to say that it is well."""
@@ -44,6 +45,14 @@ class TrackingError(ValueError):
     """MLflow cannot be used as configured; the message names the setting and the remedy."""
 
 
+def default_uri(home: Path) -> str:
+    """The URI of the sqlite database `mlflow.db` in a folder, whatever the folder is called."""
+    path = str(home / "mlflow.db")
+    escaped = path.replace("%", "%25").replace("?", "%3F")
+    # Of a URI with the driver's name MLflow does not take the path apart itself, for which it knows no escapes.
+    return f"sqlite:///{path}" if escaped == path else f"sqlite+pysqlite:///{escaped}"
+
+
 class Connection:
     """A tracking URI and an experiment.
 
@@ -51,30 +60,30 @@ class Connection:
         uri: Tracking URI; None for the sqlite database `mlflow.db` in `home`.
         experiment: Name of the MLflow experiment; made if it is missing.
         home: Folder of the default database and of its artifacts.
+        make: Whether a database or experiment that is missing is made. False only looks: `client` is not to be called.
 
     Raises:
         TrackingError: no server or database could ever be used by this URI, or the one that is there cannot be used.
             One that is away raises nothing: see `reachable`.
     """
 
-    def __init__(self, uri: str | None, experiment: str, home: Path) -> None:
-        self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
+    def __init__(self, uri: str | None, experiment: str, home: Path, *, make: bool = True) -> None:
+        self.uri = uri or default_uri(home)
         self.shown_uri = without_password(self.uri)
         """The tracking URI without a password."""
         self.experiment_id = ""
         """Empty until MLflow has been reached."""
         self._experiment = experiment
         self._home = home
+        self._make = make
         self._client: MlflowClient | None = None
         self._database = database = self._parse()
         name = database.database if database is not None and database.get_backend_name() == "sqlite" else None
         self._file = Path(name) if name else None
-        if uri is None and self._file != home / "mlflow.db":
-            raise TrackingError(
-                f"MLflow cannot keep its database in {home}, whose name holds a ? or a %; set tracking.uri, or name "
-                "another folder of runs"
-            )
-        if self.reachable():
+        if not make and self._file is not None and not self._file.exists():
+            if reason := why_unwritable(self._file.parent):
+                raise self._refusal(OSError(f"unable to open {self._file}: {reason}"))
+        elif self.reachable():
             self.client()
 
     def reachable(self) -> bool:
@@ -107,18 +116,18 @@ class Connection:
         return self._client
 
     def _open(self) -> MlflowClient:
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
         # Two searches that begin at the same time must not both make a database's tables.
-        with ExclusiveFileLock(str(self._file.with_name(f".{self._file.name}.lock"))) if self._file else nullcontext():
+        with self._alone(self._file) if self._file is not None and self._make else nullcontext():
             if self._database is not None:
                 self._check_database(self._database)
             mlflow.set_tracking_uri(self.uri)
             client = MlflowClient(self.uri)
             known = client.get_experiment_by_name(self._experiment)
+            if known is None and not self._make:
+                return client
             if known is None:
                 # Without a server MLflow would put artifacts below whatever folder the process happens to run in.
-                local = (self._home / "mlartifacts").as_uri() if self.uri.startswith("sqlite:") else None
+                local = (self._home / "mlartifacts").as_uri() if self._file is not None else None
                 self.experiment_id = str(client.create_experiment(self._experiment, artifact_location=local))
                 return client
         if known.lifecycle_stage == "deleted":
@@ -128,6 +137,11 @@ class Connection:
             )
         self.experiment_id = str(known.experiment_id)
         return client
+
+    @staticmethod
+    def _alone(database: Path) -> ExclusiveFileLock:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return ExclusiveFileLock(str(database.with_name(f".{database.name}.lock")))
 
     def _parse(self) -> URL | None:
         """The database that the URI names, whose driver is installed; None for a server or a folder."""

@@ -89,7 +89,7 @@ class Run:
         path = self.config.evaluation.prompts
         if not path.is_file():
             raise RunFolderError(f"the prompts {path} are gone, and a vote needs to see them; put the file back")
-        prompts = read_prompts(path)
+        prompts = read_prompts(path, self.config.photos.class_word)
         used = {prompt_index for candidate in self.candidates for prompt_index, _ in candidate.measures}
         if used != set(range(len(prompts))):
             raise RunFolderError(
@@ -105,7 +105,7 @@ class Run:
             ValueError: the face model that cuts or chooses them cannot.
         """
         split = read_split(self.config.photos, self.config.evaluation.faces)
-        return tuple(open_photo(photo.path, side, photo.crop) for photo in split.reference[:REFERENCE_PHOTOS])
+        return tuple(open_photo(photo, side) for photo in split.reference[:REFERENCE_PHOTOS])
 
 
 def read_run(folder: Path) -> Run:

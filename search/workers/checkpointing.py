@@ -26,8 +26,9 @@ SPENT_FILE = "spent.json"
 KEPT_STATES = 2
 """The newest and the one before, should the newest turn out to be damaged."""
 
-STATE_SECONDS = 5.0
-"""Between two states, at least: what a killed worker loses at most, and a little more."""
+STATE_SECONDS = {"cpu": 5.0, "cuda": 30.0}
+"""Between two states, at least, by the kind of device: what a killed worker loses at most, and a little more. A GPU
+stands still while a state is written, and starting a worker on it anew costs more than half a minute of steps."""
 STATE_SHARE = 20.0
 """How many times longer than the writing of a state it takes at least to the next: slow storage costs a twentieth."""
 
@@ -49,17 +50,29 @@ class StateSaver:
     Args:
         job: What is trained.
         leads: Whether this process writes the files of its worker.
+        step: Of the state that the training was resumed from, which is there already.
+        seconds: Between two states, at least.
         now: Seconds of any steady clock.
     """
 
-    def __init__(self, job: TrainJob, *, leads: bool, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        job: TrainJob,
+        *,
+        leads: bool,
+        step: int = 0,
+        seconds: float = STATE_SECONDS["cpu"],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = job.folder / STATE_FOLDER
         self._leads = leads
+        self._step = step
         self._now = now
-        self._due = now() + STATE_SECONDS
+        self._seconds = seconds
+        self._due = now() + seconds
 
     def save(self, training: TrainingJob, spent: Effort) -> None:
-        """Save the state of a training.
+        """Save the state of a training, unless that of this step is there: what is whole is not replaced by the same.
 
         Args:
             training: As far as it has come.
@@ -69,6 +82,8 @@ class StateSaver:
             TrainingDiverged: there is nothing worth saving.
             StorageError: the state could not be written; those before are as they were.
         """
+        if training.step_count == self._step:
+            return
         began = self._now()
         state = checkpoint_folder(self._folder, training.step_count)
         training.save(state)
@@ -77,7 +92,8 @@ class StateSaver:
             write_file(state / SPENT_FILE, lambda path: path.write_text(text, "utf-8"))
             for former in _states(self._folder)[KEPT_STATES:]:
                 shutil.rmtree(former, ignore_errors=True)
-        self._due = self._now() + max(STATE_SECONDS, STATE_SHARE * (self._now() - began))
+        self._step = training.step_count
+        self._due = self._now() + max(self._seconds, STATE_SHARE * (self._now() - began))
 
     def save_if_due(self, training: TrainingJob, spent: Effort) -> None:
         """Save the state if the last one is old enough and all processes know the loss to be finite; raises as

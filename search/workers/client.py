@@ -35,13 +35,13 @@ class WorkersClient:
     handle: Any
 
     @classmethod
-    def start(cls, tries: int) -> WorkersClient:
+    def start(cls, tries: int, pause: float) -> WorkersClient:
         """Start the actor. It outlives the death of its process: Ray starts it again and repeats calls under way."""
         # Every worker and trial holds a long call open; the limit only guards against a runaway.
         actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher)
         # Beside the driver: other nodes may be taken away at any time.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return cls(actor.options(max_concurrency=10_000, scheduling_strategy=here).remote(tries))
+        return cls(actor.options(max_concurrency=10_000, scheduling_strategy=here).remote(tries, pause))
 
     def call(
         self,
@@ -78,6 +78,9 @@ class WorkersClient:
 
     def steps(self) -> dict[str, int]:
         return self.call(Dispatcher.steps)
+
+    def devices(self) -> dict[str, str]:
+        return self.call(Dispatcher.devices)
 
     def stop_requested(self, job_id: str, token: str) -> StopRequest:
         return StopRequest(self.send(Dispatcher.stop_requested, job_id, token))

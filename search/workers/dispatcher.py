@@ -19,6 +19,9 @@ from typing import Any
 from search.storage.trial_record import CheckpointResult, JobState
 from search.workers.jobs import Job, JobStatus
 
+START_PAUSE = 10.0
+"""Seconds that a worker waits after it could not start; three times as long after each further time."""
+
 
 class UnknownJobError(LookupError):
     """The dispatcher does not know this job, or was restarted since; submit it again."""
@@ -56,14 +59,19 @@ class Dispatcher:
     one can neither take a job nor report one.
 
     Args:
-        tries: How often a job may lose its worker before it has failed.
+        tries: How often a job may lose its worker before it has failed, and how often a worker may fail to start before
+            it is given up.
+        pause: Seconds that a worker waits after it has failed to start for the first time.
     """
 
-    def __init__(self, tries: int = 3) -> None:
+    def __init__(self, tries: int = 3, pause: float = START_PAUSE) -> None:
         self._tries = tries
+        self._pause = pause
         self._records: dict[str, _JobRecord] = {}
         self._tokens: dict[str, str] = {}
         self._false_starts: dict[str, int] = {}
+        self._given_up: dict[str, str] = {}
+        self._devices: dict[str, str] = {}
         self._controllers: dict[str, Any] = {}
         self._closed = False
         self._broken = ""
@@ -104,6 +112,10 @@ class Dispatcher:
     async def serving(self) -> frozenset[str]:
         """Workers that are up, as far as is known: neither waiting for a node nor starting nor lost."""
         return frozenset(worker for worker, token in self._tokens.items() if token)
+
+    async def devices(self) -> dict[str, str]:
+        """What each worker computes on, as it said when it started."""
+        return dict(self._devices)
 
     async def controllers(self) -> dict[str, Any]:
         """What runs each worker, by the worker's name, for whoever has to end it; see `worker_controller`."""
@@ -149,27 +161,43 @@ class Dispatcher:
         """What runs a worker now; it takes the place of the former."""
         self._controllers[worker] = controller
 
-    async def worker_started(self, worker: str, token: str) -> None:
-        """A worker has started, perhaps again; a job that it held before is queued again."""
+    async def start_pause(self, worker: str) -> float | None:
+        """How many seconds a worker has to wait before it loads its models; None if it is given up, or all work is.
+
+        What is in the way may pass: a neighbour that holds the card's memory, a network that is down, a full disk.
+        """
+        if self._closed or self._broken or worker in self._given_up:
+            return None
+        failed = self._false_starts.get(worker, 0)
+        return self._pause * 3 ** (failed - 1) if failed else 0.0
+
+    async def worker_started(self, worker: str, token: str, device: str = "") -> None:
+        """A worker has started, perhaps again, on a device in words; a job that it held before is queued again."""
         self._tokens[worker] = token
+        self._devices[worker] = device
         self._false_starts[worker] = 0
         self._lose(worker, "the worker was started again")
         self._announce()
 
-    async def worker_lost(self, worker: str, reason: str) -> None:
-        """A worker died: queue its job again now, without waiting until the worker is started again.
+    async def worker_lost(self, worker: str, reason: str, out_of_memory: bool = False) -> None:
+        """A worker died: queue its job again now, without waiting until the worker is started again; if memory ran out,
+        to begin with half as many photos and images at a time.
 
-        A worker that dies again and again before it has started (out of memory, say) makes all jobs fail.
+        A worker that dies again and again before it has started is given up, it alone: others have other cards.
         """
         if self._tokens.get(worker):
             self._false_starts[worker] = 0
         else:
             self._false_starts[worker] = self._false_starts.get(worker, 0) + 1
         self._tokens[worker] = ""
-        self._lose(worker, reason)
+        self._lose(worker, reason, out_of_memory=out_of_memory)
         if self._false_starts[worker] >= self._tries:
-            self._break(f"{worker} died {self._tries} times while it was starting: {reason}")
+            self._given_up[worker] = f"it could not start {self._false_starts[worker]} times, at last: {reason}"
         self._announce()
+
+    async def why_left(self, worker: str) -> tuple[str, bool]:
+        """Why a worker was given up, empty if that is not known here, and whether all work has ended anyway."""
+        return self._given_up.get(worker, ""), self._closed or bool(self._broken)
 
     async def workers_up(self, timeout: float) -> tuple[int, str]:
         """How many workers are up and why none can be, as soon as there is either; at the latest after `timeout` s."""
@@ -178,8 +206,19 @@ class Dispatcher:
         return len(await self.serving()), self._broken
 
     async def worker_broken(self, worker: str, reason: str) -> None:
-        """A worker cannot start, for a reason that every worker shares: all jobs, now and later, have failed."""
-        self._break(f"{worker} could not start: {reason}")
+        """A worker cannot start, for a reason that every worker shares: all jobs, now and later, have failed.
+
+        Where some worker has started before, it is not shared after all, and this worker alone is given up.
+        """
+        if self._devices:
+            self._given_up[worker] = f"it could not start: {reason}"
+        else:
+            self._break(f"{worker} could not start: {reason}")
+        self._announce()
+
+    async def no_worker_left(self, worker: str, reason: str) -> None:
+        """The last worker is given up: all jobs, now and later, have failed."""
+        self._break(f"no worker is left; {worker} is given up: {reason}")
         self._announce()
 
     async def next_job(self, worker: str, token: str, timeout: float) -> Job | None:
@@ -269,18 +308,22 @@ class Dispatcher:
         return self._tokens.setdefault(worker, token) != token
 
     def _break(self, reason: str) -> None:
+        if self._broken:
+            return
         self._broken = reason
         for record in self._records.values():
             if not record.status.ended:
                 record.change(state=JobState.FAILED, reason=reason)
 
-    def _lose(self, worker: str, reason: str) -> None:
+    def _lose(self, worker: str, reason: str, *, out_of_memory: bool = False) -> None:
         for record in self._records.values():
             if record.status.state is not JobState.RUNNING or record.worker != worker:
                 continue
             step = record.status.step
             losses = (*record.status.losses, f"lost its worker after step {step}: {reason}")
             record.worker = record.token = ""
+            if out_of_memory:
+                record.job = replace(record.job, halvings=record.job.halvings + 1)
             record.change(state=JobState.QUEUED, losses=losses)
             if record.pausing:
                 record.change(state=JobState.STOPPED, reason=record.pausing)

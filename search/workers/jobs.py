@@ -13,21 +13,26 @@ from trainer.config import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnchorJob:
-    """Measure the untuned base model and the person's real photos on one prompt set."""
-
+class _AnyJob:
     id: str
     folder: Path
+    """Gets what comes of the job. Shared by driver and workers."""
+    halvings: int = 0
+    """How often a worker has died for want of memory while it did the job: so often the number of photos and images at
+    a time is halved at its start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorJob(_AnyJob):
+    """Measure the untuned base model and the person's real photos on one prompt set."""
+
     prompt_set: PromptSetName
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainJob:
-    """Train one adapter and score its checkpoints."""
+class TrainJob(_AnyJob):
+    """Train one adapter and score its checkpoints, each in a folder `step-N` of its own."""
 
-    id: str
-    folder: Path
-    """Gets one `step-N` folder a scored checkpoint. Shared by driver and workers."""
     config: TrainingConfig
     score_at: tuple[int, ...]
     """Optimizer steps after which a checkpoint is scored, ascending. The job ends after the last, which may come before
@@ -37,11 +42,9 @@ class TrainJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreJob:
+class ScoreJob(_AnyJob):
     """Score one saved adapter on one prompt set."""
 
-    id: str
-    folder: Path
     adapter: Path
     """Folder that holds `pytorch_lora_weights.safetensors`."""
     prompt_set: PromptSetName
@@ -53,12 +56,8 @@ class ScoreJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeJob:
-    """Have the second judge look at images that were scored before."""
-
-    id: str
-    folder: Path
-    """Of a scored checkpoint, whose images are judged. Nothing is written into it."""
+class JudgeJob(_AnyJob):
+    """Have the second judge look at the images of a scored checkpoint, `folder`, into which nothing is written."""
 
 
 Job: TypeAlias = AnchorJob | TrainJob | ScoreJob | JudgeJob

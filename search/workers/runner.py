@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 import torch.distributed
 from PIL import Image, ImageOps
 
@@ -26,19 +27,24 @@ from evaluation.person import measure_person
 from evaluation.scores import Anchors, anchor_warnings
 from search.config.run_layout import ANCHORS_FILE, BASE_SUM, GRID_FILE, OTHERS_FILE, STATE_FOLDER, checkpoint_folder
 from search.storage.trial_record import CheckpointResult
-from search.workers.checkpointing import RestoredTraining, StateSaver, restore
+from search.workers.checkpointing import STATE_SECONDS, RestoredTraining, StateSaver, restore
 from search.workers.jobs import AnchorJob, Job, JudgeJob, ScoreJob, TrainJob
 from search.workers.second_judge import SecondJudge
 from search.workers.setup import RunnerSetup
 from search.workers.stopwatch import NO_EFFORT, Effort, Stopwatch
 from trainer.adapters.adapter_files import BASE_TEXT, TRIGGER_TEXT, load_adapter, save_adapter
+from trainer.adapters.merged import drawing_weights
 from trainer.data.bucketed_cache import build_bucketed_cache
 from trainer.data.photos import CaptionedPhoto, open_photo, repeated
 from trainer.data.prior import build_prior_cache
 from trainer.data.views import Views
 from trainer.files import write_file, written_folder
+from trainer.job.acceleration import choose_precision
+from trainer.job.fitting_batches import FittingBatches
 from trainer.job.job import TrainingJob
+from trainer.models.device import UnusableGpuError, allow_fast_arithmetic, device_in_words
 from trainer.models.loading import choose_device, load_base_model, set_threads
+from trainer.out_of_memory import halved
 
 Send = Callable[[CheckpointResult | None], bool]
 """Takes a result (None from a process that does not score); False: leave the job."""
@@ -49,15 +55,29 @@ GoOn = Callable[[int], bool]
 class JobRunner:
     """Does jobs. One a process, used by one thread.
 
+    Args:
+        setup: What it loads.
+        device: Where it computes; by default on a GPU if there is one.
+
     Raises:
         ValueError: a model or photo that cannot be used, by name.
+        UnusableGpuError: the device cannot do what some trial may ask for.
+        OSError: a model could not be fetched, or a file not be written, here and now.
     """
 
-    def __init__(self, setup: RunnerSetup) -> None:
+    def __init__(self, setup: RunnerSetup, *, device: torch.device | None = None) -> None:
         set_threads(setup.threads)
-        device = choose_device()
+        device = device or choose_device()
+        allow_fast_arithmetic(device)
         self._setup = setup
+        self._fitting = FittingBatches()
         self._base = load_base_model(setup.model, device=device)
+        self.device = device_in_words(device, self._base.dtype)
+        for precision in setup.precisions:
+            try:
+                choose_precision(precision, device, self._base.dtype)
+            except ValueError as error:
+                raise UnusableGpuError(f"{error}, or leave it out of the space") from error
         self._training, self._reference_cache = (
             build_bucketed_cache(
                 photos,
@@ -143,10 +163,16 @@ class JobRunner:
                 if not send(self._saved_report(job, step)):
                     return
             return
-        restored = restore(
-            job, lambda: TrainingJob(self._base, self._training, job.config, self._setup.views, self._prior)
-        )
-        training, saver, batch = restored.training, StateSaver(job, leads=self._scores), self._image_batch()
+        photos = self._fitting.start(job.config, job.halvings)
+
+        def begin() -> TrainingJob:
+            data = (self._base, self._training, job.config, self._setup.views, self._prior)
+            return TrainingJob(*data, micro_batch=photos.size)
+
+        restored = restore(job, begin)
+        restored = replace(restored, remarks=(*restored.remarks, *photos.remarks))
+        training, batch, seconds = restored.training, self._image_batch(job), STATE_SECONDS[self._base.device.type]
+        saver = StateSaver(job, leads=self._scores, step=training.step_count, seconds=seconds)
         try:
             for step in job.score_at:
                 if step < training.step_count and not send(self._saved_report(job, step)):
@@ -180,6 +206,7 @@ class JobRunner:
     ) -> CheckpointResult | None:
         """Save first, then score: a worker lost while scoring costs no training."""
         training = restored.training
+        self._fitting.learn(training)
         folder = checkpoint_folder(job.folder, training.step_count)
         if self._scores and (known := CheckpointResult.find(folder)) is not None:
             return known
@@ -190,7 +217,8 @@ class JobRunner:
             if not self._scores:
                 return None
             batch.stay_within(training.peak_memory)
-            evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors, batch)
+            with drawing_weights(training.adapter):
+                evaluation = self._evaluators[job.prompt_set].evaluate(self._pipeline, self._person, job.anchors, batch)
         texts = {
             "step": str(training.step_count),
             TRIGGER_TEXT: self._setup.trigger,
@@ -213,14 +241,15 @@ class JobRunner:
             )
 
     def _score(self, job: ScoreJob) -> CheckpointResult:
-        watch, batch = Stopwatch(), self._image_batch()
+        watch, batch = Stopwatch(), self._image_batch(job)
         evaluator = self._evaluators[job.prompt_set]
         if job.prompts is not None:
             evaluator = evaluator.excerpt(job.prompts)
         adapter = load_adapter(self._base, job.adapter)
         try:
             adapter.scale(job.strength)
-            evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
+            with drawing_weights(adapter):
+                evaluation = evaluator.evaluate(self._pipeline, self._person, job.anchors, batch)
         finally:
             adapter.detach()
         with written_folder(job.folder) as temporary:
@@ -229,7 +258,7 @@ class JobRunner:
             )
 
     def _anchor(self, job: AnchorJob) -> CheckpointResult:
-        watch, batch = Stopwatch(), self._image_batch()
+        watch, batch = Stopwatch(), self._image_batch(job)
         evaluator = self._evaluators[job.prompt_set]
         baseline = evaluator.measure_anchors(self._pipeline, self._person, batch)
         with written_folder(job.folder) as temporary:
@@ -251,12 +280,13 @@ class JobRunner:
         write_file(job.folder / ANCHORS_FILE, lambda path: path.write_text(text, "utf-8"))
         return report
 
-    def _image_batch(self) -> ImageBatch:
+    def _image_batch(self, job: Job) -> ImageBatch:
         """Of one job: what is learnt of memory holds for its rest."""
         device, generation = self._base.device, self._setup.generation
         # With shared noise the images depend on the size of the batches, which therefore follows memory only in need.
         counted = device.type == "cuda" and not generation.shared_noise
-        return ImageBatch(generation.batch_size, CudaMemory(device) if counted else None)
+        most = halved(generation.batch_size, job.halvings)
+        return ImageBatch(most, CudaMemory(device, own=self._setup.own_gpu) if counted else None)
 
     def _write(
         self,
@@ -299,7 +329,7 @@ class JobRunner:
     def _photos(self, photos: Sequence[CaptionedPhoto]) -> dict[str, Image.Image]:
         """Photos by file name, as generated images are: cut as for training, at the same size."""
         side = self._setup.generation.resolution
-        return {photo.path.name: open_photo(photo.path, side, photo.crop) for photo in photos}
+        return {photo.path.name: open_photo(photo, side) for photo in photos}
 
 
 def _write_sheet(measurement: Measurement, path: Path) -> None:

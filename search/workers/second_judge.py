@@ -30,7 +30,7 @@ class SecondJudge:
         if setup.second_judge is None:
             raise ValueError("this search has no second judge; set evaluation.second_judge")
         model = FaceModel(setup.second_judge)
-        photos = [open_photo(photo.path, setup.generation.resolution, photo.crop) for photo in setup.split.reference]
+        photos = [open_photo(photo, setup.generation.resolution) for photo in setup.split.reference]
         faces = model.embed(photos)
         without = [photo.path.name for photo, face in zip(setup.split.reference, faces, strict=True) if face is None]
         if without:

@@ -9,15 +9,17 @@ from typing import Any
 
 from evaluation.config import FaceConfig, GenerationConfig, LimitsConfig, ObjectiveConfig, PromptSet
 from evaluation.hw10 import deviations, hw10_generation
-from search.config.prompts import PromptSetName, other_sets, prompt_sets
+from search.config.prompts import PromptSetName, other_sets, prompt_sets, prompt_warnings
 from search.config.search_config import SearchConfig
 from search.photos.split import read_split
 from search.storage.run_folder import inputs_of
-from trainer.data.buckets import AspectBuckets, bucket_warnings
+from trainer.config import MixedPrecision
+from trainer.data.buckets import AspectBuckets, bucket_warnings, sort_into_buckets
 from trainer.data.class_photos import load_class_photos
 from trainer.data.photos import CaptionedPhoto, PhotoSplit, repeated, resemblance_warnings
 from trainer.data.prior_config import PriorConfig
 from trainer.data.views import Views
+from trainer.models.patches import check_model_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,16 @@ class RunnerSetup:
     other_sets: Mapping[PromptSetName, PromptSet]
     """Prompts of other people that go with each prompt set; none where leakage is not measured."""
     threads: int
+    own_gpu: bool = True
+    """Whether no other worker shares its GPU, where it has one."""
     class_word: str = ""
     """What the person is, in the trigger's place; empty: as the prompt says."""
     judges: tuple[str, ...] = ()
     """Further judges, `module:Class` each."""
     hw10: bool
     """Report the homework's numbers besides, on images made in the homework's way."""
+    precisions: tuple[MixedPrecision, ...] = ()
+    """Autocast formats that some trial may ask for."""
     views: Views = field(default_factory=Views)
     """The forms in which training photos are encoded: all that some trial may show."""
     prior: PriorConfig | None = None
@@ -75,6 +81,8 @@ class RunnerSetup:
             trigger=config.photos.trigger,
             maximum_pixels=config.photos.maximum_pixels,
         )
+        photos = (*split.training, *split.reference)
+        check_model_sizes(config.model, sort_into_buckets(photos, config.photos.buckets, config.training.resolution))
         person = prompt_sets(config)
         setup = cls.of(config, split, person, other_sets(config, person), class_photos=class_photos)
         return setup, inputs_of(config, split, class_photos)
@@ -82,14 +90,17 @@ class RunnerSetup:
     def warnings(self, config: SearchConfig) -> list[str]:
         """What a user should know of the photos and the protocol before anything is trained, a line each."""
         largest = max(training.batch_size for training in config.possible_trainings())
+        photos = sorted((*self.split.training, *self.split.reference), key=lambda photo: photo.path.name)
         found = (
-            *resemblance_warnings((*self.split.training, *self.split.reference)),
+            *resemblance_warnings(photos),
+            *config.photos.warnings(photos, config.training.resolution),
             *bucket_warnings(repeated(self.split.training), config.photos.buckets, config.training.resolution, largest),
         )
         prior, judged = config.photos.prior, config.evaluation
         homework = deviations(judged.generation, judged.faces, judged.clip) if judged.protocol == "hw10" else ()
         return [
             *(f"photos: {text}" for text in found),
+            *(f"prompts: {text}" for text in prompt_warnings(config, self.prompt_sets)),
             *([f"class images: {prior.source}"] if prior is not None else []),
             *(f"protocol hw10: {text}" for text in homework),
         ]
@@ -138,7 +149,9 @@ class RunnerSetup:
             prompt_sets=prompt_sets,
             other_sets=other_sets,
             threads=config.seats.threads,
+            own_gpu=config.seats.gpus_per_worker == 1,
             hw10=hw10,
+            precisions=tuple(sorted({training.mixed_precision for training in config.possible_trainings()})),
             views=Views.needed_by(config.possible_trainings()),
             prior=config.photos.prior,
             class_photos=class_photos,

@@ -77,6 +77,13 @@ def test_spread_configurations_hold_every_choice_equally_often() -> None:
     assert configurations != spread_configurations(space, 32, seed=1)
 
 
+def test_whole_numbers_on_a_logarithmic_scale_are_spread_over_its_octaves() -> None:
+    space: Space = {"rank": IntRange(low=4, high=64, log=True)}
+    ranks = [int(each["rank"]) for each in spread_configurations(space, 512, seed=0)]
+    assert (min(ranks), max(ranks)) == (4, 64)
+    assert sum(rank < 16 for rank in ranks) == pytest.approx(512 * np.log(15.5 / 3.5) / np.log(64.5 / 3.5), abs=2)
+
+
 def test_a_candidate_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = Candidate(about=ABOUT, subject=pictures(5), others=pictures(3))
     written.write(tmp_path)

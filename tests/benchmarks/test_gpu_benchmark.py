@@ -15,11 +15,7 @@ from PIL import Image
 from benchmarks.gpu.__main__ import MEASUREMENTS
 from benchmarks.gpu.bench import levels_apart, relative_difference
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.merging import merged
 from benchmarks.gpu.rows import OutOfTime, Row, Table, at_least, at_most, holds, measure, time_limit
-from trainer.adapters.adapter import attach_adapter
-from trainer.config import TrainingConfig
-from trainer.models.loading import load_base_model
 
 ROOT = Path(__file__).parents[2]
 CUDA_ALONE = {
@@ -156,32 +152,6 @@ def test_differences_by_hand() -> None:
     assert relative_difference(second, first) == pytest.approx(0.5 / 5)
     black, grey = Image.new("RGB", (2, 2)), Image.new("RGB", (2, 2), (0, 30, 0))
     assert levels_apart([black, black], [black, grey]) == pytest.approx(30 / 3 / 2)
-
-
-def test_a_merged_adapter_draws_as_a_live_one_and_leaves_the_bits_of_the_base() -> None:
-    base = load_base_model(ROOT / "demo" / "base", device="cpu")
-    before = {name: weight.clone() for name, weight in base.unet.state_dict().items()}  # type: ignore[attr-defined]
-    adapter = attach_adapter(base, TrainingConfig(rank=4, text_encoder_learning_rate=0.0))
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in adapter.named_parameters("unet").items():
-        if ".lora_B." in name:
-            weight.data.normal_(std=0.05, generator=generator)
-    noisy, times = torch.randn(1, 4, 16, 16, generator=generator), torch.tensor([500])
-    embeddings = {"text_embeddings": torch.randn(1, 24, 128, generator=generator)}
-    with torch.no_grad():
-        live = base.predict(noisy, times, embeddings)
-        with merged(adapter):
-            within = base.predict(noisy, times, embeddings)
-        again = base.predict(noisy, times, embeddings)
-    adapter.detach()
-    with torch.no_grad():
-        plain = base.predict(noisy, times, embeddings)
-    torch.testing.assert_close(within, live, rtol=1e-4, atol=1e-5)
-    assert torch.equal(again, live)
-    assert not torch.allclose(plain, live, rtol=1e-3, atol=1e-3)
-    after = base.unet.state_dict()  # type: ignore[attr-defined]
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
 def test_memory_that_is_left_on_a_cpu_is_simulated_by_rows() -> None:

@@ -28,7 +28,7 @@ def instructions() -> list[tuple[str, str]]:
 
 def test_it_ends_as_an_ordinary_user_on_a_pinned_base_with_the_token_mode() -> None:
     found = instructions()
-    assert found[0] == ("FROM", "nvidia/cuda:12.8.1-base-ubuntu22.04")
+    assert found[0] == ("FROM", "nvidia/cuda:13.0.1-base-ubuntu22.04")
     users = [rest for name, rest in found if name == "USER"]
     assert users == ["1000:1000"]
     assert "RAY_AUTH_MODE=token" in " ".join(rest for name, rest in found if name == "ENV")

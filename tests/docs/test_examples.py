@@ -16,7 +16,7 @@ from search.config.search_config import SearchConfig, load_config
 from tests.docs.conftest import Page
 from trainer.config import TrainingConfig
 from trainer.run_config import RunConfig, load_run_config
-from trainer.settings_file import parse_yaml
+from trainer.yaml_text import parse_yaml
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 
 from evaluation.config import FaceConfig
 from evaluation.faces import Face, FaceModel, FaceModelError, distances
+from evaluation.loading_error import LoadingError
 
 
 def blank(side: int = 128) -> Image.Image:
@@ -209,7 +210,9 @@ def test_unknown_names_are_errors_with_the_nearest_right_one(config: FaceConfig,
         FaceModel(config)
 
 
-def test_missing_weights_are_an_error_when_the_model_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_fetched_are_an_error_when_the_model_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weight_utils = importlib.import_module("deepface.commons.weight_utils")
 
     def refuse(url: str) -> None:
@@ -217,7 +220,7 @@ def test_missing_weights_are_an_error_when_the_model_is_made(tmp_path: Path, mon
 
     monkeypatch.setattr(weight_utils, "ensure_source_is_reachable", refuse)
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
-    with pytest.raises(FaceModelError, match=r"recognizer 'OpenFace' cannot be loaded.*use recognizer Dlib"):
+    with pytest.raises(LoadingError, match=r"recognizer 'OpenFace' cannot be loaded.*use recognizer Dlib"):
         FaceModel(FaceConfig(recognizer="OpenFace", detector="dlib"))
 
 

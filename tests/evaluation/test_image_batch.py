@@ -25,8 +25,9 @@ def pixels(images: list[Image.Image]) -> Any:
 class Allocator:
     """Plays a device: `resting` bytes are held, b images take `of(b)` more, and above `total` there are none."""
 
-    def __init__(self, of: Callable[[int], int], *, resting: int = 100, total: int = 10**9) -> None:
+    def __init__(self, of: Callable[[int], int], *, resting: int = 100, total: int = 10**9, available: int = 0) -> None:
         self.sizes: list[int] = []
+        self._available = available
         self._of, self._resting, self._total, self._peak = of, resting, total, 0
 
     def begin(self) -> int:
@@ -35,6 +36,9 @@ class Allocator:
 
     def peak(self) -> int:
         return self._peak
+
+    def available(self) -> int:
+        return self._available
 
     def draw(self, start: int, stop: int) -> list[int]:
         self.sizes.append(stop - start)
@@ -169,3 +173,21 @@ def test_latents_are_decoded_one_by_one_and_the_vae_is_left_as_it_was(pipeline: 
         hook.remove()
     assert decoded == [1] * 5
     assert not pipeline.vae.use_slicing
+
+
+def test_on_a_device_of_ones_own_what_is_free_is_used() -> None:
+    """A training that was frugal (160 bytes) does not hold the images back where 420 are to be had."""
+    allocator = Allocator(lambda images: 40 * images, available=420)
+    batch = ImageBatch(32, allocator)
+    batch.stay_within(160)
+    assert batch.make(20, allocator.draw) == list(range(20))
+    assert allocator.sizes == [1, 8, 8, 3]
+
+
+def test_what_cuda_has_left_is_counted_on_a_device_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's answers, played: of 1000 bytes 500 are free, 300 reserved and 200 of these held."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (500, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
+    assert CudaMemory(torch.device("cuda"), own=True).available() == 200 + 0.8 * (500 + 100)
+    assert CudaMemory(torch.device("cuda")).available() == 0

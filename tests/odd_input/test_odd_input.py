@@ -7,6 +7,7 @@ in the files `*_cases.py` beside this one.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -85,6 +86,8 @@ def _nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Offline; what a command sets in the environment of its process is forgotten afterwards."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Loggers keep the terminal of the command in which their library was imported, which is closed by now.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     before = dict(os.environ)
     yield
     for name in set(os.environ) - set(before):

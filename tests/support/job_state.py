@@ -1,10 +1,13 @@
 """What a training job holds: its weights, its gradients, and the state that its next step depends on."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainer.job import state
 from trainer.job.job import TrainingJob
 
 
@@ -57,3 +60,17 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]) if isinstance(value, Tensor) else value == other[name], name
+
+
+def rewrite_numbers(folder: Path, *without: str) -> None:
+    """Writes the JSON file of a saved state again, with the digests of what is there: as if a job had written it so.
+
+    Args:
+        folder: of the state.
+        without: keys that are left out.
+    """
+    path = folder / state.STATE_FILE
+    numbers = json.loads(path.read_text("utf-8"))
+    numbers["files"] = {each.name: state._digest_of(each) for each in folder.glob("*.safetensors")}
+    kept = {name: value for name, value in numbers.items() if name not in (*without, state.DIGEST)}
+    path.write_text(json.dumps({**kept, state.DIGEST: state._digest(kept)}), "utf-8")

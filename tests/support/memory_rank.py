@@ -12,8 +12,8 @@ from torch import Tensor
 from trainer.config import TrainingConfig
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
-from trainer.job.memory import OutOfMemory
 from trainer.models.loading import load_base_model, set_threads
+from trainer.out_of_memory import OutOfMemory
 
 MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB."
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.adapters.adapter import check_no_adapter
-from trainer.config import TrainingConfig
+from trainer.config import Targets, TrainingConfig
 from trainer.data.batches import BucketShape, StepDraw, draw_passes
 from trainer.data.cache import DataCache, build_cache
 from trainer.data.photos import load_photos
@@ -24,7 +24,7 @@ from trainer.models.loading import BaseModel, load_base_model, set_threads
 
 DEMO_BASE = Path(__file__).parents[2] / "demo" / "base"
 RESOLUTION = 32
-FULL = "attention+feed_forward+convolutions"
+FULL: Targets = "attention+feed_forward+convolutions"
 
 MakePhotos = Callable[..., Path]
 MakeConfig = Callable[..., TrainingConfig]

@@ -45,14 +45,16 @@ def write_single_file(
     return path
 
 
-def _unet(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+def published_unet_names(unet: UNet2DConditionModel) -> dict[str, str]:
+    """The published name of each of the UNet's weights, by diffusers'."""
     mapping = DIFFUSERS_TO_LDM_MAPPING["unet"]
     singles = {**mapping["layers"], **mapping["addition_embed_type"]}
     layers = unet.config["layers_per_block"]
-    written = {}
-    for name, weight in unet.state_dict().items():
+    weights = unet.state_dict()
+    names = {}
+    for name in weights:
         if name in singles:
-            written[singles[name]] = weight
+            names[name] = singles[name]
             continue
         side, *rest = name.split(".", 1)
         inner = rest[0]
@@ -62,7 +64,7 @@ def _unet(unet: UNet2DConditionModel) -> dict[str, Tensor]:
         else:
             block, kind, number, inner = inner.split(".", 3)
             first = (layers + 1) * int(block)
-            attends = f"{side}.{block}.attentions.0.norm.weight" in unet.state_dict()
+            attends = f"{side}.{block}.attentions.0.norm.weight" in weights
             if side == "down_blocks":
                 at = first + layers + 1 if kind == "downsamplers" else first + int(number) + 1
                 place = f"input_blocks.{at}.{1 if kind == 'attentions' else 0}"
@@ -74,8 +76,13 @@ def _unet(unet: UNet2DConditionModel) -> dict[str, Tensor]:
         if kind == "resnets":
             layer, suffix = inner.rsplit(".", 1)
             inner = f"{RESNET[layer]}.{suffix}"
-        written[f"{place}.{inner}"] = weight
-    return written
+        names[name] = f"{place}.{inner}"
+    return names
+
+
+def _unet(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    weights = unet.state_dict()
+    return {published: weights[name] for name, published in published_unet_names(unet).items()}
 
 
 def _vae(vae: AutoencoderKL) -> dict[str, Tensor]:

@@ -15,10 +15,11 @@ from rich.console import Console
 from tests.support.training_command import invoke, same_content, start
 from tests.trainer.conftest import DEMO_BASE, WriteDocument, write_photo
 from trainer.adapters.adapter_files import read_adapter_file
+from trainer.files import put_back
 from trainer.job.job import StepReport, TrainingJob
 from trainer.models.loading import load_base_model, set_threads
 from trainer.run_config import load_run_config
-from trainer.training_run import TrainingProgress, newest_state, run_training
+from trainer.training_run import TrainingProgress, run_training, saved_states
 
 
 def test_a_run_interrupted_and_killed_writes_what_an_unbroken_one_does(write: WriteDocument) -> None:
@@ -32,11 +33,11 @@ def test_a_run_interrupted_and_killed_writes_what_an_unbroken_one_does(write: Wr
     assert interrupted.code == 130, interrupted.output
     assert f"resume with: python -m trainer.run {broken}" in interrupted.output
     assert "interrupted at step 3;" in interrupted.output
-    assert newest_state(output / "state") == output / "state" / "step-3"
+    assert saved_states(output / "state")[0] == output / "state" / "step-3"
     assert not (output / "anna.safetensors").exists()
 
     assert start(broken, signal.SIGKILL, 7).code == -signal.SIGKILL
-    assert newest_state(output / "state") == output / "state" / "step-6"
+    assert saved_states(output / "state")[0] == output / "state" / "step-6"
 
     resumed = start(broken)
     assert resumed.code == 0, resumed.output
@@ -68,6 +69,28 @@ def test_a_finished_run_writes_its_files_again_and_another_s_state_is_refused(wr
     assert refused.code == 2
     assert "rank (2 there, 4 here)" in refused.stderr
     assert f"remove {output / 'state'} or name another output" in refused.stderr
+
+
+def test_photos_encoded_otherwise_before_are_not_kept(write: WriteDocument) -> None:
+    """A run's cache is its own: what an edit of the configuration leaves behind goes."""
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 1})
+    assert invoke(path).code == 0
+    (first,) = (path.parent / "out" / "cache").iterdir()
+    shutil.rmtree(path.parent / "out" / "state")
+    path.write_text(path.read_text().replace("resolution: 64", "resolution: 32"))
+    assert invoke(path).code == 0
+    (second,) = (path.parent / "out" / "cache").iterdir()
+    assert second != first
+
+
+def test_a_dora_is_written_for_diffusers_alone_and_it_is_said_why(write: WriteDocument) -> None:
+    path = write("run", training={"resolution": 64, "rank": 2, "steps": 1, "adapter": "dora"})
+    done = invoke(path)
+    assert done.code == 0, done.stderr
+    output = path.parent / "out"
+    assert f"written: {output / 'pytorch_lora_weights.safetensors'}" in done.stdout
+    assert "no anna.safetensors for ComfyUI and A1111: A1111 divides DoRA's magnitudes" in done.stdout
+    assert [file.name for file in output.glob("*.safetensors")] == ["pytorch_lora_weights.safetensors"]
 
 
 def test_an_averaged_run_exports_the_average_with_trigger_and_base(write: WriteDocument) -> None:
@@ -144,7 +167,7 @@ def test_a_run_that_diverges_says_so(write: WriteDocument) -> None:
     path = write("run", training={"resolution": 64, "rank": 2, "steps": 4, "alpha": 1e30, "max_grad_norm": math.inf})
     done = invoke(path)
     assert done.code == 1, done.stderr
-    assert "the training loss is not finite at step" in done.stderr
+    assert "is not finite at step 1; use a lower learning rate" in done.stderr
     assert not (path.parent / "out" / "anna.safetensors").exists()
 
 
@@ -198,12 +221,15 @@ def test_class_images_are_drawn_once_for_a_run_and_its_resumption(write: WriteDo
         assert same_content(file, expected)
 
 
-def test_what_a_kill_left_half_written_is_no_state_and_goes(tmp_path: Path) -> None:
-    assert newest_state(tmp_path / "none") is None
-    for name in ("step-2", "step-10", f"step-12.{'a' * 32}.tmp", f"step-10.{'b' * 32}.old", "notes"):
+def test_what_a_kill_left_half_done_is_finished_or_undone(tmp_path: Path) -> None:
+    assert saved_states(tmp_path / "none") == []
+    names = ("step-2", "step-10", f"step-12.{'a' * 32}.tmp", f"step-10.{'b' * 32}.old", f"step-14.{'c' * 32}.old")
+    for name in (*names, "notes", "notes.old"):
         (tmp_path / name).mkdir()
-    assert newest_state(tmp_path) == tmp_path / "step-10"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "step-10", "step-2"]
+    (tmp_path / f".anna.safetensors.{'d' * 32}.tmp").touch()
+    put_back(tmp_path)
+    assert saved_states(tmp_path) == [tmp_path / name for name in ("step-14", "step-10", "step-2")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "notes.old", "step-10", "step-14", "step-2"]
 
 
 def test_progress_in_a_pipe_shows_the_mean_loss_since_the_last_line_speed_and_time_left() -> None:

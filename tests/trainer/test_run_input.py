@@ -9,6 +9,7 @@ import pytest
 from tests.support.command import CEILING
 from tests.support.training_command import invoke
 from tests.trainer.conftest import DEMO_BASE, Document, WriteDocument
+from trainer.run_config import load_run_config
 
 WITHOUT_TORCH = """
 import runpy, sys
@@ -120,3 +121,11 @@ def test_a_base_model_in_one_file_is_answered_with_the_remedy(
     done = invoke(write("run", model=f"../{name}"))
     assert done.code == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("name", ["1.50", "007", "2026-11-27", "1e4", "no"])
+def test_a_name_is_what_is_written(name: str, write: WriteDocument) -> None:
+    path = write("run", photos=PHOTOS)
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("name:")]
+    path.write_text("\n".join([*lines, f"name: {name}"]), "utf-8")
+    assert load_run_config(path).name == name

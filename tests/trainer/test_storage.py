@@ -41,6 +41,24 @@ def test_tensors_that_find_no_room_leave_the_former_folder_and_nothing_else(tmp_
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("step", "4")]
 
 
+def test_a_folder_that_cannot_take_its_name_leaves_the_former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "state"
+    with written_folder(folder) as temporary:
+        (temporary / "step").write_text("4")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.suffix == ".tmp":
+            raise OSError(errno.EIO, "from the kernel")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StorageError), written_folder(folder) as temporary:
+        (temporary / "step").write_text("8")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert (folder / "step").read_text() == "4"
+
+
 def test_a_folder_in_a_place_that_cannot_be_had_is_an_error_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NotADirectoryError), written_folder(tmp_path / "file" / "state"):

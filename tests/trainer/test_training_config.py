@@ -3,12 +3,12 @@
 import math
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import pytest
 
-from trainer.config import TrainingConfig
+from trainer.config import TrainingConfig, check_text_encoder_settings
 
 
 @pytest.mark.parametrize(
@@ -130,3 +130,29 @@ def test_the_text_encoder_may_have_its_own_rank_alpha_and_end() -> None:
     assert [own.trains_at("text_encoder", step) for step in (9, 10)] == [True, False]
     assert own.trains_at("unet", 10)
     assert TrainingConfig(huber_schedule="constant", huber_c=1.5).huber_c == 1.5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [field.name for field in fields(TrainingConfig) if field.type in (int, float, int | None, float | None)],
+)
+@pytest.mark.parametrize("value", [True, False, "400"])
+def test_neither_a_switch_nor_text_is_a_number(name: str, value: object) -> None:
+    """True is 1 in Python: `horizontal_flip: true` would mirror every photo."""
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; give a number"):
+        TrainingConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_settings_of_the_text_encoder_are_refused_where_it_is_never_trained() -> None:
+    untrained = TrainingConfig(text_encoder_learning_rate=0)
+    settings: dict[str, Any] = {"text_encoder_rank": 4, "text_encoder_alpha": 4.0, "text_encoder_steps": 4}
+    for name, value in settings.items():
+        given = replace(untrained, **{name: value})
+        with pytest.raises(
+            ValueError, match=f"{name} would change nothing, .* leave it out, or give the text encoder a"
+        ):
+            check_text_encoder_settings([given, untrained])
+        with pytest.raises(ValueError, match=f"{name} would change nothing"):
+            check_text_encoder_settings([untrained], drawn=[name])
+        check_text_encoder_settings([given, TrainingConfig()])
+    check_text_encoder_settings([untrained])

@@ -15,7 +15,6 @@ from trainer.adapters.method import adapted_layers, check_patterns, peft_config
 from trainer.config import TrainingConfig
 from trainer.models.base_model import BaseModel, Part
 from trainer.models.linear_layers import speed_up_linear_layers
-from trainer.models.targets import TEXT_ENCODER_TARGETS
 
 ADAPTER_NAME = "default"
 WEIGHT_PREFIXES = (".lora_", ".lokr_", ".hada_")
@@ -114,7 +113,7 @@ def attach_adapter(base: BaseModel, config: TrainingConfig) -> Adapter:
     check_no_adapter(base)
     base.check(config)
     parts = base.parts if config.trains_text_encoder else base.parts[:1]
-    targets = dict.fromkeys(parts[1:], TEXT_ENCODER_TARGETS) | {parts[0]: base.targets[config.targets]}
+    targets = {part: base.text_encoder_targets(part) for part in parts[1:]} | {parts[0]: base.targets[config.targets]}
     layers = {part: adapted_layers(base.module(part), targets[part]) for part in parts}
     check_patterns(config, [name for names in layers.values() for name in names])
     adapter = Adapter(base=base, parts=parts)

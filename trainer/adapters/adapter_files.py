@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoHaConfig, LoKrConfig, PeftConfig
 from safetensors import SafetensorError, safe_open
@@ -43,9 +44,12 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
 
     Returns:
         The path of the file.
+
+    Raises:
+        ValueError: a weight is not finite, or the metadata uses a name of diffusers' own.
     """
     family = type(adapter.base)
-    texts = dict(metadata or {})
+    texts = {**adapter.base.export_texts, **(metadata or {})}
     if reserved := sorted({"format", LORA_ADAPTER_METADATA_KEY} & texts.keys()):
         raise ValueError(f"the metadata name {reserved[0]!r} is used by diffusers itself; choose another")
     if family.pipeline_class.__name__ != FIRST_FAMILY:
@@ -53,6 +57,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
     path = Path(folder) / WEIGHTS_FILE
     layers = {part: _portable_names(part, adapter.state_dict(part)) for part in adapter.parts}
     configs = {part: _plain_config(adapter, part) for part in adapter.parts}
+    if not all(weight.isfinite().all() for weights in layers.values() for weight in weights.values()):
+        raise ValueError(f"the adapter for {path} holds weights that are not finite; use a lower learning rate")
 
     def write(temporary: Path) -> None:
         family.pipeline_class.save_lora_weights(
@@ -71,6 +77,8 @@ def save_adapter(adapter: Adapter, folder: Path, *, metadata: Mapping[str, str] 
 
 def load_adapter(base: BaseModel, folder: Path) -> Adapter:
     """Puts a saved adapter into `base` for generation, a LoRA through diffusers' own loader; detach it when done.
+
+    Its weights are float32 as they were trained, whatever the base's format.
 
     Raises:
         ValueError: there is no readable adapter file, or the base carries an adapter already.
@@ -102,6 +110,9 @@ def load_adapter(base: BaseModel, folder: Path) -> Adapter:
     for part in parts:
         for weight in adapter.parameters(part):
             weight.requires_grad_(False)
+            weight.data = weight.data.float()
+        if base.dtype != torch.float32:  # to which the loaders have rounded what is in the file
+            adapter.load_state_dict(part, weights_of_part(adapter, part, tensors))
         speed_up_linear_layers(base.module(part))
     adapter.train(False)
     return adapter

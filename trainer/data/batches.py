@@ -37,7 +37,8 @@ class StepDraw:
     indices: Tensor
     """Int64[count], photos of the bucket; after `with_forms` rows of its data cache."""
     timesteps: Tensor
-    """Int64[count], uniform over the length of the noise schedule (`trainer.job.loss.NoiseSchedule.density`)."""
+    """Int64[count], uniform over the length of the noise schedule; which of its timesteps each stands for says
+    `trainer.job.loss.NoiseSchedule.density`."""
     latent_noise: Tensor
     """Float32[count, channels, height, width], standard normal: the sample of the VAE's posterior."""
     noise: Tensor
@@ -145,7 +146,8 @@ def rows_of_forms(indices: Tensor, *, photos: int | Tensor, views: Views, config
     """
     generator = torch.Generator().manual_seed(stream_seed(config.seed, "views", step))
     flip, shuffle, order, drop = torch.rand((4, len(indices)), generator=generator)
-    caption = torch.where(shuffle < config.caption_shuffle, (order * views.tag_orders).long(), 0)
+    other = 1 + (order * (views.tag_orders - 1)).long()  # never the written order, which is number 0
+    caption = torch.where(shuffle < config.caption_shuffle, other, 0)
     caption = torch.where(drop < config.caption_dropout, views.tag_orders, caption)
     form = (flip < config.horizontal_flip) * views.captions + caption
     rows: Tensor = form * photos + indices

@@ -10,6 +10,7 @@ import torch
 from trainer.data.batches import BucketShape
 from trainer.data.buckets import AspectBuckets, sort_into_buckets
 from trainer.data.cache import DataCache, build_cache, check_lengths
+from trainer.data.photo_input import PhotoInput
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.views import Views
 from trainer.models.base_model import BaseModel
@@ -47,6 +48,12 @@ class BucketedCache:
         )
 
     @property
+    def inputs(self) -> tuple[PhotoInput, ...]:
+        """The photos that were encoded; () if those of some bucket are not known any more."""
+        known = all(bucket.inputs for bucket in self.buckets)
+        return tuple(each for bucket in self.buckets for each in bucket.inputs) if known else ()
+
+    @property
     def sha256(self) -> str:
         """Over the buckets in their order; that of a single one is its own."""
         digests = [bucket.sha256 for bucket in self.buckets]
@@ -76,12 +83,13 @@ def build_bucketed_cache(
         Tensors on the CPU.
 
     Raises:
-        ValueError: there are no photos, no bucket is as small as the resolution, or captions are longer than the text
-            encoder reads; those of all buckets are named together.
+        ValueError: there are no photos, no bucket is as small as the resolution, the model cannot denoise a bucket's
+            size, or captions are longer than the text encoder reads; those of all buckets are named together.
     """
     if not photos:
         raise ValueError("there are no photos to encode; give at least one")
     sorted_photos = sort_into_buckets(photos, buckets, resolution)
+    base.check_sizes(sorted_photos)
     if len(sorted_photos) > 1:
         check_lengths(photos, base)
     return BucketedCache(

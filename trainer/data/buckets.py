@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from trainer.data.photo_problem import listed
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.picture import Size
+
+MUCH_ENLARGED = 1.5
+"""Enlargement from which a photo is named: less is hardly seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,32 @@ def sort_into_buckets(
         size: tuple(photo for photo, own in zip(photos, sizes, strict=True) if own == size)
         for size in sorted(set(sizes))
     }
+
+
+def enlargement_warnings(
+    photos: Sequence[CaptionedPhoto], buckets: AspectBuckets | None, resolution: int
+) -> tuple[str, ...]:
+    """A line on photos, or the crops of them, that are much smaller than what they are trained at; none if none are.
+
+    Args:
+        photos: cropped as they are trained on.
+        buckets: None: all are squares.
+        resolution: side of training images in pixels.
+    """
+    factors = {
+        photo.path.name: max(wanted / own for wanted, own in zip(size, photo.shape, strict=True))
+        for size, own_size in sort_into_buckets(photos, buckets, resolution).items()
+        for photo in own_size
+    }
+    large = {name: factor for name, factor in factors.items() if factor >= MUCH_ENLARGED}
+    if not large:
+        return ()
+    wider = ", a wider photos.face_crop" if any(photo.crop is not None for photo in photos) else ""
+    names = listed(f"{name} {large[name]:.1f} times" for name in sorted(large, key=lambda name: -large[name]))
+    return (
+        f"{len(large)} of {len(photos)} photos are enlarged to {resolution} pixels ({names}), and the adapter learns "
+        f"their blur; take larger ones{wider} or a smaller training.resolution",
+    )
 
 
 def bucket_warnings(

@@ -6,8 +6,13 @@ Legend: photos = number of photos times the forms of each (`trainer.data.views`)
 import hashlib
 import json
 import logging
+import os
+import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +22,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainer.data.framing import framing_of
+from trainer.data.photo_input import PhotoInput
 from trainer.data.photos import CaptionedPhoto, open_face_mask, open_photo
 from trainer.data.picture import Box, Size, width_and_height
 from trainer.data.views import Views
-from trainer.files import write_file
+from trainer.files import remove_leftovers, write_file
 from trainer.models.base_model import BaseModel, Conditioning, Framing
 
-VERSION = "2"
+VERSION = "3"
+LIBRARIES = ("Pillow", "torch", "diffusers", "transformers", "tokenizers")
+"""What latents, token ids and embeddings come from: with another version of one of them they may be others."""
+KEPT_SECONDS = 30 * 24 * 3600.0
+"""How long a file stays that no job reads."""
 PICTURE_TENSORS = ("latent_mean", "latent_std", "face_mask")
 """Tensors of a cache that are no conditioning."""
 logger = logging.getLogger(__name__)
@@ -42,6 +52,8 @@ class DataCache:
     conditioning: Conditioning
     """What the base model's family is steered by, one row a photo: token ids, the untuned text encoders' output in
     float32, and its description of the framing."""
+    inputs: tuple[PhotoInput, ...] = ()
+    """The photos that were encoded, each once; () if nobody knows them any more."""
 
     def __len__(self) -> int:
         return len(self.latent_mean)
@@ -65,7 +77,11 @@ class DataCache:
 
     def to(self, device: torch.device) -> "DataCache":
         """The same tensors on `device`."""
-        return self.from_tensors({name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return self._with({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def rows(self, rows: Tensor, device: torch.device) -> "DataCache":
+        """Int64[batch] rows alone, on `device`."""
+        return self._with({name: tensor[rows].to(device) for name, tensor in self.tensors().items()})
 
     def conditioning_of(self, photos: Tensor) -> Conditioning:
         """The conditioning's rows of Int64[batch] photos."""
@@ -78,7 +94,10 @@ class DataCache:
     @property
     def sha256(self) -> str:
         """Over names, shapes and values."""
-        return _digest(self.tensors())
+        return tensor_digest(self.tensors())
+
+    def _with(self, tensors: Mapping[str, Tensor]) -> "DataCache":
+        return replace(self.from_tensors(tensors), inputs=self.inputs)
 
 
 def build_cache(
@@ -91,8 +110,10 @@ def build_cache(
 ) -> DataCache:
     """The encoded photos, cut to one size: read from `folder` if they are there and whole, else computed and written.
 
-    The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution
-    and the views, so a change to any of them makes another file. The base model must carry no adapter.
+    The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution,
+    the views and the versions of the libraries that encode, so a change to any of them makes another file. Files that
+    nobody has used for 30 days are then removed, and at every call what killed processes were writing. The base model
+    must carry no adapter.
 
     Args:
         photos: at least one.
@@ -110,7 +131,14 @@ def build_cache(
     views = views or Views()
     if not photos:
         raise ValueError("there are no photos to encode; give at least one")
+    return replace(_cached(photos, base, resolution, folder, views), inputs=PhotoInput.of(photos, resolution))
+
+
+def _cached(
+    photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, folder: Path, views: Views
+) -> DataCache:
     path = Path(folder) / f"{_cache_key(photos, base, resolution, views)}.safetensors"
+    remove_leftovers(path.parent)
     if path.exists():
         cached = _read(path)
         if cached is not None:
@@ -121,6 +149,7 @@ def build_cache(
     written = _read(path) if path.exists() else None
     if written is not None:
         return written
+    remove_unused(path.parent, before=time.time() - KEPT_SECONDS)
     metadata = {"digest": cache.sha256}
     write_file(path, lambda temporary: save_file(cache.tensors(), temporary, metadata=metadata))
     return cache
@@ -130,6 +159,7 @@ def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: in
     width, height = width_and_height(resolution)
     content = [
         VERSION,
+        [version(library) for library in LIBRARIES],
         base.sha256,
         str(base.dtype),
         width if width == height else [width, height],
@@ -139,11 +169,12 @@ def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: in
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, formats, shapes and values, whatever their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -156,9 +187,19 @@ def _read(path: Path) -> DataCache | None:
             expected = (file.metadata() or {}).get("digest")
     except (SafetensorError, OSError):
         return None
-    if not set(PICTURE_TENSORS) <= set(tensors) or _digest(tensors) != expected:
+    if not set(PICTURE_TENSORS) <= set(tensors) or tensor_digest(tensors) != expected:
         return None
+    with suppress(OSError):  # it may be another user's, who alone may say when it was used
+        os.utime(path)
     return DataCache.from_tensors(tensors)
+
+
+def remove_unused(folder: Path, *, before: float) -> None:
+    """Removes the encoded photos in `folder` that nobody has written or read since `before`, seconds of `time.time`."""
+    for path in folder.glob("*.safetensors"):
+        with suppress(OSError):  # another process may be removing it, too
+            if re.fullmatch(r"[0-9a-f]{32}", path.stem) and path.stat().st_mtime < before:
+                path.unlink()
 
 
 @torch.no_grad()
@@ -180,7 +221,7 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int |
             if (photo.sha256, photo.crop, mirrored) in latents:
                 continue
             framings[photo.sha256, photo.crop, mirrored] = framing_of(photo, resolution, mirrored=mirrored)
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, resolution, photo.crop), dtype=np.float32))
+            pixels = torch.from_numpy(np.array(open_photo(photo, resolution), dtype=np.float32))
             pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
             posterior = vae.encode(pixels.flip(-1) if mirrored else pixels).latent_dist
             latents[photo.sha256, photo.crop, mirrored] = (
@@ -198,7 +239,9 @@ def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int |
     by_row = [encoded[caption] for *_, caption in rows]
     embeddings = {name: torch.cat([row[name] for row in by_row]) for name in by_row[0]}
     height, width = next(iter(latents.values()))[0].shape[-2:]
-    masks = [torch.from_numpy(np.array(open_face_mask(photo, (width, height)))) for photo in photos]
+    painted = {(photo.sha256, photo.crop, photo.face): photo for photo in photos}
+    mask_of = {key: torch.from_numpy(np.array(open_face_mask(each, (width, height)))) for key, each in painted.items()}
+    masks = [mask_of[photo.sha256, photo.crop, photo.face] for photo in photos]
     pictures = [(photo.sha256, photo.crop, mirrored) for photo, mirrored, _ in rows]
     return DataCache(
         latent_mean=torch.cat([latents[picture][0] for picture in pictures]),

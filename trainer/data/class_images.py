@@ -21,8 +21,9 @@ from PIL import Image, PngImagePlugin
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.prior_config import PriorConfig
 from trainer.data.resemblance import fingerprint
-from trainer.files import write_file
+from trainer.files import remove_leftovers, write_file
 from trainer.models.base_model import BaseModel
+from trainer.out_of_memory import OutOfMemory, OutOfMemoryGuard, free_memory, half
 
 VERSION = "1"
 DIGEST = "pixels-sha256"
@@ -41,7 +42,8 @@ def draw_class_images(
     """The class images of the seeds 0 ... prior.count - 1, read where they are there and whole, else drawn.
 
     They are in `folder`/class-images-HASH, the hash being of base model, prompt, size and sampling; a higher count adds
-    to them. A batch is always drawn as a whole, so what a kill left out of it comes out as it would have.
+    to them. A batch is always drawn as a whole, so what a kill left out of it comes out as it would have. Where memory
+    runs out it is drawn in halves, as are those after it: the images are the same up to rounding.
 
     Args:
         prior: names no folder.
@@ -55,16 +57,19 @@ def draw_class_images(
 
     Raises:
         ValueError: the prompt is longer than the text encoder reads.
+        OutOfMemory: not even one image at a time fits.
     """
     _check_length(prior.caption, base)
     images = Path(folder) / f"class-images-{_key(prior, base, resolution)}"
     images.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(images)
     batches = [
         range(first, min(first + prior.batch_size, prior.count)) for first in range(0, prior.count, prior.batch_size)
     ]
     photos: dict[int, CaptionedPhoto] = {}
     pipeline = base.pipeline()
     pipeline.set_progress_bar_config(disable=True)
+    fitting = _Fitting(prior.batch_size)
 
     def missing(seeds: Sequence[int]) -> list[int]:
         for seed in seeds:
@@ -78,14 +83,16 @@ def draw_class_images(
                 if not wait or missing(seeds):
                     with _claimed(locks, seeds, wait=wait) as claimed:
                         if claimed and (absent := missing(seeds)):
-                            _write(_draw(pipeline, prior, seeds, resolution), absent, images)
+                            guidance = _guidance_scale(prior, base)
+                            _write(fitting.draw(pipeline, prior, seeds, resolution, guidance), absent, images)
                     missing(seeds)
                     on_drawn(len(photos), prior.count)
     return tuple(photos[seed] for batch in batches for seed in batch)
 
 
 def _key(prior: PriorConfig, base: BaseModel, resolution: int) -> str:
-    content = [VERSION, base.sha256, str(base.dtype), prior.caption, resolution, prior.steps, prior.guidance_scale]
+    guidance = _guidance_scale(prior, base)
+    content = [VERSION, base.sha256, str(base.dtype), prior.caption, resolution, prior.steps, guidance]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
@@ -93,7 +100,35 @@ def _path(images: Path, seed: int) -> Path:
     return images / f"{seed:05}.png"
 
 
-def _draw(pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int) -> dict[int, Image.Image]:
+class _Fitting:
+    """How many images at a time fit into memory; it only ever shrinks."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def draw(
+        self, pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int, guidance_scale: float
+    ) -> dict[int, Image.Image]:
+        drawn: dict[int, Image.Image] = {}
+        while len(drawn) < len(seeds):
+            some = seeds[len(drawn) : len(drawn) + self._size]
+            with OutOfMemoryGuard() as guard:
+                drawn |= _draw(pipeline, prior, some, resolution, guidance_scale)
+            if guard:
+                if len(some) == 1:
+                    raise OutOfMemory(
+                        f"out of memory with a single class image at a time ({guard.reason}); lower "
+                        f"training.resolution ({resolution}), name a photos.prior.folder of class images, or let fewer "
+                        "seats share a GPU (seats.count, seats.gpus_per_worker)"
+                    )
+                self._size = half(len(some))
+                free_memory()
+        return drawn
+
+
+def _draw(
+    pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: int, guidance_scale: float
+) -> dict[int, Image.Image]:
     # A generator for each image, on the CPU, so that every device starts from the same noise.
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     drawn = pipeline(
@@ -102,7 +137,7 @@ def _draw(pipeline: Any, prior: PriorConfig, seeds: Sequence[int], resolution: i
         height=resolution,
         width=resolution,
         num_inference_steps=prior.steps,
-        guidance_scale=prior.guidance_scale,
+        guidance_scale=guidance_scale,
         output_type="pil",
     ).images
     return dict(zip(seeds, drawn, strict=True))
@@ -156,9 +191,14 @@ def _claimed(locks: BinaryIO, seeds: Sequence[int], *, wait: bool) -> Iterator[b
 
 
 def _check_length(prompt: str, base: BaseModel) -> None:
-    length, tokens = base.tokenizer.model_max_length, len(base.tokenizer(prompt).input_ids)
+    tokenizer, length = base.caption_tokenizer
+    tokens = len(tokenizer(prompt).input_ids)
     if tokens > length:
         raise ValueError(
             f"photos.prior.prompt is {prompt!r}, which has {tokens} tokens, start and end included; the base model's "
             f"text encoder reads {length}: shorten it"
         )
+
+
+def _guidance_scale(prior: PriorConfig, base: BaseModel) -> float:
+    return base.usual_guidance if prior.guidance_scale is None else prior.guidance_scale

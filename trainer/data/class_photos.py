@@ -1,11 +1,16 @@
 """Class images that the user supplies: a folder as of photos, of anybody but the person. Imports no torch."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from trainer.data.captions import names_person
 from trainer.data.photos import CaptionedPhoto, PhotoFolderError, PhotoProblem, survey_photos
 from trainer.data.picture import MAXIMUM_PIXELS
-from trainer.data.prior_config import PriorConfig, names_person
+from trainer.data.prior_config import PriorConfig
+
+OWN_KEYS: Mapping[str, str] = {"folder": "photos.prior.folder", "caption_template": "photos.prior.prompt"}
+"""What stands for a key of photos in advice on class images."""
 
 
 def load_class_photos(
@@ -33,7 +38,7 @@ def load_class_photos(
         prior.folder, trigger, maximum_pixels=maximum_pixels, caption_template=prior.caption
     )
     refused = [
-        replace(problem, remedy=problem.remedy.replace("photos.caption_template", "photos.prior.prompt"))
+        replace(problem, remedy=re.sub(r"photos\.(\w+)", lambda key: OWN_KEYS.get(key[1], key[0]), problem.remedy))
         for problem in problems
     ]
     own = {photo.sha256: photo.path.name for photo in person}

@@ -57,7 +57,7 @@ def find_faces(photos: Sequence[CaptionedPhoto], finder: FaceFinder) -> tuple[Fa
     boxes: list[Box | None] = []
     embeddings: list[NDArray[np.float64] | None] = []
     for photo in photos:
-        picture = open_picture(photo.path)
+        picture = open_picture(photo.path, photo.sha256)
         width = picture.width
         picture.thumbnail((DETECTION_SIDE, DETECTION_SIDE), Image.Resampling.LANCZOS)
         (found,) = finder.embed([picture])

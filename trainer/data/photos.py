@@ -1,23 +1,28 @@
 """A folder of captioned photos: read, checked as a whole, split into training and reference photos."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from trainer.data.captions import fill_in, read_caption
+from trainer.data.photo_files import (
+    CAPTION_SUFFIX,
+    PhotoFiles,
+    caption_name_problem,
+    caption_table_problem,
+    composed,
+    find_photo_files,
+    no_photos,
+)
+from trainer.data.photo_problem import PhotoFolderError as PhotoFolderError
+from trainer.data.photo_problem import PhotoProblem as PhotoProblem
+from trainer.data.photo_problem import printable
 from trainer.data.picture import MAXIMUM_PIXELS, Box, PictureError, Size, decode_picture, open_picture, width_and_height
 from trainer.data.resemblance import BITS, fingerprint, group_alike
-
-TRIGGER = "{trigger}"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp")
-OTHER_IMAGE_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl")
-PHOTO_FILES = PHOTO_SUFFIXES + OTHER_IMAGE_SUFFIXES
-"""Suffixes of files that are taken for photos; their content then decides."""
-CAPTION_SUFFIX = ".txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +49,6 @@ class CaptionedPhoto:
     def shape(self) -> Size:
         """Width and height of what is used, before it is cut to a shape: the crop, or the whole photo."""
         return self.size if self.crop is None else self.crop[2:]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoProblem:
-    """One thing wrong with a photo folder."""
-
-    file: str
-    """Name within the folder; "" when the folder as a whole is meant."""
-    reason: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.file + ': ' if self.file else ''}{self.reason}; {self.remedy}"
-
-
-class PhotoFolderError(ValueError):
-    """A photo folder cannot be used; `problems` lists everything that is wrong with it, in order of file name."""
-
-    def __init__(self, folder: Path, problems: Iterable[PhotoProblem]) -> None:
-        self.folder = folder
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason)))
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-        super().__init__("\n".join([f"{count} in the photo folder {folder}:", *(f"  - {p}" for p in self.problems)]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +98,8 @@ def survey_photos(
     """Reads the photos of `folder`, each paired by stem with its caption STEM.txt (UTF-8), sorted by stem.
 
     Photos are JPEG, PNG or WebP files, recognised by their content and decoded in full. Hidden files, sub-folders and
-    files that are neither images nor .txt are ignored. Photos that are alike are no problem (see
+    files that are neither images nor captions are ignored; what another program would take for a caption is a problem
+    where a photo has none (`trainer.data.photo_files`). Photos that are alike are no problem (see
     `resemblance_warnings`): a series of shots is what people have, and the split keeps it together.
 
     Args:
@@ -135,20 +118,14 @@ def survey_photos(
     folder = Path(folder)
     if not folder.is_dir():
         return (), (_problem("", "there is no such folder", "check the path of the photos"),)
-    repeats = repeats or {}
+    if (shown := printable(str(folder))) != str(folder):
+        return (), (_problem("", f"the path {shown} is not UTF-8", "rename its folders"),)
     problems: list[PhotoProblem] = []
-    photo_files, caption_files = _files_by_stem(folder, problems)
+    files = find_photo_files(folder, problems)
     photos = []
-    for stem, path in sorted(photo_files.items()):
+    for stem, path in files.photos.items():
         identity = _check_photo(path, minimum_side, maximum_pixels, problems)
-        if stem in caption_files:
-            caption = _read_caption(caption_files[stem], trigger, problems)
-        elif caption_template is not None:
-            caption = _fill_in(caption_template, trigger, path.name, problems)
-        else:
-            remedy = f"write what it shows into {stem}{CAPTION_SUFFIX}, or set photos.caption_template"
-            problems.append(_problem(path.name, "has no caption", remedy))
-            continue
+        caption = _caption_of(stem, path, files, caption_template, trigger, problems)
         if identity is not None and caption is not None:
             sha256, print_of_picture, size = identity
             photos.append(
@@ -158,21 +135,21 @@ def survey_photos(
                     sha256=sha256,
                     fingerprint=print_of_picture,
                     size=size,
-                    repeats=next((n for pattern, n in repeats.items() if fnmatchcase(path.name, pattern)), 1),
+                    repeats=next((n for pattern, n in (repeats or {}).items() if _fits(path, pattern)), 1),
                 )
             )
-    for stem, path in caption_files.items():
-        if stem not in photo_files:
-            remedy = f"add the photo {stem}.jpg or remove the caption"
-            problems.append(_problem(path.name, "is a caption without a photo", remedy))
-    for pattern in repeats:
-        if not any(fnmatchcase(path.name, pattern) for path in photo_files.values()):
+    if files.tables and (without := set(files.photos) - set(files.captions)):
+        problems += [caption_table_problem(table, files.photos[min(without)]) for table in files.tables]
+    for path in files.lonely:
+        remedy = f"add the photo {path.stem}.jpg or remove the caption"
+        problems.append(_problem(path.name, "is a caption without a photo", remedy))
+    if not files.photos and not problems:
+        problems.append(no_photos(folder))
+    for pattern in (repeats or {}) if files.photos else ():
+        if not any(_fits(path, pattern) for path in files.photos.values()):
             problems.append(
                 _problem("", f"photos.repeats names {pattern!r}, which fits no photo", "correct or remove it")
             )
-    if not photo_files and not problems:
-        remedy = f"put {', '.join(PHOTO_SUFFIXES)} files there, each with a {CAPTION_SUFFIX} caption of the same name"
-        problems.append(_problem("", "there are no photos", remedy))
     return tuple(photos), tuple(problems)
 
 
@@ -230,16 +207,18 @@ def repeated(photos: Sequence[CaptionedPhoto]) -> tuple[CaptionedPhoto, ...]:
     return tuple(photo for photo in photos for _ in range(photo.repeats))
 
 
-def open_photo(path: Path, size: int | Size, crop: Box | None = None) -> Image.Image:
+def open_photo(photo: CaptionedPhoto, size: int | Size) -> Image.Image:
     """The photo upright, in sRGB (`trainer.data.picture`), scaled to cover `size` and cut in the middle, or its crop
     scaled.
 
     Args:
-        path: of a photo that `load_photos` has passed.
+        photo: as `load_photos` has passed it. A crop is of the shape of `size`.
         size: width and height in pixels, or the side of a square.
-        crop: a part of the upright photo, of the shape of `size`; None: all of it that covers `size`.
+
+    Raises:
+        PictureError: the file is not the one that was checked.
     """
-    return _cut(open_picture(path), size, crop, Image.Resampling.LANCZOS)
+    return _cut(open_picture(photo.path, photo.sha256), size, photo.crop, Image.Resampling.LANCZOS)
 
 
 def open_face_mask(photo: CaptionedPhoto, size: int | Size) -> Image.Image:
@@ -266,23 +245,29 @@ def _problem(file: str, reason: str, remedy: str) -> PhotoProblem:
     return PhotoProblem(file=file, reason=reason, remedy=remedy)
 
 
-def _files_by_stem(folder: Path, problems: list[PhotoProblem]) -> tuple[dict[str, Path], dict[str, Path]]:
-    found: dict[str, dict[str, list[Path]]] = {"photo": defaultdict(list), "caption": defaultdict(list)}
-    for path in sorted(folder.iterdir()):
-        suffix = path.suffix.lower()
-        if path.name.startswith(".") or path.is_dir():
-            continue
-        if suffix in PHOTO_FILES:
-            found["photo"][path.stem].append(path)
-        elif suffix == CAPTION_SUFFIX:
-            found["caption"][path.stem].append(path)
-    for kind, by_stem in found.items():
-        for stem, paths in by_stem.items():
-            for path in paths[1:]:
-                remedy = "rename one of them, and its caption"
-                problems.append(_problem(path.name, f"is a second {kind} named {stem!r}, as {paths[0].name}", remedy))
-    photos, captions = ({stem: paths[0] for stem, paths in found[kind].items()} for kind in ("photo", "caption"))
-    return photos, captions
+def _caption_of(
+    stem: str,
+    path: Path,
+    files: PhotoFiles,
+    template: str | None,
+    trigger: str | None,
+    problems: list[PhotoProblem],
+) -> str | None:
+    """The caption of a photo, or None with the reason added to `problems`; the template never hides a caption."""
+    if stem in files.captions:
+        return read_caption(files.captions[stem], trigger, problems)
+    if stem in files.misnamed:
+        problems.append(caption_name_problem(path, files.misnamed[stem]))
+        return None
+    if template is not None:
+        return fill_in(template, trigger, path.name, problems)
+    remedy = f"write what it shows into {path.stem}{CAPTION_SUFFIX}, or set photos.caption_template"
+    problems.append(_problem(path.name, "has no caption", remedy))
+    return None
+
+
+def _fits(path: Path, pattern: str) -> bool:
+    return fnmatchcase(composed(path.name), composed(pattern))
 
 
 def _check_photo(
@@ -304,27 +289,3 @@ def _check_photo(
         problems.append(_problem(path.name, reason, f"both sides need at least {minimum_side} pixels"))
         return None
     return hashlib.sha256(content).hexdigest(), fingerprint(picture), picture.size
-
-
-def _read_caption(path: Path, trigger: str | None, problems: list[PhotoProblem]) -> str | None:
-    """The caption as one line with the trigger filled in, or None with the reason added to `problems`."""
-    try:
-        caption = " ".join(path.read_text(encoding="utf-8-sig").split())
-    except UnicodeDecodeError:
-        problems.append(_problem(path.name, "is not UTF-8 text", "save the caption as UTF-8"))
-        return None
-    except OSError as error:
-        problems.append(_problem(path.name, f"cannot be read ({error.strerror})", "check the file and its permissions"))
-        return None
-    if not caption:
-        remedy = "write what the photo shows, or remove the file if photos.caption_template shall stand in"
-        problems.append(_problem(path.name, "is an empty caption", remedy))
-        return None
-    return _fill_in(caption, trigger, path.name, problems)
-
-
-def _fill_in(caption: str, trigger: str | None, file: str, problems: list[PhotoProblem]) -> str | None:
-    if TRIGGER in caption and not trigger:
-        problems.append(_problem(file, f"contains {TRIGGER}, but no trigger is set", "set the trigger word"))
-        return None
-    return caption.replace(TRIGGER, trigger or "")

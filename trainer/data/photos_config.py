@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
-from trainer.data.buckets import AspectBuckets
+from trainer.data.buckets import AspectBuckets, enlargement_warnings
+from trainer.data.captions import caption_warnings, foreign_syntax
+from trainer.data.photo_files import folder_warnings
 from trainer.data.photos import CaptionedPhoto, PhotoFolderError, PhotoProblem, survey_photos
 from trainer.data.picture import HIGHEST_MAXIMUM_PIXELS, MAXIMUM_PIXELS
 from trainer.data.prior_config import PriorConfig, resolve_prior
@@ -40,6 +43,13 @@ class PhotoFolderConfig(Section):
     """Class images for prior preservation, which `training.prior_loss_weight` (or the space of a search) weighs.
     Default: none."""
 
+    @field_validator("caption_template")
+    @classmethod
+    def _holds_no_foreign_syntax(cls, template: str | None) -> str | None:
+        if template is not None and (foreign := foreign_syntax(template)):
+            raise ValueError(f"it holds {foreign[0]}; {foreign[1]}")
+        return template
+
     def load(self) -> tuple[CaptionedPhoto, ...]:
         """All photos, sorted by name.
 
@@ -60,6 +70,17 @@ class PhotoFolderConfig(Section):
             caption_template=self.caption_template,
             repeats=self.repeats,
         )
+
+    def warnings(self, photos: Sequence[CaptionedPhoto], resolution: int | None = None) -> tuple[str, ...]:
+        """What to know of the folder and its captions before anything is trained, a line each.
+
+        Args:
+            photos: those that are used, cropped as they will be.
+            resolution: side of training images in pixels; None leaves enlargement out.
+        """
+        captions = [(photo.path.name, photo.caption) for photo in photos]
+        small = () if resolution is None else enlargement_warnings(photos, self.buckets, resolution)
+        return (*folder_warnings(self.folder), *caption_warnings(captions, self.trigger), *small)
 
     def resolved(self, folder: Path) -> Self:
         """The same with the folders that a configuration file in `folder` names.

@@ -1,17 +1,49 @@
 """One image file turned into an upright 8-bit sRGB picture, or refused with a reason. Never trusts a file's name."""
 
+import hashlib
 import warnings
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAXIMUM_PIXELS = 100_000_000
 """Default limit, width x height: above any camera short of a medium format's."""
 HIGHEST_MAXIMUM_PIXELS = 178_956_970
 """Above it Pillow itself refuses."""
+ORIENTATION_TAG = 0x0112
+TURNS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation (EXIF 2.32, tag 0x0112); 1 is upright."""
+BOX_BRANDS: Mapping[bytes, str] = {
+    b"crx ": "a camera's raw image",
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF image"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "a HEIC image"),
+}
+"""Images in ISO base media files, by the brand in their first box (ISO/IEC 23008-12)."""
+SIGNATURES: Mapping[bytes, str] = {
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF or raw image",
+    b"MM\0*": "a TIFF or raw image",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    b"8BPS": "a Photoshop file",
+    b"%PDF": "a PDF file",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself,",
+}
+"""What a file is by its first bytes."""
 MODE_OF_COLOUR_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
@@ -38,9 +70,10 @@ class PictureError(ValueError):
 def decode_picture(content: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:
     """The picture in a JPEG, PNG or WebP file, recognised by its content, decoded in full.
 
-    EXIF orientation is applied. Colours are converted to sRGB by the file's ICC profile (without one CMYK goes through
-    Pillow's plain inversion); of 16 bits a channel the upper 8 are kept; transparency becomes white. Of a JPEG that
-    carries further pictures (a preview, a depth map: MPO) the first is taken.
+    EXIF orientation is applied; damaged EXIF is passed over, as browsers do. Colours are converted to sRGB by the
+    file's ICC profile (without one CMYK goes through Pillow's plain inversion); of 16 bits a channel the upper 8 are
+    kept; transparency becomes white. Of a JPEG that carries further pictures (a preview, a depth map: MPO) the first is
+    taken.
 
     Args:
         content: The file's bytes.
@@ -62,25 +95,35 @@ def decode_picture(content: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> I
             with Image.open(BytesIO(content), formats=FORMATS) as opened:
                 _check_header(opened, maximum_pixels)
                 opened.load()
-                return _to_srgb(ImageOps.exif_transpose(opened), opened.info.get("icc_profile"))
+                return _to_srgb(_upright(opened), opened.info.get("icc_profile"))
         except PictureError:
             raise
         except UnidentifiedImageError:
-            reason = "is not a JPEG, PNG or WebP image, whatever its name says"
-            raise PictureError(reason, "save it as .jpg or .png, or remove it") from None
+            raise _other_file(content) from None
         except Image.DecompressionBombError:
             raise _too_large(f"above {HIGHEST_MAXIMUM_PIXELS:,}", maximum_pixels) from None
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
             raise PictureError(f"does not decode ({error})", "copy it again or remove it") from error
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, sha256: str) -> Image.Image:
     """The picture in a file that was checked before, whatever the limit was then.
 
+    Args:
+        path: the file, which is read once.
+        sha256: of the bytes that were checked.
+
     Raises:
-        PictureError: the file has changed since.
+        PictureError: the file is gone or has changed since; names it.
     """
-    return decode_picture(path.read_bytes(), maximum_pixels=HIGHEST_MAXIMUM_PIXELS)
+    remedy = "put the file back, or start again with the files as they are now"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read any more ({error.strerror})", remedy) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise PictureError(f"{path} has changed since it was checked", remedy)
+    return decode_picture(content, maximum_pixels=HIGHEST_MAXIMUM_PIXELS)
 
 
 def _check_header(image: Image.Image, maximum_pixels: int) -> None:
@@ -98,6 +141,28 @@ def _too_large(pixels: str, maximum_pixels: int) -> PictureError:
         f"has too many pixels ({pixels}; the limit is {maximum_pixels:,})",
         "make it smaller, or raise photos.maximum_pixels if you trust the file",
     )
+
+
+def _other_file(content: bytes) -> PictureError:
+    """The refusal of a file that is none of FORMATS, by what it is if its first bytes tell."""
+    boxes = {content[start : start + 4] for start in range(8, min(len(content), 64), 4)}
+    kind = next((kind for start, kind in SIGNATURES.items() if content.startswith(start)), "")
+    if content[4:8] == b"ftyp":
+        kind = next((kind for brand, kind in BOX_BRANDS.items() if brand in boxes), "a video")
+    if not kind:
+        reason = "is not a JPEG, PNG or WebP image, whatever its name says"
+        return PictureError(reason, "save it as .jpg or .png, or remove it")
+    remedy = "fetch the file itself" if "pointer" in kind else "export it as JPEG or PNG, or remove it"
+    return PictureError(f"is {kind} and none of JPEG, PNG or WebP", remedy)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF or XMP says; as it is stored where neither can be read."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # of damaged EXIF Pillow raises SyntaxError, struct.error, ValueError and more
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -6,6 +6,7 @@ script for LoRA treats both alike, too, for it weighs neither; its script for SD
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.config import TrainingConfig
@@ -39,10 +40,13 @@ def build_prior_cache(
     Raises:
         ValueError: a caption is longer than the text encoder reads.
     """
-    images = supplied
-    if prior.folder is None:
-        images = draw_class_images(prior, base, resolution=resolution, folder=folder, on_drawn=on_drawn)
-    return build_cache(images, base, resolution=resolution, folder=folder)
+    if prior.folder is not None:
+        return build_cache(supplied, base, resolution=resolution, folder=folder)
+    images = draw_class_images(prior, base, resolution=resolution, folder=folder, on_drawn=on_drawn)
+    cache = build_cache(images, base, resolution=resolution, folder=folder)
+    # Drawn again elsewhere, their last bits differ; which image each is follows from its folder and name.
+    inputs = (replace(each, sha256=image.path.parent.name) for each, image in zip(cache.inputs, images, strict=True))
+    return replace(cache, inputs=tuple(inputs))
 
 
 def draw_class_step(config: TrainingConfig, step: int, prior: DataCache, *, timesteps: int) -> tuple[StepDraw, ...]:

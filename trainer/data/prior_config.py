@@ -5,13 +5,12 @@ model keeps learning them beside the person's photos, so that not every man turn
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.config import TrainingConfig
-from trainer.data.photos import TRIGGER
+from trainer.data.captions import TRIGGER, foreign_syntax, names_person
 from trainer.settings_file import resolve_folder
 
 IMAGES = 100
@@ -39,8 +38,9 @@ class PriorConfig:
     steps: int = 30
     """Denoising steps of the base model's own sampler for a drawn image, 1 ... 1000."""
 
-    guidance_scale: float = 7.5
-    """Classifier-free guidance of a drawn image, 0 ... 100; 1 or less turns it off."""
+    guidance_scale: float | None = None
+    """Guidance of a drawn image, 0 ... 100; None: 7.5, or 3.5 of Flux, which reads it as an input. Of the other
+    families it is classifier-free, and 1 or less turns it off."""
 
     batch_size: int = 4
     """Images drawn together, 1 ... 1024. It changes speed and memory, and of the images no more than rounding."""
@@ -50,6 +50,8 @@ class PriorConfig:
             raise ValueError(f"prompt is {self.prompt!r}; say what class images show, such as 'a photo of a man'")
         if TRIGGER in self.prompt:
             raise ValueError(f"prompt is {self.prompt!r}; class images are not of the person: leave out {TRIGGER}")
+        if foreign := foreign_syntax(self.prompt):
+            raise ValueError(f"prompt is {self.prompt!r}, which holds {foreign[0]}; {foreign[1]}")
         if self.folder is not None and self.images is not None:
             raise ValueError(
                 f"images is {self.images}, but the class images of the folder {self.folder} are all used and none is "
@@ -62,8 +64,9 @@ class PriorConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number from {lowest} to {highest}")
-        if not (math.isfinite(self.guidance_scale) and 0 <= self.guidance_scale <= 100):
-            raise ValueError(f"guidance_scale is {self.guidance_scale!r}; it must lie between 0 and 100 (7.5 is usual)")
+        guidance = self.guidance_scale
+        if guidance is not None and not (math.isfinite(guidance) and 0 <= guidance <= 100):
+            raise ValueError(f"guidance_scale is {guidance!r}; it must lie between 0 and 100 (7.5 is usual)")
 
     @property
     def caption(self) -> str:
@@ -124,8 +127,3 @@ def no_class_images(weight: float) -> str:
         f"prior_loss_weight is {weight!r}, but there are no class images; give photos.prior a prompt such as "
         "'a photo of a man' (and a folder, if you have such images), or set the weight to 0"
     )
-
-
-def names_person(text: str, trigger: str) -> bool:
-    """Whether the trigger is one of the words of a text, in capitals or not."""
-    return bool(trigger) and re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", text, re.IGNORECASE) is not None

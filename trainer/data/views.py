@@ -1,6 +1,8 @@
 """The forms in which each photo is encoded: mirrored, its tags in another order, without caption. Imports no torch."""
 
+import math
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,8 +11,8 @@ from trainer.config import TrainingConfig
 TAG_ORDERS = 4
 """Orders of a caption's tags, the written one included, when they are shuffled.
 
-Text embeddings are computed once, so there are a few fixed orders rather than a fresh one each step, at four times the
-memory.
+Text embeddings are computed once, so there are a few fixed orders rather than a fresh one each step. A caption of which
+there are fewer orders shows some of them more often.
 """
 
 
@@ -75,10 +77,23 @@ class Views:
 def reorder_tags(caption: str, number: int) -> str:
     """The tags of a caption, its parts between commas, in the `number`-th of its orders; 0 is the written one.
 
-    The first tag keeps its place, for it names the person.
+    The first tag keeps its place, for it names the person. 1 and up are orders that differ from the written one and
+    from each other, as many as there are; then they begin again. A caption with one order only stays as it is.
     """
-    first, *others = [tag.strip() for tag in caption.split(",")]
-    if number == 0 or len(others) < 2:
+    if number == 0:
         return caption
-    random.Random(f"{number}/{caption}").shuffle(others)
-    return ", ".join([first, *others])
+    first, *others = [tag.strip() for tag in caption.split(",")]
+    orders = _other_orders(tuple(others), seed=caption)
+    return ", ".join([first, *orders[(number - 1) % len(orders)]]) if orders else caption
+
+
+def _other_orders(tags: tuple[str, ...], seed: str) -> tuple[tuple[str, ...], ...]:
+    """Distinct orders of the tags without the given one, TAG_ORDERS - 1 or as many as there are, drawn from a seed."""
+    count = math.factorial(len(tags)) // math.prod(math.factorial(times) for times in Counter(tags).values())
+    draw = random.Random(seed)
+    found: dict[tuple[str, ...], None] = {}
+    while len(found) < min(TAG_ORDERS, count) - 1:
+        order = tuple(draw.sample(tags, len(tags)))
+        if order != tags:
+            found[order] = None
+    return tuple(found)

@@ -1,5 +1,6 @@
 """One fine-tuning job as a live object: step it, evaluate it, save it, restore it, close it. Knows nothing of Ray."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from trainer.adapters.adapter import Adapter, attach_adapter
 from trainer.adapters.average import AveragedWeights
@@ -19,6 +21,7 @@ from trainer.data.prior_config import no_class_images
 from trainer.data.views import Views
 from trainer.job import state as job_state
 from trainer.job.acceleration import choose_precision, make_accelerator
+from trainer.job.identity import JobIdentity
 from trainer.job.loss import NoiseSchedule
 from trainer.job.memory import MicroBatch, PeakMemory
 from trainer.job.objective import Objective
@@ -32,10 +35,10 @@ FINITE_CHECK_STEPS = 25
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - a state of the job, as much as an error
-    """The loss is not finite any more; the job cannot continue."""
+    """Loss, gradients or weights are not finite any more; the job cannot continue."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the training loss is not finite at step {step}; use a lower learning rate")
+    def __init__(self, step: int, what: str = "training loss") -> None:
+        super().__init__(f"the {what} is not finite at step {step}; use a lower learning rate")
         self.step = step
 
 
@@ -73,7 +76,7 @@ class TrainingJob:
         config: what to do.
         views: the forms of each photo that `cache` holds.
         prior: the class images, needed where config.prior_loss_weight is above 0 and otherwise ignored.
-        micro_batch: photos in one forward pass on this rank at the start, at least 1; None: its whole share.
+        micro_batch: photos in one forward pass on this rank at the start, at most; at least 1; None: its whole share.
 
     Raises:
         ValueError: the base carries an adapter, class images are weighed but missing, or config asks for what the
@@ -92,7 +95,7 @@ class TrainingJob:
     ) -> None:
         self._ranks = Ranks()
         share = self._ranks.share_of(config.batch_size)
-        self._micro_batch = MicroBatch(share if micro_batch is None else micro_batch, config)
+        self._micro_batch = MicroBatch(share if micro_batch is None else min(micro_batch, share), config)
         views = views or Views()
         views.check(config)
         if config.prior_loss_weight > 0 and prior is None:
@@ -112,7 +115,6 @@ class TrainingJob:
             ranks=self._ranks,
             density=self._objective.schedule.density,
         )
-        self._finite = torch.ones((), dtype=torch.bool, device=base.device)
         self._peak = PeakMemory(base.device)
         self._average: AveragedWeights | None = None
         self.adapter: Adapter = attach_adapter(base, config)
@@ -158,7 +160,8 @@ class TrainingJob:
         """Does one optimizer step; waits for the device only to check the loss, every 25th step and at the last.
 
         Raises:
-            TrainingDiverged: the loss of this step, or of one since the last check, is not finite.
+            TrainingDiverged: the loss or the gradient of this step, or of one since the last check, is not finite, or
+                a weight.
             OutOfMemory: not even one photo at a time fits.
             RuntimeError: the job is finished or closed.
         """
@@ -169,7 +172,6 @@ class TrainingJob:
         self.step_count += 1
         if self._average is not None:
             self._average.update(self.step_count)
-        self._finite &= loss.isfinite()
         if self.base.device.type == "cpu" or self.step_count % FINITE_CHECK_STEPS == 0 or self.finished:
             self._check_finite()
         return StepReport(step=self.step_count, loss_tensor=loss, learning_rates=learning_rates)
@@ -215,20 +217,20 @@ class TrainingJob:
             job_state.save(self._state(), folder)
 
     def restore(self, folder: Path) -> None:
-        """Resumes from the state that `save` wrote for the same base, photos and config.
+        """Resumes from the state that `save` wrote for the same base, photos and config (see `trainer.job.identity`).
 
         Raises:
-            ValueError: the folder is missing or damaged, or belongs to another job; the message names what differs.
+            OtherJobError: the folder belongs to another job; the message names what differs.
+            ValueError: it is missing, damaged, or holds weights that are not finite. After either the job is as before.
         """
         self.step_count = job_state.restore(self._state(), folder)
-        self._finite.fill_(True)
+        self._optimizer_step.finite.fill_(True)
 
     def close(self) -> None:
         """Detaches the adapter and frees the optimizer; the base is as before. Further calls do nothing."""
         if not self.closed:
             self.closed = True
             self.adapter.detach()
-            self._ranks.close()
             self._average = None
             if self.config.gradient_checkpointing:
                 self.base.denoiser.disable_gradient_checkpointing()
@@ -252,10 +254,13 @@ class TrainingJob:
             lr_scheduler=self._optimizer_step.lr_scheduler,
             scaler=self._accelerator.scaler,
             step=self.step_count,
-            config=self.config,
-            base_sha256=self.base.sha256,
-            cache_sha256=self._batches.cache_sha256,
-            prior_sha256=self._batches.prior_sha256,
+            identity=JobIdentity(
+                config=self.config,
+                base_sha256=self.base.sha256,
+                photos=self._batches.inputs,
+                class_images=self._batches.class_inputs,
+                tag_orders=self._batches.tag_orders,
+            ),
         )
 
     def _backward(self, size: int) -> Tensor:
@@ -295,6 +300,10 @@ class TrainingJob:
             return self.base.predict(noisy, times, conditioning)
 
     def _check_finite(self) -> None:
-        """Waits for the device and raises TrainingDiverged if any loss so far was not finite."""
-        if not bool(self._finite):
-            raise TrainingDiverged(self.step_count)
+        """Waits for the device; raises TrainingDiverged if any loss or gradient so far, or a weight, is not finite."""
+        weights = [*self._optimizer_step.weights, *(self._average.average.values() if self._average else ())]
+        size = get_total_norm(weights, math.inf).isfinite()
+        finite = torch.cat([self._optimizer_step.finite, size.view(1)])
+        if not bool(finite.all()):
+            what = ("training loss", "gradient", "adapter")[finite.tolist().index(False)]
+            raise TrainingDiverged(self.step_count, what)

@@ -1,17 +1,12 @@
-"""Running out of memory: how it is noticed, what is freed, and what the user is told."""
-
-from types import TracebackType
-from typing import Self
+"""Training with little memory: how many photos go through the model at a time, and the most that was held."""
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
 
 from trainer.config import TrainingConfig
+from trainer.out_of_memory import OutOfMemory, free_memory, half
 
-REASON_LENGTH = 160
 
-
-class OutOfMemory(RuntimeError):  # noqa: N818 - a state of the job, as much as an error
+class StepOutOfMemory(OutOfMemory):
     """Not even one photo at a time fits into memory; the job cannot continue. All ranks of a job raise it together."""
 
     def __init__(self, step: int, reason: str, config: TrainingConfig) -> None:
@@ -25,50 +20,6 @@ class OutOfMemory(RuntimeError):  # noqa: N818 - a state of the job, as much as 
             f"out of memory at step {step} with a single photo in a forward pass ({reason}); {', or '.join(remedies)}"
         )
         self.step = step
-
-
-class OutOfMemoryGuard:
-    """A block that may run out of memory: that error is caught and noted, every other error goes through.
-
-    The error is let go at once, for its traceback holds all that the block had allocated. The guard is true in a
-    condition if memory ran out.
-    """
-
-    def __init__(self) -> None:
-        self.reason = ""
-        """First line of the allocator's message; empty if there was enough memory."""
-
-    def __bool__(self) -> bool:
-        return bool(self.reason)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if error is None or not is_out_of_memory(error):
-            return False
-        self.reason = (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_LENGTH]
-        return True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator of the device or the CPU had not enough memory.
-
-    By PyTorch's own error, or by accelerate's list of messages.
-    """
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))
-
-
-def free_memory() -> None:
-    """Frees what nothing holds any more, the allocator's own reserve included; waits for the device."""
-    clear_device_cache(garbage_collection=True)
-
-
-def half(size: int) -> int:
-    """Half of a number of photos, rounded up: 3 is halved to 2, 2 to 1."""
-    return (size + 1) // 2
 
 
 class MicroBatch:
@@ -91,10 +42,10 @@ class MicroBatch:
         """Memory ran out in optimizer step `step`: half as many from here on.
 
         Raises:
-            OutOfMemory: it is one photo at a time already.
+            StepOutOfMemory: it is one photo at a time already.
         """
         if self.size == 1:
-            raise OutOfMemory(step, reason, self._config)
+            raise StepOutOfMemory(step, reason, self._config)
         before, self.size = self.size, half(self.size)
         self.remarks.append(
             f"out of memory at step {step} with {before} photos in a forward pass: "

@@ -95,13 +95,16 @@ def read_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parame
 
 def write_state(optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], state: OptimizerState) -> None:
     """Puts a state that `read_state` gave (lists for its tuples will do) into an optimizer of the same making."""
-    optimizer.state.clear()
-    for name, numbers in state.numbers.items():
-        optimizer.state[weights[name]].update(numbers)
+    moments: dict[torch.Tensor, dict[str, Any]] = {
+        weights[name]: dict(numbers) for name, numbers in state.numbers.items()
+    }
     for key, value in state.tensors.items():
         name, moment = key.rsplit(".", 1)
         # AdamW keeps its step count in float32 on the CPU unless fused on a GPU; either way beside the moments.
-        optimizer.state[weights[name]][moment] = value.to(weights[name].device)
+        moments.setdefault(weights[name], {})[moment] = value.to(weights[name].device)
+    # What can fail, such as finding room on the device, is done.
+    optimizer.state.clear()
+    optimizer.state.update(moments)
     for group, saved in zip(optimizer.param_groups, state.groups, strict=True):
         group.update({name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
 

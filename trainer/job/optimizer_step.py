@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from trainer.adapters.adapter import Adapter
 from trainer.config import TrainingConfig
-from trainer.job.memory import MicroBatch, OutOfMemoryGuard
+from trainer.job.memory import MicroBatch
 from trainer.job.optimizer import make_optimizer
 from trainer.job.ranks import Ranks
 from trainer.models.base_model import Part
+from trainer.out_of_memory import OutOfMemoryGuard
 
 ELSEWHERE = "in another process"
 
@@ -46,6 +47,8 @@ class OptimizerStep:
     ) -> None:
         self.weights = [weight for part in adapter.parts for weight in adapter.parameters(part)]
         """All that are trained."""
+        self.finite = torch.ones(2, dtype=torch.bool, device=adapter.base.device)
+        """On the device: whether the losses of all steps so far were finite, and the gradients."""
         self.optimizer = make_optimizer(
             config.optimizer,
             [(adapter.parameters(part), config.learning_rate_of(part)) for part in adapter.parts],
@@ -113,11 +116,13 @@ class OptimizerStep:
             # Fused AdamW allocates nothing but its first moments; yet a rank may have to undo a step that failed in
             # another.
             start.keep(copies=self._ranks.count > 1 or self._config.optimizer != "adamw")
-            self._accelerator.clip_grad_norm_(self.weights, self._config.max_grad_norm)
+            norm = self._accelerator.clip_grad_norm_(self.weights, self._config.max_grad_norm)
             self._prepared.step()
         if self._ranks.any(bool(guard)):
             return None, guard.reason or ELSEWHERE
         self._prepared.zero_grad()
+        # A scaler leaves out a step whose gradients are not finite.
+        self.finite &= torch.stack([loss, norm if self._accelerator.scaler is None else loss]).isfinite()
         return loss, ""
 
 
@@ -150,10 +155,11 @@ class StepStart:
         """Call before the optimizer's step.
 
         Args:
-            copies: False for an optimizer whose step cannot fail half way once it has moments for all weights.
+            copies: False for an optimizer whose step cannot fail half way once it has moments for all weights that
+                have a gradient; others, such as those of a part that has taken its last step, never get any.
         """
         state = self._optimizer.state
-        if copies or len(state) < len(self._trained):
+        if copies or any(weight.grad is not None and weight not in state for weight in self._trained):
             moments = {weight: {name: _copy(value) for name, value in own.items()} for weight, own in state.items()}
             self._weights = [weight.detach().clone() for weight in self._trained]
             self._groups = [

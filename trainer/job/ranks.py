@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 
 class Ranks:
-    """All processes of the initialised torch.distributed group; without one, this process alone."""
+    """All processes of the initialised torch.distributed group; without one, this process alone.
+
+    The group has to serve tensors on the CPU, too: by gloo alone, or on GPUs by "cpu:gloo,cuda:nccl".
+    """
 
     def __init__(self) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.count = torch.distributed.get_world_size() if distributed else 1
         self.rank = torch.distributed.get_rank() if distributed else 0
         """Number of this process, from 0."""
-        self._flags: torch.distributed.ProcessGroup | None = None
 
     def share_of(self, batch_size: int) -> int:
         """How many photos of a forward pass are this process's.
@@ -34,11 +36,9 @@ class Ranks:
         """Whether the flag is up in some process; each must ask."""
         if self.count == 1:
             return flag
-        # Agreeing over NCCL would make every step wait for the device; over gloo only the processes meet.
-        if self._flags is None and torch.distributed.get_backend() != "gloo":
-            self._flags = torch.distributed.new_group(backend="gloo")
+        # On the CPU, where only the processes meet: agreeing on the device would make every step wait for it.
         raised = torch.tensor(int(flag))
-        torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX, group=self._flags)
+        torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX)
         return bool(raised)
 
     def gather(self, weights: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
@@ -60,9 +60,3 @@ class Ranks:
         for gradient, averaged in zip(gradients, parts, strict=False):
             gradient.copy_(averaged.view_as(gradient))
         return gathered[-1]
-
-    def close(self) -> None:
-        """Leaves the group of the flags; the processes' own group is left as it is."""
-        if self._flags is not None:
-            torch.distributed.destroy_process_group(self._flags)
-            self._flags = None

@@ -16,6 +16,7 @@ from trainer.data.bucketed_cache import BucketedCache
 from trainer.data.cache import DataCache
 from trainer.data.prior import draw_class_step
 from trainer.data.views import Views
+from trainer.job.identity import Inputs
 from trainer.job.ranks import Ranks
 
 
@@ -69,8 +70,11 @@ class StepBatches:
         ranks: Ranks,
         density: Tensor,
     ) -> None:
-        self.cache_sha256 = cache.sha256
-        self.prior_sha256 = prior.sha256 if prior is not None else None
+        self.inputs: Inputs = cache.inputs or cache.sha256
+        """The training photos, as a saved state knows them."""
+        self.class_inputs: Inputs | None = (prior.inputs or prior.sha256) if prior is not None else None
+        """The class images likewise; None without a prior."""
+        self.tag_orders = views.tag_orders
         self._device = density.device
         self._caches = cache.to(self._device).buckets
         self._buckets = cache.bucket_shapes(views)

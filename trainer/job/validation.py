@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.bucketed_cache import BucketedCache
-from trainer.job.memory import OutOfMemoryGuard, free_memory, half
 from trainer.job.objective import Objective, Predict
+from trainer.out_of_memory import OutOfMemoryGuard, free_memory, half
 
 SEED = 0
 TIMESTEPS = 8
@@ -51,20 +51,21 @@ def validation_loss(
 def _loss(objective: Objective, predict: Predict, reference: BucketedCache, size: int, device: torch.device) -> float:
     count = len(reference) * TIMESTEPS
     generator = torch.Generator().manual_seed(SEED)
-    at = torch.arange(count, device=device).view(TIMESTEPS, len(reference))
-    spread = (at * objective.timesteps + objective.timesteps // 2) // count
+    order = torch.arange(count, device=device).view(TIMESTEPS, len(reference))
+    spread = (order * objective.timesteps + objective.timesteps // 2) // count
     losses: list[Tensor] = []
     first = 0
-    for cache in reference.to(device).buckets:
+    for cache in reference.buckets:
         own_spread = spread[:, first : first + len(cache)].flatten()
         first += len(cache)
-        # Only the noise of the rows at hand goes to the device: that of all takes more memory than a training step.
-        noise = torch.randn((len(own_spread), *cache.latent_shape), generator=generator)
+        # Only the rows at hand are made and go to the device: all of them take more memory than a training step. Their
+        # noise is drawn row by row, so that it does not depend on how many are at hand.
         for rows in torch.split(torch.arange(len(own_spread)), size):
-            photos = (rows % len(cache)).to(device)
-            latents = cache.latent_mean[photos]
-            loss = objective.loss(
-                predict, cache, photos, latents, noise[rows].to(device), own_spread[rows.to(device)], weighted=False
+            part = cache.rows(rows % len(cache), device)
+            noise = torch.stack([torch.randn(cache.latent_shape, generator=generator) for _ in rows]).to(device)
+            timesteps = own_spread[rows.to(device)]
+            at = torch.arange(len(part), device=device)
+            losses.append(
+                objective.loss(predict, part, at, part.latent_mean, noise, timesteps, weighted=False) * len(rows)
             )
-            losses.append(loss * len(rows))
     return float(torch.stack(losses).sum() / count)

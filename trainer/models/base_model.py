@@ -4,8 +4,9 @@ Legend: batch = photos of one call, channels, height and width as those of a lat
 """
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,16 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from trainer.config import AdapterMethod, Targets, TrainingConfig
+from trainer.models.patches import check_sizes
+from trainer.models.targets import TEXT_ENCODER_TARGETS
 
 Part = Literal["unet", "transformer", "text_encoder", "text_encoder_2"]
+INDEX = "model_index.json"
+LOADED = re.compile(
+    r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+    r"|(?!(diffusion_pytorch_)?model[.-]).+\.(json|txt|model)"
+)
+"""Names of the files that are read of a part: weights, whole or in pieces, configurations and vocabularies."""
 Conditioning = Mapping[str, Tensor]
 """Named tensors, each with one row a photo, that steer a prediction; their names are the family's own."""
 
@@ -63,7 +72,9 @@ class BaseModel(ABC):
     kohya_prefixes: ClassVar[Mapping[Part, str]]
     """What kohya's keys begin with, by part; {} if the family's readers know diffusers' names."""
     kohya_version: ClassVar[str]
-    """What kohya's header calls the family."""
+    """What kohya's header calls the family, where `export_texts` says nothing else."""
+    usual_guidance: ClassVar[float] = 7.5
+    """Guidance of images where none is asked for."""
 
     name: str
     """Folder, file or hub name it was loaded from."""
@@ -100,12 +111,50 @@ class BaseModel(ABC):
             conditioning: rows of `encode` and `describe_framing` together; further names are ignored.
         """
 
+    @property
+    def export_texts(self) -> Mapping[str, str]:
+        """What a saved adapter's header says of this very model, so that it can be exported without the model."""
+        return {}
+
     @abstractmethod
     def pipeline(self) -> Any:
         """A `pipeline_class` over these very modules (nothing is copied) with a sampler of its own."""
 
+    def text_encoder_targets(self, part: Part) -> tuple[str, ...]:
+        """Ends of the names of the layers that an adapter of this text encoder has."""
+        return TEXT_ENCODER_TARGETS
+
+    @property
+    def patch(self) -> int:
+        """Sides of training pictures are multiples of this many pixels."""
+        return 8
+
+    def check_schedule(self) -> None:
+        """Raises ValueError if the noise that the model was trained with, or the scale of its latents, is unknown here.
+
+        A diffusion's noise is that of the betas in its scheduler's config, which all its samplers share; another kind,
+        such as EDM's, would be taken for it unseen.
+        """
+        if "beta_schedule" not in self.scheduler.config:
+            raise ValueError(
+                f"the scheduler of base model {self.name} is a {type(self.scheduler).__name__}, which has no "
+                "beta_schedule, so the noise that the model was trained with is not known here; use a model whose "
+                "scheduler has one, such as DDIMScheduler or EulerDiscreteScheduler"
+            )
+        if self.vae.config.get("latents_mean") is not None:
+            raise ValueError(
+                f"the VAE of base model {self.name} says latents_mean, by which its latents would have to be centred "
+                "and scaled by channel; that is not done here: use another model"
+            )
+
+    def check_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Raises ValueError if one of the sizes of training pictures, (width, height) in pixels, is no multiple of
+        `patch`."""
+        check_sizes(sizes, self.patch, self.title)
+
     def check(self, config: TrainingConfig) -> None:
         """Raises ValueError if `config` asks for what the family cannot do."""
+        self.check_schedule()
         if config.adapter not in self.methods:
             raise ValueError(
                 f"adapter is {config.adapter!r}, for which no file of {self.title} is known that other programs read; "
@@ -129,15 +178,27 @@ class BaseModel(ABC):
 
     @cached_property
     def sha256(self) -> str:
-        """Over names and contents of the .safetensors, .json and .txt files in `folders`; the same on every device."""
+        """Over names and contents of model_index.json and of the files in `folders` that are loaded: configurations,
+        vocabularies and weights without those of variants beside them (`.fp16.`, `.non_ema.`).
+
+        It is the same on every device, and follows what the model computes, not where it lies.
+        """
         digest = hashlib.sha256()
-        for part in self.folders:
-            for path in sorted((self.folder / part).iterdir()):
-                if path.suffix in (".safetensors", ".json", ".txt"):
-                    with path.open("rb") as file:
-                        content = hashlib.file_digest(file, "sha256").hexdigest()
-                    digest.update(f"{part}/{path.name} {content}\n".encode())
+        files = [self.folder / INDEX, *(path for part in self.folders for path in loaded_files(self.folder / part))]
+        for path in files:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(self.folder).as_posix()} {content}\n".encode())
         return digest.hexdigest()
+
+
+def loaded_files(folder: Path) -> list[Path]:
+    """What loading a part of a pipeline reads, by name. Where there are weights of variants only, these."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    own = [path for path in files if LOADED.fullmatch(path.name)]
+    if any(path.suffix == ".safetensors" for path in own):
+        return own
+    return sorted({*own, *(path for path in files if path.suffix == ".safetensors")})
 
 
 def padded_tokens(tokenizer: Any, captions: Sequence[str], length: int | None = None) -> Tensor:

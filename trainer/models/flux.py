@@ -44,6 +44,7 @@ class Flux(FlowModel):
         "vae",
     )
     kohya_version: ClassVar[str] = "flux1"
+    usual_guidance: ClassVar[float] = 3.5
     caption_length: ClassVar[int] = 512
 
     transformer: FluxTransformer2DModel

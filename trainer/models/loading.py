@@ -9,13 +9,13 @@ from torch import nn
 
 from trainer.models.base_model import BaseModel as BaseModel
 from trainer.models.families import FAMILIES, family_of
+from trainer.models.inspection import VARIANT, check_weights, only_variant, read_layout
 from trainer.models.linear_layers import speed_up_linear_layers
-from trainer.models.model_files import check_has_safetensors, check_not_pickled, fetch
+from trainer.models.model_files import check_not_pickled, fetch_base_model
 from trainer.models.quiet import quiet_loading
 from trainer.models.single_file import diffusers_folder
-
-DOWNLOADED = ("json", "txt", "model", "safetensors")
-"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
+from trainer.out_of_memory import is_out_of_memory
+from trainer.storage import STORAGE_FAILURES
 
 
 def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> BaseModel:
@@ -24,19 +24,27 @@ def load_base_model(name_or_path: str | Path, *, device: torch.device | str) -> 
     Raises:
         ValueError: there is no such model, its family is not known here, or it lacks safetensors weights; pickled
             ones are named and not opened.
+        DownloadError: it could not be fetched now.
+        OSError, RuntimeError: the disk failed, or memory ran out.
     """
     device = torch.device(device)
     folder = _resolve_folder(str(name_or_path))
     family = family_of(folder, name_or_path)
-    for part in family.folders:
-        check_has_safetensors(folder / part)
+    check_weights(folder, read_layout(folder, str(name_or_path)), str(name_or_path))
     dtype = choose_dtype(device)
     try:
         with quiet_loading():
             pipeline = family.pipeline_class.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **family.pipeline_arguments
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                variant=VARIANT if only_variant(folder, family.folders) else None,
+                **family.pipeline_arguments,
             )
     except (OSError, ValueError, TypeError, AttributeError) as error:
+        if is_out_of_memory(error) or getattr(error, "errno", None) in STORAGE_FAILURES:
+            raise
         raise ValueError(
             f"{name_or_path} does not load as a {family.title} pipeline with safetensors weights ({error}); "
             "name a folder or hub model in the diffusers layout"
@@ -49,6 +57,9 @@ def base_model_of(pipeline: Any, *, name: str, folder: Path, device: torch.devic
 
     Convolution weights lie channels last, in which convolutions need no reordering: on a CPU images are made 1.07 times
     as fast and training steps 1.0 to 1.08 times. Linear layers are those of `trainer.models.linear_layers`.
+
+    Raises:
+        ValueError: its noise or the scale of its latents is not known here.
     """
     family = FAMILIES[type(pipeline).__name__]
     own = {field.name for field in fields(family)} - {"name", "folder", "device", "dtype"}
@@ -59,7 +70,9 @@ def base_model_of(pipeline: Any, *, name: str, folder: Path, device: torch.devic
             module.requires_grad_(False).eval().to(device)
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
             speed_up_linear_layers(module)
-    return family(name=name, folder=folder, device=device, dtype=dtype, **parts)
+    base = family(name=name, folder=folder, device=device, dtype=dtype, **parts)
+    base.check_schedule()
+    return base
 
 
 def choose_device() -> torch.device:
@@ -89,8 +102,4 @@ def _resolve_folder(name_or_path: str) -> Path:
     if path.suffix == ".safetensors":
         return diffusers_folder(path)
     parts = {part for family in FAMILIES.values() for part in family.folders}
-    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in sorted(parts) for suffix in DOWNLOADED)]
-    try:
-        return fetch(name_or_path, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
-    except ValueError as error:
-        raise ValueError(f"base model {name_or_path!r} is neither a folder nor {error}") from error
+    return fetch_base_model(name_or_path, sorted(parts))

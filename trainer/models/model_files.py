@@ -8,8 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import DisabledRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+UNKNOWN_ON_THE_HUB = (RepositoryNotFoundError, RevisionNotFoundError, DisabledRepoError, ValueError)
+"""The hub's answers to a name that it does not have, does not show to this user, or that is none."""
+
+
+class DownloadError(OSError):
+    """A model could not be fetched: the network, the hub or the disk has failed. It may be there later."""
 
 
 class PickledWeightsError(ValueError):
@@ -42,11 +51,38 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
 
 
+DOWNLOADED = ("json", "txt", "model", "safetensors")
+"""Endings of the files that are fetched from the hub: configurations, vocabularies and weights."""
+
+
+def fetch_base_model(name: str, parts: Sequence[str]) -> Path:
+    """The local folder of a hub model in diffusers' layout, downloaded with full weights unless offline.
+
+    Weights in 16 bits are downloaded only of a model that has no others.
+
+    Args:
+        name: on the hub.
+        parts: sub-folders that may be wanted.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    patterns = ["*.json", *(f"{part}/*.{suffix}" for part in parts for suffix in DOWNLOADED)]
+    try:
+        folder = fetch(name, patterns, ignored=["*.fp16.*", "*.fp16-*", "*.non_ema.*"])
+        if not is_offline() and not any(folder.glob("*/*.safetensors")):
+            folder = fetch(name, patterns, ignored=["*.non_ema.*"])
+    except ValueError as error:
+        raise ValueError(f"base model {name!r} is neither a folder nor {error}") from error
+    return folder
+
+
 def fetch(name: str, patterns: Sequence[str], *, ignored: Sequence[str] = ()) -> Path:
     """The local folder of a hub model with the files that fit `patterns`; downloads what is missing unless offline.
 
     Raises:
         ValueError: they are not there; the message begins with where they were looked for.
+        DownloadError: they could not be fetched now.
     """
     offline = is_offline()
     try:
@@ -55,6 +91,11 @@ def fetch(name: str, patterns: Sequence[str], *, ignored: Sequence[str] = ()) ->
                 name, local_files_only=offline, allow_patterns=list(patterns), ignore_patterns=list(ignored)
             )
         )
-    except (OSError, ValueError) as error:
-        where = "in the hub's local cache (HF_HUB_OFFLINE is set)" if offline else "on the hub"
-        raise ValueError(f"{where}: {error}") from error
+    except Exception as error:  # what the hub's client throws shares no class
+        if offline or isinstance(error, UNKNOWN_ON_THE_HUB):
+            where = "in the hub's local cache (HF_HUB_OFFLINE is set)" if offline else "on the hub"
+            raise ValueError(f"{where}: {error}") from error
+        raise DownloadError(
+            f"{name} could not be fetched from the hub: {error}; try again later, or fetch it beforehand and set "
+            "HF_HUB_OFFLINE=1"
+        ) from error

@@ -23,18 +23,17 @@ from diffusers.loaders.single_file_utils import (
     SingleFileComponentError,
     infer_diffusers_model_type,
 )
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from trainer.files import written_folder
 from trainer.models.base_model import BaseModel
 from trainer.models.families import family_of
 from trainer.models.flow_model import FlowModel
+from trainer.models.inspection import check_single_file
 from trainer.models.model_files import fetch, is_offline
 from trainer.models.quiet import quiet_loading
 
-DENOISER = "model.diffusion_model."
-"""What the names of the UNet's weights begin with in every file that holds a whole model."""
 CONFIGURATION = (".json", ".txt", ".model")
 """Endings of the files of a diffusers folder that are no weights."""
 FORMATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -91,28 +90,22 @@ def diffusers_folder(path: Path) -> Path:
 
 def _read_shapes(path: Path) -> dict[str, Tensor]:
     """Tensors of the file's names, shapes and number formats without their contents."""
-    if not path.is_file():
-        raise ValueError(f"base model {path} does not exist; name a file, a folder or a hub model")
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            formats = {name: piece.get_dtype() for name, piece in slices.items()}
-            tensors = {
-                name: torch.empty(piece.get_shape(), dtype=FORMATS.get(formats[name], torch.int64), device="meta")
-                for name, piece in slices.items()
-            }
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"base model {path} is damaged ({error}); download it again") from error
-    if narrow := sorted(name for name, kind in formats.items() if kind.startswith("F8")):
-        raise ValueError(
-            f"base model {path} holds weights in 8 bits, such as {narrow[0]}; use a version in 16 or 32 bits"
-        )
-    if not any(name.startswith(DENOISER) for name in tensors):
-        raise ValueError(
-            f"base model {path} holds no whole model (no weights named {DENOISER}*): is it an adapter, or a part? Name "
-            "a checkpoint with UNet, VAE and text encoders"
-        )
-    return tensors
+    check_single_file(path)
+    with safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        return {
+            name: torch.empty(piece.get_shape(), dtype=FORMATS.get(piece.get_dtype(), torch.int64), device="meta")
+            for name, piece in slices.items()
+        }
+
+
+def configuration_folder(path: Path) -> Path:
+    """A folder of diffusers' layout, with or without weights, that describes the file's model.
+
+    Raises:
+        ValueError: as `diffusers_folder`.
+    """
+    return _configuration(path, _read_shapes(path))
 
 
 def _configuration(path: Path, tensors: Mapping[str, Tensor]) -> Path:

@@ -15,6 +15,9 @@ from trainer.config import Targets
 from trainer.models.base_model import BaseModel, Conditioning, Framing, Part, padded_tokens
 from trainer.models.targets import UNET_TARGETS
 
+SD2_TEXT_WIDTH = 1024
+"""Width of the text encoder of Stable Diffusion 2.x; that of 1.x is 768."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StableDiffusion(BaseModel):
@@ -50,6 +53,14 @@ class StableDiffusion(BaseModel):
         answer: Tensor
         (answer,) = self.unet(noisy.to(self.dtype), timesteps, embeddings, return_dict=False)
         return answer
+
+    @property
+    def export_texts(self) -> Mapping[str, str]:
+        """Of 2.x, as kohya writes them. A1111 offers a file for a model of 2.x only where `ss_v2` is "True"."""
+        if self.unet.config["cross_attention_dim"] != SD2_TEXT_WIDTH:
+            return {}
+        velocity = self.scheduler.config["prediction_type"] == "v_prediction"
+        return {"ss_v2": "True", "ss_base_model_version": "sd_v2_v" if velocity else "sd_v2"}
 
     def pipeline(self) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(

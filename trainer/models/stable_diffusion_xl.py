@@ -15,7 +15,12 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from trainer.config import Targets
 from trainer.models.base_model import BaseModel, Conditioning, Framing, Part, padded_tokens
-from trainer.models.targets import UNET_TARGETS
+from trainer.models.targets import TEXT_ENCODER_TARGETS, UNET_TARGETS
+
+LAYERS_TEXT = "likeness_layers_per_block"
+"""Name of a header text: resnets of each of the UNet's blocks, by which the layers' published names are counted."""
+LAYERS_PER_BLOCK = 2
+"""Of the published UNet."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +78,13 @@ class StableDiffusionXL(BaseModel):
             "pooled_embeddings": second.text_embeds,
         }
 
+    def text_encoder_targets(self, part: Part) -> tuple[str, ...]:
+        if part != "text_encoder":
+            return super().text_encoder_targets(part)
+        # Nothing of the first encoder is read but its last but one hidden states: its last layer would learn nothing.
+        layers = range(self.text_encoder.config.num_hidden_layers - 1)
+        return tuple(f"layers.{layer}.self_attn.{target}" for layer in layers for target in TEXT_ENCODER_TARGETS)
+
     def describe_framing(self, framings: Sequence[Framing]) -> Conditioning:
         rows = [(*framing.original_size, *framing.crop_top_left, *framing.target_size) for framing in framings]
         return {"time_ids": torch.tensor(rows, dtype=torch.float32)}
@@ -87,6 +99,10 @@ class StableDiffusionXL(BaseModel):
         answer: Tensor
         (answer,) = self.unet(noisy.to(self.dtype), timesteps, embeddings, added_cond_kwargs=added, return_dict=False)
         return answer
+
+    @property
+    def export_texts(self) -> Mapping[str, str]:
+        return {LAYERS_TEXT: str(self.unet.config["layers_per_block"])}
 
     def pipeline(self) -> StableDiffusionXLPipeline:
         return StableDiffusionXLPipeline(

@@ -163,15 +163,14 @@ def _clip(model: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _write(document: Mapping[str, Any], configuration: Path, prompts: Path, class_word: str) -> None:
-    import yaml
-
     from search.config.defaults import PROMPT_FILES
     from search.config.prompts import CLASS_FIELD
+    from trainer.yaml_text import dump_yaml
 
     prompts.mkdir()
     for file in sorted(PROMPT_FILES.glob("*.txt")):
         (prompts / file.name).write_text(file.read_text("utf-8").replace(CLASS_FIELD, class_word), "utf-8")
-    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
+    text = dump_yaml(dict(document), width=120)
     configuration.write_text(f"# What is left out has a default: `--dry-run` prints it.\n{text}", "utf-8")
 
 
@@ -186,8 +185,12 @@ def _plan(configuration: Path) -> list[str]:
     from search.config.defaults import what_is_added
     from search.config.search_config import load_config, read_document
     from search.study.dry_run import describe
+    from search.workers.setup import RunnerSetup
 
-    return describe(load_config(configuration), what_is_added(read_document(configuration), configuration.parent))
+    config = load_config(configuration)
+    setup, _ = RunnerSetup.prepare(config)
+    added = what_is_added(read_document(configuration), configuration.parent)
+    return [*describe(config, added, setup.split), *setup.warnings(config)]
 
 
 if __name__ == "__main__":

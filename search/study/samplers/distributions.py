@@ -25,7 +25,7 @@ def _distribution(dimension: AnyDimension) -> BaseDistribution:
         case FloatRange():
             return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
         case IntRange():
-            return IntDistribution(dimension.low, dimension.high, step=dimension.step)
+            return IntDistribution(dimension.low, dimension.high, step=dimension.step, log=dimension.log)
         case Choice():
             return CategoricalDistribution(dimension.values)
         case Ratio():
@@ -39,7 +39,7 @@ def suggest(trial: optuna.Trial, name: str, dimension: AnyDimension) -> Value:
         case FloatRange():
             return trial.suggest_float(asked, dimension.low, dimension.high, log=dimension.log)
         case IntRange():
-            return trial.suggest_int(asked, dimension.low, dimension.high, step=dimension.step)
+            return trial.suggest_int(asked, dimension.low, dimension.high, step=dimension.step, log=dimension.log)
         case Choice():
             return cast(Value, trial.suggest_categorical(asked, dimension.values))  # no None among them
         case Ratio():

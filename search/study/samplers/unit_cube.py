@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -47,7 +48,7 @@ class UnitCube:
         """As many points, each near one of those given."""
         moved = points.copy()
         for place, dimension in enumerate(self._space.values()):
-            if isinstance(dimension, FloatRange):
+            if _ends(dimension) is not None:
                 moved[:, place] = np.clip(moved[:, place] + random.normal(0, NEAR, len(points)), 0, 1)
             else:
                 anew = random.random(len(points)) < MOVED
@@ -76,7 +77,7 @@ class UnitCube:
         columns: list[Array] = []
         for place, (name, dimension) in enumerate(self._space.items()):
             values, coordinates = self._values[name], points[:, place]
-            if isinstance(dimension, FloatRange):
+            if _ends(dimension) is not None:
                 columns.append(np.where(drawn[name], coordinates, 0.5))
                 continue
             part = _part(coordinates, len(values))
@@ -106,27 +107,30 @@ class UnitCube:
     def _snapped(self, points: Array) -> Array:
         """Into the middles of the parts, so that equal draws are equal points."""
         for place, (name, dimension) in enumerate(self._space.items()):
-            if not isinstance(dimension, FloatRange):
+            if isinstance(dimension, IntRange) and dimension.log:
+                points[:, place] = [self._coordinate(name, self._value(name, at)) for at in points[:, place].tolist()]
+            elif not isinstance(dimension, FloatRange):
                 count = len(self._values[name])
                 points[:, place] = (_part(points[:, place], count) + 0.5) / count
         return points
 
     def _coordinate(self, name: str, value: Value) -> float:
         dimension = self._space[name]
-        if isinstance(dimension, FloatRange):
-            low, high = _scaled(dimension, dimension.low), _scaled(dimension, dimension.high)
-            return (_scaled(dimension, float(value)) - low) / (high - low)
+        if (ends := _ends(dimension)) is not None:
+            at = math.log(float(value)) if ends.log else float(value)
+            return (at - ends.low) / (ends.high - ends.low)
         values = self._values[name]
         return (next(place for place, other in enumerate(values) if among(value, (other,))) + 0.5) / len(values)
 
     def _value(self, name: str, coordinate: float) -> Value:
         dimension = self._space[name]
-        if not isinstance(dimension, FloatRange):
+        ends = _ends(dimension)
+        if ends is None:
             values = self._values[name]
             return values[min(int(coordinate * len(values)), len(values) - 1)]
-        low, high = _scaled(dimension, dimension.low), _scaled(dimension, dimension.high)
-        value = low + coordinate * (high - low)
-        return min(max(math.exp(value) if dimension.log else value, dimension.low), dimension.high)
+        at = ends.low + coordinate * (ends.high - ends.low)
+        value = min(max(math.exp(at) if ends.log else at, ends.least), ends.most)
+        return round(value) if isinstance(dimension, IntRange) else value
 
 
 def values_of(dimension: AnyDimension) -> tuple[Value, ...]:
@@ -148,5 +152,27 @@ def _part(coordinates: Array, count: int) -> NDArray[np.int64]:
     return np.minimum((coordinates * count).astype(np.int64), count - 1)
 
 
-def _scaled(dimension: FloatRange, value: float) -> float:
-    return math.log(value) if dimension.log else value
+@dataclass(frozen=True)
+class _Ends:
+    """Where the coordinates 0 and 1 of a range lie, on its scale, and the ends of the range."""
+
+    low: float
+    high: float
+    log: bool
+    least: float
+    most: float
+
+
+def _ends(dimension: AnyDimension) -> _Ends | None:
+    """Of a range of real numbers, or of whole ones on a logarithmic scale: there each number has the coordinates that
+    round to it, so that those at the ends are as likely as others. None of anything else."""
+    if isinstance(dimension, FloatRange):
+        margin = 0.0
+    elif isinstance(dimension, IntRange) and dimension.log:
+        margin = 0.5
+    else:
+        return None
+    low, high = dimension.low - margin, dimension.high + margin
+    if dimension.log:
+        low, high = math.log(low), math.log(high)
+    return _Ends(low=low, high=high, log=dimension.log, least=dimension.low, most=dimension.high)

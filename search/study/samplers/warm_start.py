@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config.draws import Draw
 from search.config.run_layout import RunLayout
-from search.config.search_config import SearchConfig, dump_config
+from search.config.search_config import SearchConfig, shown_config
 from search.config.space import Value
 from search.study.samplers.distributions import FOREIGN, SAME_AS, SETTINGS, distributions, parameter
 from trainer.config import TrainingConfig
@@ -55,7 +54,7 @@ def warm_start(config: SearchConfig) -> WarmStart:
     name, configuration = config.warm_start.parent.name, RunLayout(config.warm_start.parent).configuration
     differs = _difference(config, configuration)
     if not differs:
-        training = TrainingConfig(**read_settings(configuration).get("training", {}))
+        training = TrainingConfig(**read_settings(configuration, SearchConfig).get("training", {}))
         earlier = tuple(result for trial in trials if (result := _result(config, trial, training)) is not None)
         if earlier:
             return WarmStart(
@@ -88,7 +87,7 @@ def _difference(config: SearchConfig, path: Path) -> str:
     """Why the earlier results mean something else today; empty if they mean the same."""
     if not path.is_file():
         return f"there is no {path.name} beside its journal that says how they were measured"
-    theirs, ours = read_settings(path), yaml.safe_load(dump_config(config))
+    theirs, ours = read_settings(path, SearchConfig), shown_config(config)
     changed = [section for section in MEASURED_BY if theirs.get(section) != ours[section]]
     return f"{' and '.join(changed)} differ" if changed else ""
 

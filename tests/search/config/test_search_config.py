@@ -9,7 +9,16 @@ import pytest
 from evaluation.config import FaceConfig, GenerationConfig, OnnxRecognizer, PromptSet
 from evaluation.hw10 import GENERATION, hw10_generation
 from search.config.prompts import read_prompts
-from search.config.search_config import HOMEWORK, ConfigurationError, dump_config, load_config, without_password
+from search.config.search_config import (
+    HIGHEST_TRAINING_SEED,
+    HOMEWORK,
+    MOST_TRIALS,
+    RETRAINING_SEED_STRIDE,
+    ConfigurationError,
+    dump_config,
+    load_config,
+    without_password,
+)
 from search.config.space import clip
 from search.workers.setup import RunnerSetup
 from trainer.data.buckets import AspectBuckets
@@ -131,8 +140,9 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
         ({"model": "photos"}, "'photos' holds no model_index.json"),
         ({"space": {"steps": {"low": 0, "high": 100}}}, r"space.steps may draw 0: steps is 0"),
         ({"space": {"rank": {"values": [4, 2048]}}}, r"space.rank may draw 2048: rank is 2048"),
-        ({"space": {"rank": {"low": 4, "high": 64, "log": True}}}, r"space.rank may draw 4.0: .* whole number"),
-        ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space.alpha may draw 'a'"),
+        ({"space": {"rank": {"low": 4.5, "high": 64}}}, r"space: rank.low is 4.5; rank takes whole numbers only"),
+        ({"space": {"rank": {"values": [4, True]}}}, r"space.rank may draw True: rank is True; give a number"),
+        ({"space": {"alpha": {"values": ["a", "b"]}}}, r"space: alpha is a number, not 'a'; give a number"),
         ({"space": {"dropout": {"low": 0, "high": 1}}}, r"space.dropout may draw 1"),
         (
             {
@@ -141,10 +151,18 @@ def test_all_problems_are_told_together(document: dict[str, Any], write_config: 
             },
             r"space.optimizer may draw 'prodigy'.*text_encoder_learning_rate is 0.1, but Prodigy finds one rate",
         ),
-        ({"training": {"adapter": "loha"}}, r"adapter is 'loha', whose file diffusers' pipelines do not load"),
+        (
+            {"training": {"adapter": "loha"}},
+            r"adapter is 'loha', but diffusers' pipelines do not load .*; choose one of 'lora', 'rslora', or train it",
+        ),
+        (
+            {"space": {"adapter": {"values": ["lora", "dora"]}}},
+            r"space.adapter may draw 'dora': adapter is 'dora', but A1111 divides .* choose one of 'lora', 'rslora', or"
+            r" train it without a search, by trainer.run",
+        ),
         (
             {"space": {"adapter": {"values": ["lora", "lokr"]}}},
-            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', 'dora'",
+            r"space.adapter may draw 'lokr': adapter is 'lokr', .* choose one of 'lora', 'rslora', or train",
         ),
         ({"space": {"rank_pattern": {"values": [1, 2]}}}, r"'rank_pattern' cannot vary: a space draws single values"),
         (
@@ -324,3 +342,58 @@ def test_photos_are_encoded_in_every_form_that_some_trial_may_show(
     prompts = {"validation": PromptSet(prompts=("a man",), seeds=(1,))}
     setup = RunnerSetup.of(config, PhotoSplit(training=(), reference=()), prompts, {})  # type: ignore[arg-type]
     assert setup.views == Views(mirrored=True, empty_caption=True)
+
+
+def test_text_that_looks_like_something_else_is_read_back(document: dict[str, Any], write_config: Write) -> None:
+    overrides = [
+        "name=1e4",
+        "photos.trigger=3007",
+        "photos.class=on",
+        "photos.caption_template=1:30 # {trigger}",
+        "tracking.experiment=2026-11-27",
+        "evaluation.generation.negative_prompt=0123",
+        "training.mixed_precision=no",
+        "runs=a #1",
+    ]
+    config = load_config(write_config(document), overrides)
+    assert (config.name, config.photos.trigger, config.photos.class_word) == ("1e4", "3007", "on")
+    assert config.photos.caption_template == "1:30 # {trigger}"
+    assert (config.tracking.experiment, config.evaluation.generation.negative_prompt) == ("2026-11-27", "0123")
+    assert (config.training.mixed_precision, config.runs) == ("no", Path.cwd() / "a #1")
+    path = write_config(document)
+    path.write_text(dump_config(config), "utf-8")
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(("written", "buckets"), [("yes", True), ("on", True), ("no", False), ("off", False)])
+def test_a_switch_may_be_a_word(written: str, buckets: bool, document: dict[str, Any], write_config: Write) -> None:
+    path = write_config(document)
+    path.write_text(path.read_text("utf-8").replace("folder: photos", f"folder: photos\n  buckets: {written}"), "utf-8")
+    config = load_config(path, [f"stopping.enabled={written}", f"training.gradient_checkpointing={written}"])
+    assert (config.photos.buckets is not None, config.stopping.enabled) == (buckets, buckets)
+    assert config.training.gradient_checkpointing is buckets
+
+
+def test_seeds_of_trials_and_retrainings_are_seeds_of_the_trainer(
+    document: dict[str, Any], write_config: Write
+) -> None:
+    path = write_config({**document, "training": {**document["training"], "seed": HIGHEST_TRAINING_SEED}})
+    config = load_config(path, [f"trials={MOST_TRIALS}", "final.retrain=100", "seed=4294967295"])
+    seeds = [
+        config.trial_seed(number, retraining=again) for number in (0, RETRAINING_SEED_STRIDE - 1) for again in (0, 100)
+    ]
+    assert len(set(seeds)) == 4
+    for seed in seeds:
+        assert config.training_config({}, seed=seed).seed == seed
+
+
+def test_settings_of_a_text_encoder_that_some_trials_train_count(document: dict[str, Any], write_config: Write) -> None:
+    document["training"] |= {"text_encoder_learning_rate": 0, "text_encoder_rank": 8}
+    with pytest.raises(ConfigurationError, match="text_encoder_rank would change nothing"):
+        load_config(write_config(document))
+    document["space"]["text_encoder_learning_rate"] = {"values": [0, 1e-4]}
+    assert load_config(write_config(document)).training.text_encoder_rank == 8
+    del document["training"]["text_encoder_rank"], document["space"]["text_encoder_learning_rate"]
+    document["space"]["text_encoder_steps"] = {"values": [10, 20]}
+    with pytest.raises(ConfigurationError, match="text_encoder_steps would change nothing"):
+        load_config(write_config(document))

@@ -1,6 +1,9 @@
 """`python -m search.photos`: every photo is accounted for, with faces found by their colour."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from search.config.sections import PhotosConfig
 from search.photos.__main__ import main
 from search.photos.check import PhotoReport, examine_photos, sharpness
 from search.photos.contact_sheet import COLOURS, FACE, GAP, MISSING, TEXT, TILE, draw_contact_sheet
+from tests.support.command import CEILING
 from trainer.data.buckets import AspectBuckets
 from trainer.data.picture import Box
 
@@ -228,6 +232,21 @@ def test_the_command_prints_buckets(run: CliRunner, folder: Path, tmp_path: Path
     assert "buckets: 72x56 (6)\n" in result.output
     result = run.invoke(APP, arguments)
     assert "buckets" not in result.output
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "Фото.png"), ("latin-1", r"\u0424\u043e\u0442\u043e.png")])
+def test_names_are_printed_in_the_encoding_of_the_terminal(tmp_path: Path, encoding: str, shown: str) -> None:
+    write_photo(tmp_path, "Фото", angle=None, seed=0)
+    command = ["search.photos", str(tmp_path), "--detector", "none", "--output", str(tmp_path / "report")]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"},
+        timeout=CEILING,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout.decode(encoding)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """The terminal's lines and table: what they read from the records, and that they hold whatever a reason says."""
 
 import io
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from search.report.progress import Progress
+from search.report.progress import Progress, summary
+from search.storage.result import SearchResult
 from search.storage.trial_record import CheckpointResult, JobState, TrialRecord
+from tests.support.outcomes import an_outcome
 
 REASON = "[/pytorch/third_party/gloo] Connection closed by peer [10.0.0.1]"
 
@@ -104,3 +108,10 @@ def test_steps_between_checkpoints_count_and_fall_where_a_worker_was_lost(
     steps["000"] = 0
     progress.poll()
     assert progress.done_share() == 0.1, "it resumes from its checkpoint"
+
+
+def test_the_last_line_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    uri = "sqlite:////home/anna/d'Or; rm -rf #1/mlflow.db"
+    mlflow = {"tracking_uri": uri, "experiment_id": "1", "run_id": "abc"}
+    line = summary(SearchResult(folder=tmp_path, outcome=an_outcome(mlflow=mlflow)), None, None)[-1]
+    assert shlex.split(line) == ["compare:", "mlflow", "ui", "--backend-store-uri", uri]

@@ -15,6 +15,8 @@ from tests.support.command import CEILING
 
 Write = Callable[[dict[str, Any]], Path]
 
+AB, CD = "ab" * 16, "cd" * 16
+"""What `trainer.files` makes temporary names unique with."""
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -75,19 +77,21 @@ def test_half_done_writing_is_finished_or_undone(config: SearchConfig) -> None:
     with RunFolder.make(config) as run:
         pass
     trial = run.path / "trials" / "000"
-    for name in ("step-20", "step-40.ab12.tmp", "state.ab12.old", "step-20.cd34.old"):
+    (run.path / "trials" / "001" / "state" / f"step-8.{AB}.old").mkdir(parents=True)
+    for name in ("step-20", f"step-40.{AB}.tmp", f"state.{AB}.old", f"step-20.{CD}.old"):
         (trial / name).mkdir(parents=True)
         (trial / name / "report.json").write_text(name)
-    for file in (run.path / ".result.json.ab12.tmp", trial / "step-20" / "grid.png"):
+    for file in (run.path / f".result.json.{AB}.tmp", trial / "step-20" / "grid.png"):
         file.write_text("half")
-    (run.path / "champion.ab12.tmp").mkdir()
+    (run.path / f"champion.{AB}.tmp").mkdir()
     (run.path / "ray" / "trials").mkdir(parents=True)
     (run.path / "ray" / "trials" / "experiment_state.json").write_text("{torn")
     (run.path / "journal.log.lock").symlink_to(run.layout.journal)
     run.layout.journal.write_bytes(b'{"op_code":0}\n{"op_co')
     with RunFolder.reopen(run.path):
         assert {path.name for path in trial.iterdir()} == {"step-20", "state"}
-        assert (trial / "state" / "report.json").read_text() == "state.ab12.old", "killed between two renames"
+        assert (trial / "state" / "report.json").read_text() == f"state.{AB}.old", "killed between two renames"
         assert (trial / "step-20" / "report.json").read_text() == "step-20"
+        assert (run.path / "trials" / "001" / "state" / "step-8").is_dir(), "a training's states, too"
         assert {path.name for path in run.path.iterdir()} == {"trials", "journal.log", "search.lock"}
         assert run.layout.journal.read_bytes() == b'{"op_code":0}\n'

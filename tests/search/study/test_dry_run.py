@@ -9,9 +9,10 @@ from PIL import Image
 
 from search.config.defaults import Added
 from search.config.search_config import SearchConfig, dump_config, load_config
+from search.photos.split import read_split
 from search.run import search
 from search.storage.result import SearchResult
-from search.study.dry_run import describe
+from search.study import dry_run
 from tests.support.outcomes import an_outcome
 
 Write = Callable[[dict[str, Any]], Path]
@@ -34,6 +35,10 @@ def config(document: dict[str, Any], write_config: Write, tmp_path: Path) -> Sea
     document["evaluation"]["others"] = {"count": 0}
     document["final"] |= {"candidates": 1, "retrain": 1}
     return load_config(write_config(document))
+
+
+def describe(config: SearchConfig, added: dict[str, Any]) -> list[str]:
+    return dry_run.describe(config, added, read_split(config.photos, config.evaluation.faces))
 
 
 def test_the_plan_without_experience(config: SearchConfig) -> None:

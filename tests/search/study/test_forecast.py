@@ -1,5 +1,6 @@
 """What a search has to do and how long it takes, worked by hand."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,26 @@ def test_what_is_to_come_of_first_and_later_trials(make_work: Callable[..., Work
     work = make_work(trials=8, stopping={"grace_period": 200}, first_trials=[{"rank": 8, "steps": 400}])
     # One rung, at 200, that half pass; of 100, 200, 300 and 400 steps the last two are compared there.
     assert work.coming() == [(400, 4)] + 7 * [((100 + 200 + 250 + 300) / 4, (1 + 2 + 2.5 + 3) / 4)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "ends", "mean"),
+    [
+        ({"low": 100, "high": 400, "step": 100}, 4, (100, 400), 250),
+        ({"low": 100, "high": 200}, 101, (100, 200), 150),
+        ({"low": 100, "high": 9_000_100}, 101, (100, 9_000_100), 4_500_100),
+        # The mean of a logarithmically even draw is (high - low) / log(high / low).
+        ({"low": 100, "high": 800, "log": True}, 101, (100, 800), 700 / math.log(8)),
+        ({"values": [300, 100]}, 2, (100, 300), 200),
+    ],
+)
+def test_lengths_are_as_likely_as_each_other(
+    steps: dict[str, Any], count: int, ends: tuple[int, int], mean: float, make_work: Callable[..., Workload]
+) -> None:
+    work = make_work(space={"steps": steps})
+    assert (len(work.lengths), work.lengths[0], work.lengths[-1]) == (count, *ends)
+    assert list(work.lengths) == sorted(work.lengths)
+    assert work.mean_steps == pytest.approx(mean, rel=0.01)
 
 
 def test_learning_curves_are_expected_to_prefer_the_shortest_training(make_work: Callable[..., Workload]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from search.tracking.connection import Connection, TrackingError
+from search.tracking.connection import Connection, TrackingError, default_uri
 from tests.support.command import CEILING
 
 DEMO = Path(__file__).parents[3] / "demo" / "search.yaml"
@@ -140,14 +140,42 @@ def test_a_database_in_a_place_that_cannot_be_made_is_refused(tmp_path: Path) ->
     assert "Not a directory" in message
 
 
-@pytest.mark.parametrize("name", ["what?", "50%25"])
-def test_a_folder_whose_name_a_uri_cannot_hold_is_refused(name: str, tmp_path: Path) -> None:
-    """Instead of a database somewhere else."""
-    (tmp_path / name).mkdir()
-    message = refused(None, tmp_path / name)
-    assert message.startswith(f"MLflow cannot keep its database in {tmp_path / name}")
-    assert "set tracking.uri" in message
+@pytest.mark.parametrize("name", ["what?", "50%25", "50% off #1 d'Or; ünï &c?x=y"])
+def test_the_database_lies_in_its_folder_whatever_that_is_called(
+    name: str, empty_database: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / name
+    home.mkdir()
+    shutil.copy(empty_database, home / "mlflow.db")
+    connection = Connection(None, "people", home)
+    connection.client().create_run(connection.experiment_id)
     assert {path.name for path in tmp_path.iterdir()} == {name}
+    assert {path.name for path in home.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+    (experiment,) = MlflowClient(connection.uri).search_experiments(filter_string="name = 'people'")
+    assert experiment.experiment_id == connection.experiment_id
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+
+
+def test_a_look_makes_neither_database_nor_experiment(empty_database: Path, tmp_path: Path) -> None:
+    assert Connection(None, "people", tmp_path / "new", make=False).experiment_id == ""
+    assert not list(tmp_path.iterdir())
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    assert Connection(None, "people", tmp_path, make=False).experiment_id == ""
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db"}
+    names = {each.name for each in MlflowClient(default_uri(tmp_path)).search_experiments()}
+    assert names == {"Default"}
+
+
+def test_a_look_refuses_what_a_search_would(empty_database: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    client = MlflowClient(default_uri(tmp_path))
+    client.delete_experiment(client.create_experiment("people"))
+    with pytest.raises(TrackingError, match="'people' was deleted in MLflow"):
+        Connection(None, "people", tmp_path, make=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackingError, match=r"file is a file; it must be a file in a folder that can be written"):
+        Connection(None, "people", tmp_path / "file", make=False)
 
 
 def test_an_experiment_that_was_deleted_is_refused(empty_database: Path, tmp_path: Path) -> None:
@@ -222,10 +250,9 @@ def test_the_command_refuses_before_anything_starts(case: str, tmp_path: Path) -
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     if case == "runs":
-        assert (
-            line
-            == f"runs: the folder {tmp_path / 'runs'} cannot be made (File exists); name another with --set runs=FOLDER"
-        )
+        runs = tmp_path / "runs"
+        assert line == f"runs: no run can be kept in {runs} ({runs} is a file); name another with --set runs=FOLDER"
+        assert not (tmp_path / "mlflow.db").exists()
     else:
         assert line.startswith(beginning(f"sqlite:///{tmp_path / 'mlflow.db'}"))
         assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}, "the name is still free"

@@ -92,6 +92,20 @@ def test_slow_storage_costs_a_twentieth_of_the_time(job: TrainJob, clock: HandCl
     assert (kept(job), clock.now) == (["step-125", "step-25"], 135.0)
 
 
+def test_the_state_that_a_training_was_resumed_from_is_not_replaced_by_the_same(
+    job: TrainJob, clock: HandClock
+) -> None:
+    """A kill between two renames would take both away."""
+    saver, training = StateSaver(job, leads=True, step=50, now=clock), SlowTraining(clock)
+    training.step_count = 50
+    saver.save(cast("TrainingJob", training), NO_EFFORT)
+    assert kept(job) == []
+    training.step_count = 51
+    for _ in range(2):
+        saver.save(cast("TrainingJob", training), NO_EFFORT)
+    assert kept(job) == ["step-51"]
+
+
 def test_only_the_leading_worker_writes(job: TrainJob, clock: HandClock) -> None:
     saver, training = StateSaver(job, leads=False, now=clock), SlowTraining(clock)
     train(saver, training, clock, 200)

@@ -15,6 +15,7 @@ from evaluation.clip_score import ClipScorer
 from evaluation.config import FaceConfig, with_trigger
 from evaluation.faces import FaceModel
 from evaluation.hw10 import SEED, hw10_generation, hw10_scores
+from evaluation.loading_error import LoadingError
 from evaluation.measures import OBJECTIVE, VALIDATION_LOSS
 from search.config.run_layout import ANCHORS_FILE, STATE_FOLDER
 from search.storage.trial_record import CheckpointResult
@@ -164,5 +165,5 @@ def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
     openface = replace(setup, second_judge=FaceConfig(recognizer="OpenFace", detector="opencv"))
     monkeypatch.setattr(runner, "_setup", openface)
-    with pytest.raises(ValueError, match=r"recognizer 'OpenFace' cannot be loaded"):
+    with pytest.raises(LoadingError, match=r"recognizer 'OpenFace' cannot be loaded"):
         do(runner, JudgeJob(id="judge", folder=tmp_path))

@@ -39,11 +39,11 @@ FAMILIES: Mapping[str, Callable[[Path], Path]] = {
 }
 METHODS = get_args(AdapterMethod)
 YES, NO, NONE = "yes", "no", "-"
-"""Read to the same output; refused by diffusers, or read to another output; refused before it is trained."""
+"""Read to the same output; refused by diffusers; not written, or refused before it is trained."""
 READ = {
     "lora": {"SD 1.x": (YES, YES), "SDXL": (YES, YES), "SD 3": (YES, YES), "Flux": (YES, YES)},
     "rslora": {"SD 1.x": (YES, YES), "SDXL": (YES, YES), "SD 3": (YES, YES), "Flux": (YES, YES)},
-    "dora": {"SD 1.x": (YES, NO), "SDXL": (YES, NO), "SD 3": (NONE, NONE), "Flux": (NONE, NONE)},
+    "dora": {"SD 1.x": (YES, NONE), "SDXL": (YES, NONE), "SD 3": (NONE, NONE), "Flux": (NONE, NONE)},
     "lokr": {"SD 1.x": (NO, NO), "SDXL": (NO, NO), "SD 3": (NONE, NONE), "Flux": (NONE, NONE)},
     "loha": {"SD 1.x": (NO, NO), "SDXL": (NO, NO), "SD 3": (NONE, NONE), "Flux": (NONE, NONE)},
 }
@@ -57,7 +57,8 @@ class Written:
 
     base: BaseModel
     folder: Path
-    exported: Path
+    exported: Path | None
+    """None where there is no such file."""
     before: Tensor
     adapted: Tensor
 
@@ -126,7 +127,7 @@ def written(load: Callable[[str], BaseModel], make_config: MakeConfig, tmp_path:
         finally:
             adapter.detach()
         assert (adapted - before).abs().max() > 1e-3
-        exported = export_kohya(folder, tmp_path / "person.safetensors")
+        exported = export_kohya(folder, tmp_path / "person.safetensors") if READ[method][family][1] != NONE else None
         return Written(base=base, folder=folder, exported=exported, before=before, adapted=adapted)
 
     return write
@@ -138,14 +139,13 @@ def test_a_pipeline_reads_what_the_table_says_and_refuses_the_rest(
 ) -> None:
     made = written(family, method)
     for file, expected in zip((made.folder, made.exported), READ[method][family], strict=True):
+        if file is None:
+            continue
         pipeline: Any = made.base.pipeline()
         try:
             if expected == YES:
                 pipeline.load_lora_weights(file)
                 assert (answer(made.base) - made.adapted).abs().max() < 1e-5
-            elif method == "dora":  # dora_scale is dropped, with a warning
-                pipeline.load_lora_weights(file)
-                assert (answer(made.base) - made.adapted).abs().max() > 1e-3
             else:
                 with pytest.raises(ValueError, match=r"Invalid LoRA checkpoint|not been correctly renamed"):
                     pipeline.load_lora_weights(file)
@@ -176,9 +176,10 @@ def test_what_no_file_can_hold_is_refused_before_training(
 def test_the_other_programs_file_of_a_flow_model_needs_no_alpha(
     written: Callable[[str, str], Written], family: str
 ) -> None:
-    """ComfyUI knows these layers by diffusers' names and, of such files, no alpha: B bears the scale."""
+    """ComfyUI knows these layers by diffusers' names and scales by 1 where there is no alpha: B bears the scale."""
     made = written(family, "lora")
     own, header = read_adapter_file(made.folder / "pytorch_lora_weights.safetensors")
+    assert made.exported is not None
     exported = load_file(made.exported)
     assert exported.keys() == own.keys()
     for name, weight in own.items():
@@ -203,9 +204,9 @@ def test_the_table_of_methods_is_what_is_tested_here() -> None:
         for row in re.finditer(r"^\| `(\w+)` \| [^|]+ \| (.+?) \|$", text, re.MULTILINE)
         if row[1] in METHODS
     }
-    searched = {"lora": "yes", "rslora": "yes", "dora": "yes", "lokr": "no", "loha": "no"}
+    searched = {"lora": "yes", "rslora": "yes", "dora": "no", "lokr": "no", "loha": "no"}
     cells = {
-        method: [NONE if NONE in files else " / ".join(files) for files in families.values()]
+        method: [NONE if files == (NONE, NONE) else " / ".join(files) for files in families.values()]
         for method, families in READ.items()
     }
     assert rows == {method: (*cells[method], searched[method]) for method in METHODS}

@@ -117,7 +117,7 @@ def test_forms_come_as_often_as_asked_for_and_independently() -> None:
     form = rows // 7
     shares = torch.bincount(form, minlength=10).double() / 20_000
     for side in (shares[:5], shares[5:]):
-        expected = [0.5 * 0.9 * (0.2 + 0.8 / 4), *[0.5 * 0.9 * 0.2] * 3, 0.5 * 0.1]
+        expected = [0.5 * 0.9 * 0.2, *[0.5 * 0.9 * 0.8 / 3] * 3, 0.5 * 0.1]
         for found, share in zip(side.tolist(), expected, strict=True):
             assert abs(found - share) < 3 * (share * (1 - share) / 20_000) ** 0.5
 

@@ -70,7 +70,7 @@ def test_each_bucket_holds_its_photos_as_the_model_sees_them(
     for bucket, stems, size in zip(cache.buckets, ("be", "cfg", "ad"), ((24, 40), (32, 32), (40, 24)), strict=True):
         for row, stem in enumerate(stems):
             (photo,) = (photo for photo in photos if photo.path.stem == stem)
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, size))).permute(2, 0, 1)[None] / 127.5 - 1
+            pixels = torch.from_numpy(np.array(open_photo(photo, size))).permute(2, 0, 1)[None] / 127.5 - 1
             for seen, at in ((pixels, row), (pixels.flip(-1), len(stems) + row)):
                 mean = base.vae.encode(seen).latent_dist.mean[0] * scale
                 torch.testing.assert_close(bucket.latent_mean[at], mean, rtol=0, atol=1e-6)

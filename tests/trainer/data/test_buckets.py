@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.conftest import write_photo
-from trainer.data.buckets import AspectBuckets, bucket_warnings, sort_into_buckets
+from trainer.data.buckets import AspectBuckets, bucket_warnings, enlargement_warnings, sort_into_buckets
 from trainer.data.framing import framing_of
 from trainer.data.photos import load_photos, open_face_mask, open_photo, repeated
 from trainer.data.picture import Size
@@ -130,6 +130,23 @@ def test_a_photo_lying_on_its_side_is_sorted_as_it_is_seen(tmp_path: Path) -> No
     assert list(sort_into_buckets([photo], AspectBuckets(step=8), 32)) == [(24, 40)]
 
 
+def test_photos_that_are_much_enlarged_are_named_with_their_factor(tmp_path: Path) -> None:
+    """At 96 pixels: 64 is enlarged 1.5 times, a crop of 32 pixels 3 times; 64 x 128 covers 64 x 128 as it is."""
+    for seed, (stem, size) in enumerate({"a": (64, 64), "b": (65, 90), "c": (100, 100), "d": (64, 128)}.items()):
+        write_photo(tmp_path, stem, seed=seed, size=size)
+    photos = list(load_photos(tmp_path))
+    assert enlargement_warnings(photos, None, 95) == ()
+    (line,) = enlargement_warnings(photos, None, 96)
+    assert line.startswith("2 of 4 photos are enlarged to 96 pixels (a.png 1.5 times, d.png 1.5 times), and")
+    assert "face_crop" not in line
+    (line,) = enlargement_warnings(photos, AspectBuckets(step=8), 96)
+    assert "1 of 4 photos are enlarged to 96 pixels (a.png 1.5 times)" in line
+    photos[2] = replace(photos[2], crop=(0, 0, 32, 32))
+    (line,) = enlargement_warnings(photos, None, 96)
+    assert "(c.png 3.0 times, a.png 1.5 times, d.png 1.5 times)" in line
+    assert "a wider photos.face_crop" in line
+
+
 def test_a_photo_covers_its_bucket_and_is_cut_in_the_middle(tmp_path: Path) -> None:
     """60 x 120 for 24 x 40: at 24 wide it is 48 high, and 4 rows fall away at either end: 10 of the photo's own."""
     picture = Image.new("RGB", (60, 120), "red")
@@ -138,7 +155,7 @@ def test_a_photo_covers_its_bucket_and_is_cut_in_the_middle(tmp_path: Path) -> N
         upright.save(tmp_path / f"{name}.png")
     tall, wide = load_photos(tmp_path, minimum_side=32, caption_template="a photo")
     for photo, size in ((tall, (24, 40)), (wide, (40, 24))):
-        opened = open_photo(photo.path, size)
+        opened = open_photo(photo, size)
         assert opened.size == size
         # Lanczos looks three pixels far, beyond the cut, too.
         assert (np.asarray(opened)[3:-3, 3:-3] == (0, 0, 255)).all()

@@ -16,7 +16,10 @@ from tests.trainer.conftest import RESOLUTION
 from trainer.data.class_images import draw_class_images
 from trainer.data.photos import CaptionedPhoto
 from trainer.data.prior_config import PriorConfig
+from trainer.models.flux import Flux
 from trainer.models.loading import BaseModel
+from trainer.models.stable_diffusion_3 import StableDiffusion3
+from trainer.out_of_memory import OutOfMemory
 
 PRIOR = PriorConfig(prompt="a photo of a man", images=5, steps=2, guidance_scale=3.0, batch_size=2)
 
@@ -179,3 +182,48 @@ def test_a_prompt_that_is_too_long_is_refused_before_anything_is_drawn(
         draw(base, tmp_path, PriorConfig(prompt="man " * (length - 1)))
     assert drawn_batches == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_guidance_is_the_family_s_where_none_is_given(base: BaseModel, tmp_path: Path) -> None:
+    """7.5 of all but Flux, whose transformer reads it as an input and for which 3.5 is usual."""
+    assert PriorConfig(prompt="a man").guidance_scale is None
+    assert (base.usual_guidance, Flux.usual_guidance, StableDiffusion3.usual_guidance) == (7.5, 3.5, 7.5)
+    draw(base, tmp_path, replace(PRIOR, images=1, guidance_scale=None))
+    draw(base, tmp_path, replace(PRIOR, images=1, guidance_scale=7.5))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_memory_runs_out_batches_are_halved_from_there_on(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn_batches: list[int]
+) -> None:
+    """Four at a time do not fit: the first batch is drawn in halves, and so is the second."""
+    whole = draw(base, tmp_path / "whole", replace(PRIOR, images=8, batch_size=4))
+    assert drawn_batches == [4, 4]
+    drawn_batches.clear()
+    decode = base.vae.decode
+
+    def limited(latents: torch.Tensor, *arguments: object, **keywords: object) -> object:
+        if len(latents) > 2:
+            raise RuntimeError("CUDA error: out of memory")
+        return decode(latents, *arguments, **keywords)
+
+    monkeypatch.setattr(base.vae, "decode", limited)
+    halved = draw(base, tmp_path / "halved", replace(PRIOR, images=8, batch_size=4))
+    assert drawn_batches == [2, 2, 2, 2]
+    assert [photo.path.name for photo in halved] == [photo.path.name for photo in whole]
+    for expected, found in zip(whole, halved, strict=True):
+        levels = [np.asarray(Image.open(photo.path), dtype=int) for photo in (expected, found)]
+        assert np.abs(levels[0] - levels[1]).max() <= 1, "a pixel may be rounded the other way"
+
+
+def test_a_single_class_image_that_does_not_fit_names_the_remedies(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **keywords: object) -> object:
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    monkeypatch.setattr(base.vae, "decode", full)
+    with pytest.raises(
+        OutOfMemory, match=r"a single class image at a time \(cuDNN.*training\.resolution \(.*photos\.prior\.folder"
+    ):
+        draw(base, tmp_path)

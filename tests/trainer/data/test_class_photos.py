@@ -61,5 +61,10 @@ def test_an_empty_folder_and_pixels_without_end_are_refused(men: Path, tmp_path:
     (tmp_path / "none").mkdir()
     with pytest.raises(PhotoFolderError, match="there are no photos"):
         load_class_photos(PriorConfig(prompt="a man", folder=tmp_path / "none"), (), trigger="sks")
+    below = tmp_path / "none" / "1_man"
+    men.rename(below)
+    with pytest.raises(PhotoFolderError, match=r"but 2 in '1_man'.*; set photos.prior.folder to it, or move .* up$"):
+        load_class_photos(PriorConfig(prompt="a man", folder=tmp_path / "none"), (), trigger="sks")
+    men = below
     with pytest.raises(PhotoFolderError, match=r"a.png: has too many pixels .*the limit is 5,000"):
         load_class_photos(PriorConfig(prompt="a man", folder=men), (), trigger="sks", maximum_pixels=5000)

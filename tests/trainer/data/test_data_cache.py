@@ -1,17 +1,26 @@
 """The cache of encoded photos: its content, its name, and damage to it."""
 
 import logging
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import Module
 
 from tests.trainer.conftest import RESOLUTION, write_photo
-from trainer.data.cache import DataCache, build_cache
-from trainer.data.photos import load_photos, open_photo
+from trainer.data.cache import KEPT_SECONDS, DataCache, build_cache
+from trainer.data.photos import CaptionedPhoto, load_photos, open_face_mask, open_photo, repeated
+from trainer.data.views import Views
 from trainer.models.loading import BaseModel
 
 NAMES = ("latent_mean", "latent_std", "input_ids", "text_embeddings")
@@ -26,6 +35,20 @@ def fail(*arguments: object, **keywords: object) -> None:
 
 
 @torch.no_grad()
+def test_a_photo_that_changes_before_it_is_encoded_is_refused_and_nothing_is_kept(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = load_photos(make_photos(3), trigger="sks")
+    content = photos[1].path.read_bytes()
+    photos[1].path.write_bytes(photos[0].path.read_bytes())
+    with pytest.raises(ValueError, match=r"photo1\.png has changed since it was checked"):
+        build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*"))
+    photos[1].path.write_bytes(content)
+    after, clean = (build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / name) for name in ("cache", "b"))
+    assert torch.equal(after.latent_mean, clean.latent_mean)
+
+
 def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -35,7 +58,7 @@ def test_a_cache_holds_the_scaled_posterior_and_the_encoded_captions(
     side = RESOLUTION // base.pipeline().vae_scale_factor
     assert cache.latent_mean.shape == (3, base.denoiser.config["in_channels"], side, side)
     for number, photo in enumerate(photos):
-        pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
+        pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
         posterior = base.vae.encode(pixels).latent_dist
         scale = base.vae.config["scaling_factor"]
         torch.testing.assert_close(cache.latent_mean[number], posterior.mean[0] * scale, rtol=0, atol=1e-6)
@@ -73,6 +96,29 @@ def test_encoding_records_no_gradients_and_happens_once(
     assert equal(build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache"), first)
 
 
+def test_a_photo_that_comes_often_is_painted_once(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mask is as large as the photo before it is cut."""
+    first, second = (
+        replace(photo, face=(10, 10, 20, 20), repeats=5) for photo in load_photos(make_photos(2), trigger="sks")
+    )
+    painted = []
+
+    def paint(photo: CaptionedPhoto, size: tuple[int, int]) -> Image.Image:
+        painted.append(photo.path.name)
+        return open_face_mask(photo, size)
+
+    monkeypatch.setattr("trainer.data.cache.open_face_mask", paint)
+    cache = build_cache(
+        repeated((first, second)), base, resolution=RESOLUTION, folder=tmp_path / "cache", views=Views(mirrored=True)
+    )
+    assert painted == ["photo0.png", "photo1.png"]
+    assert cache.face_mask.shape[0] == 20
+    assert all(torch.equal(mask, cache.face_mask[0]) for mask in cache.face_mask[:10])
+    assert torch.equal(cache.face_mask[10], cache.face_mask[0].flip(-1))
+
+
 def test_the_file_is_named_by_content(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +139,87 @@ def test_the_file_is_named_by_content(
     write_photo(folder, "a", seed=99, caption="a man")
     assert build() == 3
     assert build(resolution=RESOLUTION + 8) == 4
+
+
+@pytest.mark.parametrize("library", ["torch", "Pillow", "diffusers", "transformers", "tokenizers"])
+def test_another_version_of_what_encodes_makes_another_file(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    photos, folder = load_photos(make_photos(1), trigger="sks"), tmp_path / "cache"
+    build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+    monkeypatch.setattr("trainer.data.cache.version", lambda name: "0.0" if name == library else version(name))
+    build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_nobody_has_used_for_a_month_is_removed_when_something_is_encoded(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of two files of a month's age one is read again; a third is made. What is no cache stays."""
+    photos, folder = load_photos(make_photos(3), trigger="sks"), tmp_path / "cache"
+
+    def build(number: int) -> Path:
+        before = set(folder.glob("*")) if folder.exists() else set()
+        build_cache(photos[number : number + 1], base, resolution=RESOLUTION, folder=folder)
+        return next(iter(set(folder.glob("*")) - before), folder)
+
+    kept, unused, own = build(0), build(1), folder / "mine.safetensors"
+    own.write_bytes(b"")
+    moment = time.time() - KEPT_SECONDS - 60
+    for path in (kept, unused, own):
+        os.utime(path, (moment, moment))
+    assert build(0) == folder
+    new = build(2)
+    assert set(folder.iterdir()) == {kept, new, own}
+
+
+def test_what_a_killed_process_was_writing_goes_and_what_a_living_one_writes_stays(
+    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos, folder = load_photos(make_photos(1), trigger="sks"), tmp_path / "cache"
+    folder.mkdir()
+    with (
+        start_writing(folder / "killed.safetensors") as killed,
+        start_writing(folder / "alive.safetensors") as alive,
+    ):
+        killed.kill()
+        killed.wait()
+        assert len(list(folder.iterdir())) == 2
+        build_cache(photos, base, resolution=RESOLUTION, folder=folder)
+        names = sorted(path.name.split(".")[1] for path in folder.iterdir() if path.is_dir())
+        assert names == ["alive"]
+        alive.communicate("go on\n")
+    assert (folder / "alive.safetensors").read_text() == "whole"
+    assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+@contextmanager
+def start_writing(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in the midst of `write_file`; it ends the file when it is told to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            yield process
+        finally:
+            process.kill()
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from trainer.files import write_file
+
+def write(path):
+    path.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.readline()
+    path.write_text("whole")
+
+write_file(Path(sys.argv[1]), write)
+"""
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "not a file of tensors"])

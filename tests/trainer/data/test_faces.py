@@ -103,10 +103,10 @@ def test_a_photo_is_cut_to_its_face_or_left_alone(photos: tuple[CaptionedPhoto, 
     faces = find_faces(photos, RedSquareFinder())
     cut = [cut_to_face(face, 1) for face in faces]
     assert [photo.crop for photo in cut] == [(195, 40, 50, 50)] * 3 + [None] + [(195, 40, 50, 50)]
-    pixels = np.asarray(open_photo(cut[0].path, 50, cut[0].crop))
+    pixels = np.asarray(open_photo(cut[0], 50))
     assert (pixels[:, 5:45] == (255, 0, 10)).all()
     assert (pixels[:, :5] == (0, 90, 0)).all()
-    assert (np.asarray(open_photo(cut[3].path, 50, cut[3].crop)) == (0, 90, 0)).all()
+    assert (np.asarray(open_photo(cut[3], 50)) == (0, 90, 0)).all()
 
 
 def test_boxes_are_in_pixels_of_the_photo_whatever_the_finder_is_shown(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from trainer.data.photos import PhotoFolderError, load_photos, open_photo, resemblance_warnings
+from trainer.data.picture import PictureError, decode_picture
 
 SIDE = 64
 
@@ -64,6 +65,24 @@ def sideways() -> bytes:
     return encoded(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
 
 
+def with_exif(content: bytes) -> bytes:
+    """A JPEG that is red above blue once it is turned by orientation 6, with this EXIF block."""
+    upright = Image.new("RGB", (SIDE, SIDE), "blue")
+    upright.paste("red", (0, 0, SIDE, SIDE // 2))
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    return encoded(stored, "JPEG", quality=100, subsampling=0, exif=b"Exif\0\0" + content)
+
+
+UNWRITABLE = (
+    struct.pack("<2sHIH", b"II", 42, 8, 2)
+    + struct.pack("<HHII", 0x112, 3, 1, 6)
+    + struct.pack("<HHII", 0x11A, 10, 1, 38)
+    + struct.pack("<I", 0)
+    + struct.pack("<ii", -1, 0)
+)
+"""Orientation 6, and a horizontal resolution of -1/0 as a signed fraction: Pillow reads it, but cannot write it."""
+
+
 def bomb(side: int) -> bytes:
     """A PNG whose header promises side x side pixels and that holds none."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
@@ -84,6 +103,15 @@ ACCEPTED: dict[str, tuple[str, bytes, Colours]] = {
     "a PNG named .jpg": ("a.jpg", plain("RGB", (200, 100, 50), "PNG"), {MIDDLE: (200, 100, 50)}),
     "a PNG named .gif": ("a.gif", plain("RGB", (200, 100, 50), "PNG"), {MIDDLE: (200, 100, 50)}),
     "turned by EXIF": ("a.png", sideways(), {(32, 8): (255, 0, 0), (32, 56): (0, 0, 255)}),
+    "turned by EXIF that cannot be written again": (
+        "a.jpg",
+        with_exif(UNWRITABLE),
+        {(32, 8): (254, 0, 0), (32, 56): (0, 0, 254)},
+    ),
+    # As it is stored: what is above lies on the left.
+    "EXIF torn in the middle": ("a.jpg", with_exif(UNWRITABLE[:20]), {(8, 32): (254, 0, 0), (56, 32): (0, 0, 254)}),
+    "EXIF without a header": ("a.jpg", with_exif(b"junk" * 8), {(8, 32): (254, 0, 0), (56, 32): (0, 0, 254)}),
+    "empty EXIF": ("a.jpg", with_exif(b""), {(8, 32): (254, 0, 0), (56, 32): (0, 0, 254)}),
     # 255 - cyan, magenta, yellow, times 1 - black: 255 x (1 - 51/255) = 204, and so on
     "CMYK": ("a.jpg", plain("CMYK", (0, 51, 102, 51), "JPEG", quality=100), {MIDDLE: (204, 163, 122)}),
     "16-bit grey": ("a.png", deep(0x8040), {MIDDLE: (128, 128, 128)}),
@@ -118,8 +146,12 @@ GOOD = plain("RGB", (200, 100, 50), "PNG")
 REFUSED: dict[str, tuple[Files, str, str]] = {
     "animated PNG": ({"a.png": frames("PNG")}, "a.png", "is an animation of 2 frames"),
     "animated WebP": ({"a.webp": frames("WEBP")}, "a.webp", "is an animation of 2 frames"),
-    "animated GIF": ({"a.gif": frames("GIF")}, "a.gif", NO_IMAGE),
-    "TIFF named .jpg": ({"a.jpg": plain("RGB", 0, "TIFF")}, "a.jpg", NO_IMAGE),
+    "animated GIF": ({"a.gif": frames("GIF")}, "a.gif", "is a GIF image"),
+    "TIFF named .jpg": (
+        {"a.jpg": plain("RGB", 0, "TIFF")},
+        "a.jpg",
+        "is a TIFF or raw image",
+    ),
     "text named .png": ({"a.png": b"this is no photo"}, "a.png", NO_IMAGE),
     "nothing": ({"a.png": b""}, "a.png", "is empty (0 bytes)"),
     "torn": ({"a.png": GOOD[: len(GOOD) // 2]}, "a.png", "does not decode"),
@@ -138,7 +170,7 @@ def test_every_kind_of_file_is_converted_rightly_or_refused_by_name(case: str, t
         name, content, colours = ACCEPTED[case]
         (tmp_path / name).write_bytes(content)
         (photo,) = load_photos(tmp_path, "sks", caption_template="a photo of {trigger}")
-        opened = open_photo(photo.path, SIDE)
+        opened = open_photo(photo, SIDE)
         assert (photo.caption, opened.mode, opened.size) == ("a photo of sks", "RGB", (SIDE, SIDE))
         for place, colour in colours.items():
             found = opened.getpixel(place)
@@ -153,6 +185,33 @@ def test_every_kind_of_file_is_converted_rightly_or_refused_by_name(case: str, t
     (problem,) = caught.value.problems
     assert problem.file == name
     assert problem.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(smooth(orientation).crop((0, 0, 80, 70)), "PNG", exif=exif)
+    with Image.open(io.BytesIO(content)) as stored:
+        upright = ImageOps.exif_transpose(stored)
+    assert np.array_equal(np.asarray(decode_picture(content)), np.asarray(upright))
+
+
+OTHER_FILES = {
+    "a HEIC image": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    "an AVIF image": b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf",
+    "a video": b"\0\0\0\x14ftypqt  \0\0\0\0qt  ",
+    "a JPEG XL image": b"\xff\x0a" + bytes(20),
+    "a TIFF or raw image": b"II*\0" + bytes(20),
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\n",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_of_another_kind_is_called_by_its_name(kind: str) -> None:
+    remedy = "fetch the file itself" if "pointer" in kind else "export it as JPEG or PNG, or remove it"
+    with pytest.raises(PictureError, match=f"^is {kind}.*; {remedy}$"):
+        decode_picture(OTHER_FILES[kind])
 
 
 def test_too_many_pixels_are_refused_without_decoding_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

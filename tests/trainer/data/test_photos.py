@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.trainer.conftest import write_photo
 from trainer.data.photos import CaptionedPhoto, PhotoFolderError, load_photos, open_photo, repeated, split_photos
+from trainer.data.picture import PictureError
 
 
 def test_photos_come_sorted_by_stem_with_their_own_captions(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_every_problem_of_a_folder_is_reported_at_once_by_file_name(tmp_path: Pa
         ("latin.txt", "is not UTF-8 text"),
         ("empty.jpg", "is empty"),
         ("text.jpg", "is not a JPEG, PNG or WebP image, whatever its name says"),
-        ("moving.gif", "is not a JPEG, PNG or WebP image, whatever its name says"),
+        ("moving.gif", "is a GIF image and none of JPEG, PNG or WebP"),
         ("torn.jpg", "does not decode"),
         ("small.png", "is too small"),
         ("lonely.txt", "is a caption without a photo"),
@@ -150,9 +151,28 @@ def test_a_photo_opens_upright_square_and_centred(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn 90 degrees clockwise to show"
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
-    opened = open_photo(tmp_path / "a.png", 32)
+    (photo,) = load_photos(tmp_path, caption_template="a photo")
+    opened = open_photo(photo, 32)
     assert (opened.mode, opened.size) == ("RGB", (32, 32))
     assert np.abs(np.asarray(opened, dtype=int)[2:-2] - (0, 128, 0)).max() <= 1
+
+
+def test_a_photo_that_is_not_the_one_checked_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_photo(tmp_path, "a", seed=0)
+    (photo,) = load_photos(tmp_path)
+    content = path.read_bytes()
+    write_photo(tmp_path, "a", seed=1)
+    with pytest.raises(
+        PictureError, match=r"a\.png has changed since it was checked; put the file back, or start again"
+    ):
+        open_photo(photo, 32)
+    path.unlink()
+    with pytest.raises(
+        PictureError, match=r"a\.png cannot be read any more \(No such file or directory\); put the file"
+    ):
+        open_photo(photo, 32)
+    path.write_bytes(content)
+    assert open_photo(photo, 32).size == (32, 32)
 
 
 def test_a_made_folder_loads(make_photos: Callable[..., Path]) -> None:

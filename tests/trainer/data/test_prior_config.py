@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from trainer.config import TrainingConfig
-from trainer.data.prior_config import PriorConfig, check_prior, names_person
+from trainer.data.captions import names_person
+from trainer.data.prior_config import PriorConfig, check_prior
 
 PRIOR = PriorConfig(prompt="a photo of a man")
 
@@ -67,6 +68,10 @@ def test_class_images_are_there_where_they_are_weighed(
         ("asks a man", "sks", False),
         ("a man", "", False),
         ("a c++ man", "c++", True),
+        ("一张sks男人的照片", "sks", True),
+        ("sks는 웃는다", "sks", True),
+        ("портрет анны", "анн", False),
+        ("портрет анны", "Анны", True),
     ],
 )
 def test_a_trigger_is_a_word(text: str, trigger: str, expected: bool) -> None:

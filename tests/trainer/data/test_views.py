@@ -9,6 +9,7 @@ import torch
 from tests.support.job_state import weights_of
 from tests.trainer.conftest import RESOLUTION, MakeConfig, MakePhotos, write_photo
 from trainer.config import TrainingConfig
+from trainer.data.batches import rows_of_forms
 from trainer.data.cache import build_cache
 from trainer.data.photos import load_photos, open_photo
 from trainer.data.views import TAG_ORDERS, Views, reorder_tags
@@ -38,6 +39,41 @@ def test_tags_change_places_behind_the_first() -> None:
     assert ALL.caption(caption, TAG_ORDERS) == ""
 
 
+@pytest.mark.parametrize(
+    ("tags", "orders"),
+    [
+        (("hat",), 1),  # nothing to change places with
+        (("hat", "beach"), 2),
+        (("hat", "hat"), 1),
+        (("hat", "hat", "beach"), 3),
+        (("hat", "beach", "dusk"), 4),  # of six
+        (("hat", "hat", "hat", "hat", "beach", "hat"), 4),  # of six
+        (tuple("abcdefghij"), 4),
+    ],
+)
+def test_every_order_but_the_first_is_another_one(tags: tuple[str, ...], orders: int) -> None:
+    """As many as there are, up to four, whatever the caption says; where there are fewer, they come again."""
+    for person in ("a man", "a woman", "sks", "a photo of sks man", "anna smiling", "x"):
+        caption = ", ".join([person, *tags])
+        shown = [reorder_tags(caption, number) for number in range(TAG_ORDERS)]
+        assert shown[0] == caption
+        assert len(set(shown)) == orders
+        assert (caption in shown[1:]) is (orders == 1)
+        for order in shown:
+            first, *others = order.split(", ")
+            assert (first, sorted(others)) == (person, sorted(tags))
+    assert reorder_tags(caption, 1) == reorder_tags(caption, 1)
+
+
+@pytest.mark.parametrize("probability", [0.25, 1.0])
+def test_the_probability_is_that_of_another_order(probability: float) -> None:
+    caption = "a man, hat, beach"
+    views, config = Views(tag_orders=TAG_ORDERS), TrainingConfig(caption_shuffle=probability)
+    rows = rows_of_forms(torch.zeros(20_000, dtype=torch.int64), photos=1, views=views, config=config, step=0)
+    other = [views.caption(caption, row) != caption for row in rows.tolist()]
+    assert abs(sum(other) / len(other) - probability) < 3 * (probability * (1 - probability) / 20_000) ** 0.5 + 1e-9
+
+
 def test_what_any_job_shows_is_needed() -> None:
     plain = TrainingConfig()
     assert Views.needed_by([plain]) == Views()
@@ -58,7 +94,7 @@ def test_a_cache_holds_every_form_as_the_model_sees_it(base: BaseModel, tmp_path
     scale = base.vae.config["scaling_factor"]
     for row, (mirrored, number) in enumerate(ALL.forms()):
         for at, photo in enumerate(photos):
-            pixels = torch.from_numpy(np.array(open_photo(photo.path, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
+            pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
             seen = pixels.flip(-1) if mirrored else pixels
             mean = base.vae.encode(seen).latent_dist.mean[0] * scale
             torch.testing.assert_close(cache.latent_mean[2 * row + at], mean, rtol=0, atol=1e-6)

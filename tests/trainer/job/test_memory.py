@@ -18,7 +18,7 @@ from tests.support.small_memory import MESSAGE, backward_holds, forward_holds, l
 from tests.trainer.conftest import MakeConfig
 from trainer.data.cache import DataCache
 from trainer.job.job import TrainingJob
-from trainer.job.memory import OutOfMemory
+from trainer.job.memory import StepOutOfMemory
 from trainer.job.optimizer_step import StepStart
 from trainer.models.loading import BaseModel
 
@@ -111,7 +111,7 @@ def test_when_not_one_photo_fits_the_job_gives_up_and_names_the_remedies(
     with TrainingJob(base, cache, config) as job:
         job.step()
         before = state_of(job)
-        with forward_holds(base, 0), pytest.raises(OutOfMemory) as caught:
+        with forward_holds(base, 0), pytest.raises(StepOutOfMemory) as caught:
             job.step()
         assert str(caught.value) == (
             "out of memory at step 2 with a single photo in a forward pass (CUDA out of memory. Tried to allocate 2.00 "
@@ -127,7 +127,7 @@ def test_when_not_one_photo_fits_the_job_gives_up_and_names_the_remedies(
         assert bigger.micro_batch == 2, "a checkpoint knows nothing of the split"
         assert bigger.step().loss == losses[1]
         assert_same({**state_of(bigger), "counter": 0}, {**expected, "counter": 0})
-    assert "gradient_checkpointing" not in str(OutOfMemory(1, "", replace(config, gradient_checkpointing=True)))
+    assert "gradient_checkpointing" not in str(StepOutOfMemory(1, "", replace(config, gradient_checkpointing=True)))
 
 
 def test_other_errors_go_through(base: BaseModel, cache: DataCache, make_config: MakeConfig) -> None:

@@ -1,21 +1,27 @@
 """Checkpoints of a training job: resumed bit for bit, or refused by what differs."""
 
 import json
+import math
 import pickle
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.support.job_state import weights_of
+from tests.support.job_state import assert_same, rewrite_numbers, state_of, weights_of
 from tests.trainer.conftest import RESOLUTION, MakeConfig
-from trainer.adapters.adapter_files import WEIGHTS_FILE, read_adapter_file
+from trainer.adapters.adapter_files import WEIGHTS_FILE, read_adapter_file, save_adapter
 from trainer.config import TrainingConfig
 from trainer.data.cache import DataCache
-from trainer.job.job import TrainingJob
+from trainer.job.job import TrainingDiverged, TrainingJob
+from trainer.job.state import OtherJobError
 from trainer.models.loading import BaseModel
 
 FILES = {WEIGHTS_FILE, "optimizer.safetensors", "training_state.json"}
@@ -213,21 +219,96 @@ def test_a_checkpoint_of_other_photos_is_refused(
         job.restore(tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-@pytest.mark.parametrize("damage", ["missing", "cut short"])
-def test_a_damaged_checkpoint_is_a_named_error(
-    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, name: str, damage: str
+def test_the_same_photos_encoded_elsewhere_continue_the_job(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Another machine or number of threads changes latents in their last bits. A caption that was edited is told."""
+    with TrainingJob(base, cache, make_config()) as job:
+        job.save(tmp_path / "checkpoint")
+    elsewhere = replace(cache, latent_mean=cache.latent_mean + 1e-6)
+    with TrainingJob(base, elsewhere, make_config()) as job:
+        job.restore(tmp_path / "checkpoint")
+    edited = replace(cache.inputs[2], caption="a man in a boat")
+    other = replace(cache, inputs=(*cache.inputs[:2], edited, *cache.inputs[3:]))
+    told = "another job: caption of photo2.png ('a man with a hat, number 2' there, 'a man in a boat' here); resume"
+    with TrainingJob(base, other, make_config()) as job, pytest.raises(OtherJobError, match=re.escape(told)):
+        job.restore(tmp_path / "checkpoint")
+
+
+def test_the_remedy_for_too_little_memory_throws_no_step_away(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with TrainingJob(base, cache, make_config()) as job:
+        run(job, 2)
+        job.save(tmp_path / "checkpoint")
+        expected = run(job, 2)
+    with TrainingJob(base, cache, make_config(gradient_checkpointing=True)) as job:
+        job.restore(tmp_path / "checkpoint")
+        assert run(job, 2) == expected
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    at = content.index(b'"step": 1') + 8 if path.suffix == ".json" else len(content) - 6
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut_short, flip_a_bit])
+def test_a_damaged_checkpoint_is_a_named_error_and_the_job_as_it_was(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    with TrainingJob(base, cache, make_config(ema_decay=0.9)) as job:
+        job.step()
+        job.save(tmp_path / "whole")
+        job.step()
+        before = state_of(job)
+        for name in sorted({*FILES, "trained_weights.safetensors"}):
+            shutil.copytree(tmp_path / "whole", tmp_path / name)
+            damage(tmp_path / name / name)
+            with pytest.raises(ValueError, match=f"{name} is missing or damaged .* use another checkpoint"):
+                job.restore(tmp_path / name)
+            assert job.step_count == 2
+            assert_same(state_of(job), before)
+
+
+@pytest.mark.parametrize("name", ["lr_scheduler", "optimizer", "parameter_groups", "scaler", "step", "job", "files"])
+def test_a_state_that_lacks_something_is_a_named_error_and_the_job_as_it_was(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path, name: str
 ) -> None:
     with TrainingJob(base, cache, make_config()) as job:
         job.step()
-        job.save(tmp_path / "checkpoint")
-        path = tmp_path / "checkpoint" / name
-        if damage == "missing":
-            path.unlink()
-        else:
-            path.write_bytes(path.read_bytes()[:-10])
-        with pytest.raises(ValueError, match=f"{name} is missing or damaged .* use another checkpoint"):
-            job.restore(tmp_path / "checkpoint")
+        job.save(tmp_path)
+        before = state_of(job)
+        rewrite_numbers(tmp_path, name)
+        with pytest.raises(ValueError, match=r"training_state\.json is missing or damaged"):
+            job.restore(tmp_path)
+        assert_same(state_of(job), before)
+
+
+def test_weights_that_are_not_finite_are_passed_over_and_never_written(
+    base: BaseModel, cache: DataCache, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with TrainingJob(base, cache, make_config()) as job:
+        job.step()
+        job.save(tmp_path / "state")
+        tensors, texts = read_adapter_file(tmp_path / "state" / WEIGHTS_FILE)
+        next(iter(tensors.values())).flatten()[0] = math.nan
+        save_file(tensors, tmp_path / "state" / WEIGHTS_FILE, metadata=texts)
+        rewrite_numbers(tmp_path / "state")
+        with pytest.raises(ValueError, match="are not finite; use another checkpoint"):
+            job.restore(tmp_path / "state")
+        with torch.no_grad():
+            job.adapter.parameters("unet")[3].view(-1)[0] = math.inf
+        with pytest.raises(TrainingDiverged, match="the adapter is not finite at step 1; use a lower"):
+            job.save(tmp_path / "other")
+        with pytest.raises(ValueError, match="weights that are not finite; use a lower learning rate"):
+            save_adapter(job.adapter, tmp_path / "exported")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
 def test_a_save_that_fails_leaves_the_last_checkpoint_whole(

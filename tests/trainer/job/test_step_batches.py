@@ -41,7 +41,7 @@ def test_the_shares_of_two_ranks_are_the_batch_of_one(kind: str) -> None:
 def test_without_class_images_there_are_no_batches_of_them() -> None:
     batches = batches_of(0, 1)
     assert list(batches.class_images(0)) == []
-    assert batches.prior_sha256 is None
+    assert batches.class_inputs is None
 
 
 def test_dropout_differs_between_ranks_and_leaves_the_process_s_generator_alone() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FluxPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FluxPipeline
 from scipy.special import expit
 from scipy.stats import norm
 from torch import Tensor
@@ -30,7 +30,9 @@ from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.config import TrainingConfig
 from trainer.data.cache import DataCache, build_cache
+from trainer.data.class_images import draw_class_images
 from trainer.data.photos import load_photos, open_photo
+from trainer.data.prior_config import PriorConfig
 from trainer.job.job import TrainingJob
 from trainer.job.loss import NoiseSchedule, huber_thresholds, min_snr_weights
 from trainer.models.flow_model import FlowModel
@@ -123,7 +125,8 @@ def test_captions_are_encoded_as_diffusers_does(base: FlowModel, cache: DataCach
 
 
 def test_latents_have_the_vae_s_shift_and_scale(base: FlowModel, cache: DataCache, tmp_path: Path) -> None:
-    photo = write_photo(tmp_path, "photo", seed=0)
+    write_photo(tmp_path, "photo", seed=0)
+    (photo,) = load_photos(tmp_path)
     pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION), dtype=np.float32)).permute(2, 0, 1)[None]
     with torch.no_grad():
         mean = base.vae.encode(pixels / 127.5 - 1).latent_dist.mean
@@ -251,6 +254,12 @@ LAYERS = ("0.proj", "2")
         ({"adapter": "dora"}, r"adapter is 'dora', for which no file of .* is known .* choose one of 'lora', 'rslora'"),
         ({"adapter": "lokr"}, "adapter is 'lokr'"),
         ({"adapter": "loha"}, "adapter is 'loha'"),
+        (
+            {"text_encoder_rank": 8},
+            r"text_encoder_rank is 8 and would change nothing, since the text encoders of .* leave",
+        ),
+        ({"text_encoder_alpha": 8.0}, r"text_encoder_alpha is 8.0 and would change nothing"),
+        ({"text_encoder_steps": 2}, r"text_encoder_steps is 2 and would change nothing"),
         ({"noise_offset": 0.05}, r"noise_offset is 0\.05, but the flow of .* starts from plain noise .* set it to 0"),
         ({"text_encoder_learning_rate": 1e-4}, r"text_encoder_learning_rate is 0\.0001, but .* set it to null or 0"),
     ],
@@ -268,19 +277,6 @@ def test_a_scheduler_of_another_kind_is_refused(base: FlowModel, make_config: Ma
         ValueError, match=r"is a FlowMatchHeunDiscreteScheduler, .* its FlowMatchEulerDiscreteScheduler"
     ):
         other.check(make_config())
-
-
-def test_a_photo_must_be_cut_into_whole_patches(base: FlowModel, make_config: MakeConfig) -> None:
-    """Of 16 pixels where the VAE makes a latent of 8 x 8, as the real ones do."""
-    vae = AutoencoderKL(
-        block_out_channels=(32,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-    )
-    real = replace(base, vae=vae)
-    real.check(make_config(resolution=48))
-    with pytest.raises(ValueError, match=r"resolution is 40, but .* of 16 x 16 pixels; make it a multiple of 16"):
-        real.check(make_config(resolution=40))
 
 
 @pytest.mark.parametrize("scheduler", ["as-is", "dpmsolver++"])
@@ -315,10 +311,16 @@ def test_a_negative_prompt_steers_stable_diffusion_3_and_is_refused_of_flux(base
 
 
 def test_captions_may_be_as_long_as_t5_reads(base: FlowModel, tmp_path: Path) -> None:
-    """CLIP here reads 24 tokens, T5 256 or 512 letters with an end."""
+    """CLIP here reads 24 tokens, T5 256 or 512 letters with an end; class images' prompts as well."""
     limit = 512 if isinstance(base, Flux) else 256
     write_photo(tmp_path, "photo", seed=0, caption="a" * (limit - 2))
     build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")
+    prior = PriorConfig(prompt="a" * (limit - 2), images=1, steps=1, batch_size=1)
+    assert len(draw_class_images(prior, base, resolution=RESOLUTION, folder=tmp_path / "cache")) == 1
+    with pytest.raises(ValueError, match=rf"has {limit + 1} tokens, .* text encoder reads {limit}: shorten it"):
+        draw_class_images(
+            PriorConfig(prompt="a" * (limit - 1), images=1), base, resolution=RESOLUTION, folder=tmp_path / "cache"
+        )
     write_photo(tmp_path, "photo", seed=0, caption="a" * (limit - 1))
     with pytest.raises(ValueError, match=rf"more tokens than the {limit} that .* photo\.png \({limit + 1}\)"):
         build_cache(load_photos(tmp_path), base, resolution=RESOLUTION, folder=tmp_path / "cache")

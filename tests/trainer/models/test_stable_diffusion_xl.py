@@ -19,6 +19,7 @@ from tests.support.job_state import weights_of
 from tests.support.tiny_models import CAPTIONS, EVERY_LAYER, RESOLUTION, encode_photos, write_stable_diffusion_xl
 from tests.trainer.adapters.test_adapter import EVERYTHING, TEXT, layer_names, randomise
 from tests.trainer.conftest import MakeConfig, draw_pass, write_photo
+from tests.trainer.original_layout import published_unet_names
 from trainer.adapters.adapter import attach_adapter, check_no_adapter
 from trainer.adapters.adapter_files import WEIGHTS_FILE, load_adapter, read_adapter_file, save_adapter
 from trainer.adapters.kohya import export_kohya
@@ -175,8 +176,8 @@ def test_all_three_parts_learn_and_the_loss_falls(
             job.step()
         assert job.validation_loss(cache) < first
         changed = {name for name, weight in weights_of(job).items() if not torch.equal(weight, start[name])}
-        # The last layer of the first encoder comes after the hidden state that SDXL reads.
-        assert changed == {name for name in start if not name.startswith("text_encoder.encoder.layers.2.")}
+        assert changed == start.keys(), "no weight is there that never learns"
+        assert not any("text_encoder.encoder.layers.2." in name for name in start), "it comes after all that is read"
     assert torch.equal(answer(base), before)
 
 
@@ -230,10 +231,36 @@ def test_files_for_diffusers_and_kohya_load_through_diffusers_to_the_same_effect
     assert torch.equal(answer(base), before)
 
 
-def test_kohya_s_keys_name_both_text_encoders(base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path) -> None:
-    layers = {f"lora_unet_{name.replace('.', '_')}" for name in layer_names(base.unet, EVERYTHING)}
+def test_an_adapter_of_layers_that_nothing_reads_loads_as_it_is(
+    base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other programs, and earlier versions of this one, adapt the first encoder's last layer, too."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(StableDiffusionXL, "text_encoder_targets", BaseModel.text_encoder_targets)
+        adapter = attach_adapter(base, make_config())
+    names = adapter.state_dict("text_encoder").keys()
+    save_adapter(adapter, tmp_path)
+    adapter.detach()
+    loaded = load_adapter(base, tmp_path)
+    try:
+        assert loaded.state_dict("text_encoder").keys() == names
+        assert any("encoder.layers.2." in name for name in names)
+    finally:
+        loaded.detach()
+
+
+def test_kohya_s_keys_are_the_unet_s_published_names_and_name_both_text_encoders(
+    base: StableDiffusionXL, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    published = published_unet_names(base.unet)
+    layers = {
+        f"lora_unet_{published[f'{name}.weight'].removesuffix('.weight').replace('.', '_')}"
+        for name in layer_names(base.unet, EVERYTHING)
+    }
     for prefix, encoder in (("lora_te1", base.text_encoder), ("lora_te2", base.text_encoder_2)):
         names = {name.removeprefix("text_model.") for name in layer_names(encoder, TEXT)}
+        if prefix == "lora_te1":  # whose last layer comes after all that SDXL reads
+            names = {name for name in names if not name.startswith("encoder.layers.2.")}
         layers |= {f"{prefix}_text_model_{name.replace('.', '_')}" for name in names}
     adapter = attach_adapter(base, make_config(targets=EVERY_LAYER))
     try:

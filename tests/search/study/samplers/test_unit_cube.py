@@ -95,3 +95,25 @@ def test_near_points_are_nearer_than_random_ones_and_stay_inside() -> None:
     moved = (near[:, 4] != points[:, 4]).mean()
     assert 0.1 < moved < 0.3, "drawn anew in three of ten, to another value in two thirds of these"
     assert points.tolist() != near.tolist()
+
+
+def test_whole_numbers_on_a_logarithmic_scale_are_drawn_as_often_in_every_octave() -> None:
+    cube = UnitCube({"rank": IntRange(low=4, high=64, log=True)})
+    random = np.random.default_rng(0)
+    points = cube.random(40_000, random)
+    drawn = np.array([cube.draw(point)["rank"] for point in points])
+    assert sorted(set(drawn.tolist())) == list(range(4, 65))
+    assert all(isinstance(cube.draw(point)["rank"], int) for point in points[:5])
+    shares = [np.mean((drawn >= low) & (drawn < 2 * low)) for low in (4, 8, 16, 32)]
+    width = np.log(64.5 / 3.5)
+    exact = [np.log((2 * low - 0.5) / (low - 0.5)) / width for low in (4, 8, 16, 32)]
+    assert shares == pytest.approx(exact, abs=0.01)
+
+    for rank in (4, 5, 16, 63, 64):
+        point = cube.point({"rank": rank})
+        assert cube.draw(point) == {"rank": rank}
+        assert cube.near(point[None], np.random.default_rng(1)).shape == (1, 1)
+        assert cube.features(point[None]) == pytest.approx(np.log(rank / 3.5) / width)
+    equal = points[drawn == 7]
+    assert np.ptp(equal) == 0, "equal draws are equal points"
+    assert set(cube.numbers("rank", points[:50])) == set(map(float, drawn[:50]))
