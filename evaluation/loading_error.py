@@ -1,5 +1,6 @@
 """A model that cannot be loaded here and now, though its name may be right: for want of network, disk or memory."""
 
+import os
 from collections.abc import Iterator
 
 from evaluation.memory import is_out_of_memory
@@ -12,6 +13,11 @@ BUSY, SERVER_ERROR = 429, 500
 
 class LoadingError(OSError):
     """A model could not be fetched or read on this machine; it may be elsewhere, or later. The message says why."""
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids to ask the network for models."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "true", "yes")
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -48,11 +48,10 @@ def main(
     from pydantic import ValidationError
 
     from evaluation.config import FaceConfig
-    from evaluation.faces import FaceModel
-    from evaluation.loading_error import LoadingError
     from search.config.sections import PhotosConfig
     from search.photos.check import examine_photos
     from search.photos.contact_sheet import write_contact_sheet
+    from search.photos.split import load_face_model
     from trainer.data.buckets import AspectBuckets
 
     chosen = {
@@ -69,14 +68,15 @@ def main(
         )
         if detector == "none" and (face_crop is not None or nearest is not None):
             raise ValueError("--face-crop and --nearest need faces; give a --detector other than none")
-        finder = None if detector == "none" else FaceModel(FaceConfig(recognizer=recognizer, detector=detector))
+        faces = FaceConfig(recognizer=recognizer, detector=detector)
+        finder = None if detector == "none" else load_face_model(faces)
         report = examine_photos(photos, finder, resolution=resolution)
     except ValidationError as error:
         for problem in error.errors():
             option = "".join(f"--{str(name).replace('_', '-')}: " for name in problem["loc"][:1])
             typer.secho(option + problem["msg"].removeprefix("Value error, "), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    except (ValueError, LoadingError) as error:
+    except ValueError as error:
         typer.secho(str(error), err=True)
         raise typer.Exit(BAD_INPUT) from None
     report.write(output / REPORT)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from evaluation.config import FaceConfig
 from search.config.sections import PhotosConfig
 from trainer.data.faces import FaceFinder, cut_to_face, keep_nearest
 from trainer.data.faces import find_faces as look_for_faces
 from trainer.data.photos import CaptionedPhoto, PhotoSplit, split_photos
+
+if TYPE_CHECKING:
+    from evaluation.faces import FaceModel
 
 REFERENCE_PHOTOS = 5
 """How many real photos a voter is shown, at most."""
@@ -26,15 +31,23 @@ def read_split(photos: PhotosConfig, faces: FaceConfig, *, find_faces: bool = Fa
     """
     found = photos.load()
     if find_faces or photos.face_crop is not None or photos.nearest is not None:
-        from evaluation.faces import FaceModel  # takes seconds to import
-        from evaluation.loading_error import LoadingError
-
-        try:
-            model = FaceModel(faces)
-        except LoadingError as error:
-            raise ValueError(str(error)) from error  # nothing has begun, which might go on later
-        found = select_by_faces(found, photos, model)
+        found = select_by_faces(found, photos, load_face_model(faces))
     return split_photos(found, photos.reference_share, photos.seed)
+
+
+def load_face_model(faces: FaceConfig) -> FaceModel:
+    """A face model before anything has begun: what cannot be fetched now is no less wrong than what is misspelt.
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    from evaluation.faces import FaceModel  # takes seconds to import
+    from evaluation.loading_error import LoadingError
+
+    try:
+        return FaceModel(faces)
+    except LoadingError as error:
+        raise ValueError(str(error)) from error
 
 
 def select_by_faces(

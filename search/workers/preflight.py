@@ -14,6 +14,7 @@ from PIL import Image
 from evaluation.clip_files import inspect_clip
 from evaluation.config import as_read_by_clip, with_trigger
 from search.config.search_config import ConfigurationError, SearchConfig
+from search.photos.split import load_face_model
 from search.storage.run_folder import check_free
 from search.workers.ray_session import check_ray
 from search.workers.setup import RunnerSetup
@@ -117,11 +118,9 @@ def check_faces(setup: RunnerSetup, seconds: float | None) -> list[str]:
         ValueError: names all photos without a face, those to train on, too: which are compared with is dealt anew when
             one is removed.
     """
-    from evaluation.faces import FaceModel  # takes seconds to import
-
     if setup.second_judge is not None:
-        FaceModel(setup.second_judge)
-    model, split = FaceModel(setup.faces), setup.split
+        load_face_model(setup.second_judge)
+    model, split = load_face_model(setup.faces), setup.split
     began = time.monotonic()
     without, skipped = set[str](), 0
     photos = (*split.reference, *split.training)

@@ -133,6 +133,25 @@ CASES = [
             ("database-of-another-version", other_database, "Can't locate revision"),
         )
     ),
+    *(
+        Case(
+            f"face-weights-not-at-hand{name}",
+            command=command,
+            says=("the recognizer 'GhostFaceNet' cannot be loaded", "HF_HUB_OFFLINE is set", "use recognizer Dlib"),
+        )
+        for name, command in (
+            ("-dry-run", setting("evaluation.faces={recognizer: GhostFaceNet, detector: dlib}")),
+            (
+                "",
+                tuple(
+                    w
+                    for w in setting("evaluation.faces={recognizer: GhostFaceNet, detector: dlib}")
+                    if w != "--dry-run"
+                ),
+            ),
+            ("-photos", ("search.photos", "photos", "--recognizer", "GhostFaceNet", "--detector", "dlib")),
+        )
+    ),
     Case(
         "mlflow-in-no-folder",
         a_file,
