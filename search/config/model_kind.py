@@ -26,8 +26,12 @@ class ModelKind:
     """Side in pixels of the square images that it was trained for; None: its files do not say."""
 
 
+UNKNOWN = ModelKind("", None)
+"""Of a folder or file that does not say what it is."""
+
+
 def kind_of(model: str, folder: Path) -> ModelKind | None:
-    """The kind of a model as a configuration file in `folder` names it; None if it is not at hand.
+    """The kind of a model as a configuration file in `folder` names it; None if it is not at hand to ask.
 
     A hub name is asked for its small JSON files: in the hub's local cache, or on the hub where that is allowed.
     """
@@ -41,7 +45,7 @@ def kind_of(model: str, folder: Path) -> ModelKind | None:
     read = _reader_of_folder(path) if is_folder else _reader_of_hub(model)
     pipeline = read(INDEX).get("_class_name")
     if not isinstance(pipeline, str):
-        return None
+        return UNKNOWN if is_folder else None
     denoiser = read("unet/config.json") or read("transformer/config.json")
     latent, blocks = denoiser.get("sample_size"), read("vae/config.json").get("block_out_channels")
     if not isinstance(latent, int) or latent < 1 or not isinstance(blocks, list) or not blocks:
@@ -67,16 +71,16 @@ def _reader_of_hub(model: str) -> Read:
     return read
 
 
-def _of_single_file(path: Path) -> ModelKind | None:
+def _of_single_file(path: Path) -> ModelKind:
     """By the names of its weights: a file of SDXL's shape holds the conditioner of two text encoders."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             names = json.loads(file.read(size)) if size < path.stat().st_size else {}
     except (OSError, ValueError):
-        return None
+        return UNKNOWN
     if not any(name.startswith("model.diffusion_model.") for name in names):
-        return None
+        return UNKNOWN
     larger = any(name.startswith("conditioner.embedders.1.") for name in names)
     return ModelKind("StableDiffusionXLPipeline" if larger else "StableDiffusionPipeline", None)
 

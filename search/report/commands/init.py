@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from search.photos.check import PhotoReport
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+REASON = 100
+"""Letters of a reason that are shown."""
 CLIP_BESIDE = "clip"
 """Folder beside the base model's in which a CLIP model is looked for where the hub's is not at hand."""
 
@@ -134,16 +136,16 @@ def _examine(photos: Path, trigger: str, class_word: str, finder: FaceModel, sid
 def _faces() -> tuple[dict[str, Any], FaceModel, list[str]]:
     """The face model: the default one, or Dlib where its weights cannot be had."""
     from evaluation.config import FaceConfig
-    from evaluation.faces import FaceModel
+    from search.photos.split import load_face_model
 
     try:
         default = FaceConfig()
-        return {}, FaceModel(default), [f"faces: {default.name}"]
+        return {}, load_face_model(default), [f"faces: {default.name}"]
     except ValueError as error:
         offline = FaceConfig(recognizer="Dlib", detector="dlib")
         chosen = {"faces": {"recognizer": offline.recognizer_name, "detector": offline.detector}}
-        reason = str(error).split(";")[0]
-        return chosen, FaceModel(offline), [f"faces: {offline.name}, whose weights are at hand ({reason})"]
+        reason = f"{default.name}: {' '.join(str(error).split())[:REASON]} ..."
+        return chosen, load_face_model(offline), [f"faces: {offline.name}, whose weights are at hand ({reason})"]
 
 
 def _clip(model: str) -> tuple[dict[str, Any], list[str]]:
