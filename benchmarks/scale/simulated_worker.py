@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 import search.workers.runner
@@ -54,8 +55,9 @@ class SimulatedRunner:
     """Stands for `search.workers.runner.JobRunner`: it neither trains nor draws, but writes what that would
     have written."""
 
-    def __init__(self, setup: RunnerSetup) -> None:
+    def __init__(self, setup: RunnerSetup, *, device: torch.device) -> None:
         set_threads(setup.threads)
+        self.device = f"{device} (simulated)"
         self._setup = setup
         self._adapter = _adapter(setup.model)
         self._sheets: dict[tuple[int, int], bytes] = {}

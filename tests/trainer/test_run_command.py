@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.support.training_command import invoke, same_content, start
 from tests.trainer.conftest import DEMO_BASE, WriteDocument, write_photo
 from trainer.adapters.adapter_files import read_adapter_file
+from trainer.data.bucketed_cache import BucketedCache, build_bucketed_cache
 from trainer.files import put_back
 from trainer.job.job import StepReport, TrainingJob
 from trainer.models.loading import load_base_model, set_threads
@@ -72,15 +73,16 @@ def test_a_finished_run_writes_its_files_again_and_another_s_state_is_refused(wr
 
 
 def test_photos_encoded_otherwise_before_are_not_kept(write: WriteDocument) -> None:
-    """A run's cache is its own: what an edit of the configuration leaves behind goes."""
+    """A run's cache is its own: what an edit of the configuration leaves behind goes. Captions have no resolution."""
     path = write("run", training={"resolution": 64, "rank": 2, "steps": 1})
     assert invoke(path).code == 0
-    (first,) = (path.parent / "out" / "cache").iterdir()
+    pictures, captions = sorted((path.parent / "out" / "cache").iterdir(), reverse=True)
     shutil.rmtree(path.parent / "out" / "state")
     path.write_text(path.read_text().replace("resolution: 64", "resolution: 32"))
     assert invoke(path).code == 0
-    (second,) = (path.parent / "out" / "cache").iterdir()
-    assert second != first
+    again = sorted((path.parent / "out" / "cache").iterdir(), reverse=True)
+    assert again[1:] == [captions]
+    assert again[0] != pictures
 
 
 def test_a_dora_is_written_for_diffusers_alone_and_it_is_said_why(write: WriteDocument) -> None:
@@ -113,8 +115,20 @@ def test_an_averaged_run_exports_the_average_with_trigger_and_base(write: WriteD
     assert texts["ss_base_model_sha256"] == load_base_model(DEMO_BASE, device="cpu").sha256
 
 
-def test_photos_come_repeated_and_in_each_form_that_is_shown(write: WriteDocument, tmp_path: Path) -> None:
-    """Three photos, one of them twice and one without a caption of its own, mirrored and without caption: 4 x 2 x 2."""
+def test_photos_come_repeated_and_in_each_form_that_is_shown(
+    write: WriteDocument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three photos, one of them twice and one without a caption of its own, mirrored and without caption.
+
+    4 x 2 x 2 rows, of 6 pictures and 4 captions.
+    """
+    built = []
+
+    def build(*arguments: Any, **options: Any) -> BucketedCache:
+        built.append(build_bucketed_cache(*arguments, **options))
+        return built[-1]
+
+    monkeypatch.setattr("trainer.training_run.build_bucketed_cache", build)
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(3):
@@ -127,11 +141,14 @@ def test_photos_come_repeated_and_in_each_form_that_is_shown(write: WriteDocumen
     )
     done = invoke(path)
     assert done.code == 0, done.stderr
-    (cached,) = (path.parent / "out" / "cache").iterdir()
-    mean = read_adapter_file(cached)[0]["latent_mean"]
-    assert len(mean) == 16
-    assert torch.equal(mean[1], mean[2])
-    assert not torch.equal(mean[0], mean[8])
+    captions, pictures = sorted((path.parent / "out" / "cache").iterdir())
+    mean = read_adapter_file(pictures)[0]["latent_mean"]
+    assert len(mean) == 6
+    assert not torch.equal(mean[0], mean[3])
+    assert len(read_adapter_file(captions)[0]["text_embeddings"]) == 4
+    (cache,) = built[0].buckets
+    assert cache.picture_of_row.tolist() == [0, 1, 1, 2] * 2 + [3, 4, 4, 5] * 2
+    assert cache.caption_of_row.tolist() == [0, 1, 1, 2, 3, 3, 3, 3] * 2
 
 
 def test_a_run_on_photos_of_several_shapes_goes_on_where_it_was_stopped(write: WriteDocument, tmp_path: Path) -> None:
@@ -151,7 +168,7 @@ def test_a_run_on_photos_of_several_shapes_goes_on_where_it_was_stopped(write: W
     done = invoke(path)
     assert done.code == 0, done.stderr
     output = path.parent / "out"
-    shapes = [read_adapter_file(cached)[0]["latent_mean"].shape for cached in (output / "cache").iterdir()]
+    shapes = [read_adapter_file(cached)[0]["latent_mean"].shape for cached in (output / "cache").glob("pictures-*")]
     assert sorted((shape[2:], shape[0]) for shape in shapes) == [((12, 20), 3), ((16, 16), 3), ((20, 12), 3)]
     assert "photos: bucket 48x80 has 3 photo(s) an epoch (angry.png, " in done.stdout
     assert done.stdout.count("fewer than batch_size, which is 4") == 3

@@ -1,6 +1,7 @@
 """What a data set looks like to the model: latents and captions, computed once and shared by every trial.
 
-Legend: photos = number of photos times the forms of each (`trainer.data.views`).
+Legend: rows = photos, as often as they are given, times the forms of each (`trainer.data.views`); pictures = different
+pictures of the rows; captions = different captions of the rows. A row is a picture and a caption by their numbers.
 """
 
 import hashlib
@@ -9,11 +10,12 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,36 +29,54 @@ from trainer.data.photos import CaptionedPhoto, open_face_mask, open_photo
 from trainer.data.picture import Box, Size, width_and_height
 from trainer.data.views import Views
 from trainer.files import remove_leftovers, write_file
-from trainer.models.base_model import BaseModel, Conditioning, Framing
+from trainer.models.base_model import BaseModel, Conditioning
 
-VERSION = "3"
+VERSION = "4"
 LIBRARIES = ("Pillow", "torch", "diffusers", "transformers", "tokenizers")
 """What latents, token ids and embeddings come from: with another version of one of them they may be others."""
 KEPT_SECONDS = 30 * 24 * 3600.0
 """How long a file stays that no job reads."""
 PICTURE_TENSORS = ("latent_mean", "latent_std", "face_mask")
-"""Tensors of a cache that are no conditioning."""
+"""Tensors of a cache with one row a picture, beside its framing."""
+FRAMING = "framing."
+"""What the names of the framing's tensors begin with among the others."""
+NUMBERS = ("picture_of_row", "caption_of_row")
+"""Tensors of a cache with one number a row."""
+FILES = re.compile(r"((pictures|captions)-)?[0-9a-f]{32}")
+"""Names of the files that are or were written, without their suffix."""
+_Picture = tuple[str, Box | None, Box | None, bool]
+"""SHA-256, crop and face of a photo and whether it is mirrored: what latents, mask and framing depend on at a size."""
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DataCache:
-    """The encoded photos. A latent is drawn afresh each step as mean + std * noise (the VAE's posterior)."""
+    """The encoded photos, each picture and each caption once.
+
+    A latent is drawn afresh each step as mean + std * noise (the VAE's posterior).
+    """
 
     latent_mean: Tensor
-    """Float32[photos, channels, height, width], in the denoiser's scale (the VAE's shift and factor applied)."""
+    """Float32[pictures, channels, height, width], in the denoiser's scale (the VAE's shift and factor applied)."""
     latent_std: Tensor
-    """Float32[photos, channels, height, width], in the denoiser's scale."""
+    """Float32[pictures, channels, height, width], in the denoiser's scale."""
     face_mask: Tensor
-    """Float32[photos, height, width]: the share of each latent's area that the face's box covers, in [0, 1]."""
+    """Float32[pictures, height, width]: the share of each latent's area that the face's box covers, in [0, 1]."""
+    framing: Conditioning
+    """The base model's description of the framing, one row a picture; {} if it reads none."""
     conditioning: Conditioning
-    """What the base model's family is steered by, one row a photo: token ids, the untuned text encoders' output in
-    float32, and its description of the framing."""
+    """What else the base model's family is steered by, one row a caption: token ids, and the untuned text encoders'
+    output in float32."""
+    picture_of_row: Tensor
+    """Int64[rows], numbers of pictures."""
+    caption_of_row: Tensor
+    """Int64[rows], numbers of captions."""
     inputs: tuple[PhotoInput, ...] = ()
     """The photos that were encoded, each once; () if nobody knows them any more."""
 
     def __len__(self) -> int:
-        return len(self.latent_mean)
+        """Rows."""
+        return len(self.picture_of_row)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -69,27 +89,60 @@ class DataCache:
         """The cache that `tensors()` was taken from.
 
         Raises:
-            KeyError: the latents or masks are missing.
+            KeyError: the latents, the masks or the numbers of the rows are missing.
         """
-        conditioning = dict(tensors)
-        mean, std, mask = (conditioning.pop(name) for name in PICTURE_TENSORS)
-        return cls(latent_mean=mean, latent_std=std, face_mask=mask, conditioning=conditioning)
+        others = dict(tensors)
+        mean, std, mask, pictures, captions = (others.pop(name) for name in (*PICTURE_TENSORS, *NUMBERS))
+        framing = {name.removeprefix(FRAMING): others.pop(name) for name in tensors if name.startswith(FRAMING)}
+        return cls(
+            latent_mean=mean,
+            latent_std=std,
+            face_mask=mask,
+            framing=framing,
+            conditioning=others,
+            picture_of_row=pictures,
+            caption_of_row=captions,
+        )
 
     def to(self, device: torch.device) -> "DataCache":
         """The same tensors on `device`."""
         return self._with({name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def rows(self, rows: Tensor, device: torch.device) -> "DataCache":
-        """Int64[batch] rows alone, on `device`."""
-        return self._with({name: tensor[rows].to(device) for name, tensor in self.tensors().items()})
+        """Int64[batch] rows alone, on `device`, each with a picture and a caption of its own."""
+        pictures, captions = self.picture_of_row[rows], self.caption_of_row[rows]
+        tensors = {
+            name: tensor[pictures if name in PICTURE_TENSORS or name.startswith(FRAMING) else captions].to(device)
+            for name, tensor in self.tensors().items()
+            if name not in NUMBERS
+        }
+        return self._with({**tensors, **{name: torch.arange(len(rows), device=device) for name in NUMBERS}})
 
-    def conditioning_of(self, photos: Tensor) -> Conditioning:
-        """The conditioning's rows of Int64[batch] photos."""
-        return {name: tensor[photos] for name, tensor in self.conditioning.items()}
+    def latents_of(self, rows: Tensor, noise: Tensor) -> Tensor:
+        """The latents of Int64[batch] rows, Float32[batch, channels, height, width], drawn with standard normal `noise`
+        of that shape."""
+        pictures = self.picture_of_row[rows]
+        return self.latent_mean[pictures] + self.latent_std[pictures] * noise
+
+    def face_masks_of(self, rows: Tensor) -> Tensor:
+        """The masks of Int64[batch] rows, Float32[batch, height, width]."""
+        return self.face_mask[self.picture_of_row[rows]]
+
+    def conditioning_of(self, rows: Tensor) -> Conditioning:
+        """Conditioning and framing of Int64[batch] rows."""
+        pictures, captions = self.picture_of_row[rows], self.caption_of_row[rows]
+        return {
+            **{name: tensor[captions] for name, tensor in self.conditioning.items()},
+            **{name: tensor[pictures] for name, tensor in self.framing.items()},
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name."""
-        return {**{name: getattr(self, name) for name in PICTURE_TENSORS}, **self.conditioning}
+        return {
+            **{name: getattr(self, name) for name in (*PICTURE_TENSORS, *NUMBERS)},
+            **{f"{FRAMING}{name}": tensor for name, tensor in self.framing.items()},
+            **self.conditioning,
+        }
 
     @property
     def sha256(self) -> str:
@@ -110,10 +163,12 @@ def build_cache(
 ) -> DataCache:
     """The encoded photos, cut to one size: read from `folder` if they are there and whole, else computed and written.
 
-    The file's name is a hash of the photos' contents and captions (in order), the base model's files, the resolution,
-    the views and the versions of the libraries that encode, so a change to any of them makes another file. Files that
-    nobody has used for 30 days are then removed, and at every call what killed processes were writing. The base model
-    must carry no adapter.
+    Each picture and each caption is encoded once, however many rows show it. Pictures lie in one file and captions in
+    another. A file's name is a hash of what is in it (the pictures' contents, crops, faces, sides and resolution, or
+    the captions, each in order), the base model's files and the versions of the libraries that encode, so a change to
+    any of them makes another file, and one to captions or repeats alone encodes no picture. Files that nobody has used
+    for 30 days are then removed, and at every call what killed processes were writing. The base model must carry no
+    adapter.
 
     Args:
         photos: at least one.
@@ -131,42 +186,53 @@ def build_cache(
     views = views or Views()
     if not photos:
         raise ValueError("there are no photos to encode; give at least one")
-    return replace(_cached(photos, base, resolution, folder, views), inputs=PhotoInput.of(photos, resolution))
+    check_lengths(photos, base)
+    remove_leftovers(folder)
+    forms = [(photo, mirrored, number) for mirrored, number in views.forms() for photo in photos]
+    pictures = [(photo.sha256, photo.crop, photo.face, mirrored) for photo, mirrored, _ in forms]
+    captions = [views.caption(photo.caption, number) for photo, _, number in forms]
+    shown: dict[_Picture, CaptionedPhoto] = {}
+    for picture, (photo, *_) in zip(pictures, forms, strict=True):
+        shown.setdefault(picture, photo)
+    read = list(dict.fromkeys(captions))
+    width, height = width_and_height(resolution)
+    size = width if width == height else [width, height]
+    tensors = {
+        **_kept("pictures", [size, *shown], lambda: _encode_pictures(shown, base, resolution), base, folder),
+        **_kept("captions", read, lambda: _encode_captions(read, base), base, folder),
+        "picture_of_row": _numbers(pictures),
+        "caption_of_row": _numbers(captions),
+    }
+    return replace(DataCache.from_tensors(tensors), inputs=PhotoInput.of(photos, resolution))
 
 
-def _cached(
-    photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, folder: Path, views: Views
-) -> DataCache:
-    path = Path(folder) / f"{_cache_key(photos, base, resolution, views)}.safetensors"
-    remove_leftovers(path.parent)
+def _numbers(of_rows: Sequence[Hashable]) -> Tensor:
+    """Int64[rows]: the number of each among the different ones, in the order in which these come first."""
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(of_rows))}
+    return torch.tensor([numbers[each] for each in of_rows])
+
+
+def _kept(
+    kind: str, content: list[Any], encode: Callable[[], dict[str, Tensor]], base: BaseModel, folder: Path
+) -> dict[str, Tensor]:
+    """What `encode` makes of `content`: read from its file if that is there and whole, else computed and written."""
+    key = [VERSION, [version(library) for library in LIBRARIES], base.sha256, str(base.dtype), content]
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    path = Path(folder) / f"{kind}-{name}.safetensors"
     if path.exists():
-        cached = _read(path)
-        if cached is not None:
-            return cached
-        logger.warning("The data cache %s is damaged; encoding the photos again.", path)
-    cache = _encode(photos, base, resolution, views)
+        kept = _read(path)
+        if kept is not None:
+            return kept
+        logger.warning("The data cache %s is damaged; encoding the %s again.", path, kind)
+    tensors = encode()
     # Another process may have been faster, and on other hardware the last bits differ: one cache for all.
     written = _read(path) if path.exists() else None
     if written is not None:
         return written
     remove_unused(path.parent, before=time.time() - KEPT_SECONDS)
-    metadata = {"digest": cache.sha256}
-    write_file(path, lambda temporary: save_file(cache.tensors(), temporary, metadata=metadata))
-    return cache
-
-
-def _cache_key(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, views: Views) -> str:
-    width, height = width_and_height(resolution)
-    content = [
-        VERSION,
-        [version(library) for library in LIBRARIES],
-        base.sha256,
-        str(base.dtype),
-        width if width == height else [width, height],
-        asdict(views),
-        [[photo.sha256, photo.crop, photo.face, photo.caption] for photo in photos],
-    ]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    metadata = {"digest": tensor_digest(tensors)}
+    write_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    return tensors
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -178,8 +244,8 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> DataCache | None:
-    """The cache in `path`, or None if the file is damaged."""
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """The tensors in `path`, or None if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -187,72 +253,61 @@ def _read(path: Path) -> DataCache | None:
             expected = (file.metadata() or {}).get("digest")
     except (SafetensorError, OSError):
         return None
-    if not set(PICTURE_TENSORS) <= set(tensors) or tensor_digest(tensors) != expected:
+    if tensor_digest(tensors) != expected:
         return None
     with suppress(OSError):  # it may be another user's, who alone may say when it was used
         os.utime(path)
-    return DataCache.from_tensors(tensors)
+    return tensors
 
 
 def remove_unused(folder: Path, *, before: float) -> None:
-    """Removes the encoded photos in `folder` that nobody has written or read since `before`, seconds of `time.time`."""
+    """Removes what is encoded in `folder` and nobody has written or read since `before`, seconds of `time.time`."""
     for path in folder.glob("*.safetensors"):
         with suppress(OSError):  # another process may be removing it, too
-            if re.fullmatch(r"[0-9a-f]{32}", path.stem) and path.stat().st_mtime < before:
+            if FILES.fullmatch(path.stem) and path.stat().st_mtime < before:
                 path.unlink()
 
 
 @torch.no_grad()
-def _encode(photos: Sequence[CaptionedPhoto], base: BaseModel, resolution: int | Size, views: Views) -> DataCache:
-    check_lengths(photos, base)
-    rows = [
-        (photo, mirrored, views.caption(photo.caption, number))
-        for mirrored, number in views.forms()
-        for photo in photos
-    ]
+def _encode_pictures(
+    pictures: Mapping[_Picture, CaptionedPhoto], base: BaseModel, resolution: int | Size
+) -> dict[str, Tensor]:
+    """Latents, masks and framing of pictures, given with the photo of each."""
     vae = base.vae
     shift = vae.config.get("shift_factor") or 0.0
     scale = vae.config["scaling_factor"]
-    latents: dict[tuple[str, Box | None, bool], tuple[Tensor, Tensor]] = {}
-    framings: dict[tuple[str, Box | None, bool], Framing] = {}
+    means, stds, framings = [], [], []
     nn.Module.to(vae, torch.float32)  # lossless there and back, and half-precision encoders overflow on some photos
     try:
-        for photo, mirrored, _ in rows:
-            if (photo.sha256, photo.crop, mirrored) in latents:
-                continue
-            framings[photo.sha256, photo.crop, mirrored] = framing_of(photo, resolution, mirrored=mirrored)
+        for (*_, mirrored), photo in pictures.items():
+            framings.append(framing_of(photo, resolution, mirrored=mirrored))
             pixels = torch.from_numpy(np.array(open_photo(photo, resolution), dtype=np.float32))
             pixels = (pixels / 127.5 - 1).permute(2, 0, 1)[None].to(base.device)
             posterior = vae.encode(pixels.flip(-1) if mirrored else pixels).latent_dist
-            latents[photo.sha256, photo.crop, mirrored] = (
-                ((posterior.mean - shift) * scale).cpu().contiguous(),
-                (posterior.std * scale).cpu().contiguous(),
-            )
+            means.append(((posterior.mean - shift) * scale).cpu())
+            stds.append((posterior.std * scale).cpu())
     finally:
         nn.Module.to(vae, base.dtype)
-    tokens = base.tokenize([caption for *_, caption in rows])
-    encoded: dict[str, Conditioning] = {}
-    for at, (*_, caption) in enumerate(rows):
-        if caption not in encoded:
-            answer = base.encode({name: ids[at : at + 1].to(base.device) for name, ids in tokens.items()})
-            encoded[caption] = {name: tensor.float().cpu() for name, tensor in answer.items()}
-    by_row = [encoded[caption] for *_, caption in rows]
-    embeddings = {name: torch.cat([row[name] for row in by_row]) for name in by_row[0]}
-    height, width = next(iter(latents.values()))[0].shape[-2:]
-    painted = {(photo.sha256, photo.crop, photo.face): photo for photo in photos}
-    mask_of = {key: torch.from_numpy(np.array(open_face_mask(each, (width, height)))) for key, each in painted.items()}
-    masks = [mask_of[photo.sha256, photo.crop, photo.face] for photo in photos]
-    pictures = [(photo.sha256, photo.crop, mirrored) for photo, mirrored, _ in rows]
-    return DataCache(
-        latent_mean=torch.cat([latents[picture][0] for picture in pictures]),
-        latent_std=torch.cat([latents[picture][1] for picture in pictures]),
-        face_mask=torch.stack([mask.flip(-1) if mirrored else mask for mirrored, _ in views.forms() for mask in masks]),
-        conditioning={
-            **tokens,
-            **embeddings,
-            **base.describe_framing([framings[picture] for picture in pictures]),
-        },
-    )
+    height, width = means[0].shape[-2:]
+    painted = {of[:3]: photo for of, photo in pictures.items()}
+    masks = {of: torch.from_numpy(np.array(open_face_mask(photo, (width, height)))) for of, photo in painted.items()}
+    return {
+        "latent_mean": torch.cat(means).contiguous(),
+        "latent_std": torch.cat(stds).contiguous(),
+        "face_mask": torch.stack([masks[of[:3]].flip(-1) if of[3] else masks[of[:3]] for of in pictures]),
+        **{f"{FRAMING}{name}": tensor for name, tensor in base.describe_framing(framings).items()},
+    }
+
+
+@torch.no_grad()
+def _encode_captions(captions: Sequence[str], base: BaseModel) -> dict[str, Tensor]:
+    """Token ids and embeddings of captions."""
+    tokens = base.tokenize(captions)
+    encoded = []
+    for at in range(len(captions)):
+        answer = base.encode({name: ids[at : at + 1].to(base.device) for name, ids in tokens.items()})
+        encoded.append({name: tensor.float().cpu() for name, tensor in answer.items()})
+    return {**tokens, **{name: torch.cat([each[name] for each in encoded]) for name in encoded[0]}}
 
 
 def check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
@@ -263,7 +318,8 @@ def check_lengths(photos: Sequence[CaptionedPhoto], base: BaseModel) -> None:
         ValueError: names the photos with such captions.
     """
     tokenizer, length = base.caption_tokenizer
-    lengths = {photo.path.name: len(tokenizer(photo.caption).input_ids) for photo in photos}
+    captions = {photo.path.name: photo.caption for photo in photos}
+    lengths = {name: len(tokenizer(caption).input_ids) for name, caption in captions.items()}
     if too_long := [f"{name} ({tokens})" for name, tokens in lengths.items() if tokens > length]:
         raise ValueError(
             f"captions with more tokens than the {length} that the base model's text encoder reads, start and end "

@@ -18,7 +18,7 @@ there are fewer orders shows some of them more often.
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """Which forms of each photo a data cache holds; a form of a photo is a row of its own.
+    """Which forms of each photo a data cache holds; a form of a photo is a row of its own, of a picture and a caption.
 
     The forms come one after the other, each with all photos, first the photos as they are. A mirrored photo is encoded
     from the mirrored picture: the autoencoder's answer to it is not its mirrored answer.

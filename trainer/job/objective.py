@@ -64,5 +64,5 @@ class Objective:
         if not weighted:
             return denoising_loss(prediction, target, torch.ones_like(timesteps, dtype=torch.float32))
         deltas = self._huber_deltas[timesteps] if self._huber_deltas is not None else None
-        places = face_weights(cache.face_mask[rows], self._face_loss_weight) if self._face_loss_weight > 1 else None
+        places = face_weights(cache.face_masks_of(rows), self._face_loss_weight) if self._face_loss_weight > 1 else None
         return denoising_loss(prediction, target, self.snr_weights[timesteps], deltas, places=places)

@@ -39,7 +39,7 @@ class Batch:
 
     def latents(self) -> Tensor:
         """Float32[batch, channels, height, width], the sampled latents."""
-        return self.cache.latent_mean[self.rows] + self.cache.latent_std[self.rows] * self.latent_noise
+        return self.cache.latents_of(self.rows, self.latent_noise)
 
     def split(self, size: int) -> "list[Batch]":
         """In order, `size` photos each, the last with what is left; nothing is copied."""

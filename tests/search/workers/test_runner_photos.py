@@ -39,7 +39,7 @@ def test_a_worker_trains_and_validates_on_photos_of_several_shapes(
     split = split_photos(load_photos(photos, "sks"), 0.3, 0)
     own = replace(setup, split=split, cache=tmp_path / "cache", buckets=AspectBuckets(step=8))
     bench = JobRunner(own)
-    cached = [load_file(path)["latent_mean"].shape for path in own.cache.iterdir()]
+    cached = [load_file(path)["latent_mean"].shape for path in own.cache.glob("pictures-*")]
     expected = Counter(
         ((18, 14) if photo.size == (96, 128) else (16, 16), side)
         for side, of_side in (("training", split.training), ("reference", split.reference))
@@ -73,9 +73,10 @@ def test_a_worker_trains_on_photos_cut_repeated_and_shown_in_every_form(
     split = read_split(photos, config.evaluation.faces, find_faces=True)
     own = RunnerSetup.of(config, split, setup.prompt_sets, {})
     bench = JobRunner(replace(own, model=setup.model, clip=setup.clip, generation=setup.generation))
-    cached = [load_file(path) for path in (tmp_path / ".cache").iterdir()]
-    repeats = sum(photo.repeats for photo in split.training)
-    assert sorted(len(cache["latent_mean"]) for cache in cached) == sorted([len(split.reference), repeats * 2 * 5])
+    cached = [load_file(path) for path in (tmp_path / ".cache").glob("pictures-*")]
+    sizes = sorted(len(cache["latent_mean"]) for cache in cached)
+    assert sizes == sorted([len(split.reference), len(split.training) * 2]), "each picture once"
+    assert len(bench._training) == sum(photo.repeats for photo in split.training) * 2 * 5
     training = config.training_config({"caption_shuffle": 0.5, "rank": 4, "steps": 4}, seed=1)
     job = TrainJob(id="000", folder=tmp_path / "000", config=training, score_at=(2, 4), anchors=anchors)
     whole = do(bench, job)

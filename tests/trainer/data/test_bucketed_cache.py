@@ -216,7 +216,8 @@ def test_a_state_of_other_buckets_is_refused(
     with TrainingJob(base, mixed, make_config()) as job:
         job.save(tmp_path / "state")
     fewer = BucketedCache(buckets=mixed.buckets[1:])
-    with TrainingJob(base, fewer, make_config()) as job, pytest.raises(ValueError, match="another job: photos"):
+    told = r"another job: b\.png \(used there, missing here\), e\.png \(used there, missing here\);"
+    with TrainingJob(base, fewer, make_config()) as job, pytest.raises(ValueError, match=told):
         job.restore(tmp_path / "state")
 
 

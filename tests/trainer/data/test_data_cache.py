@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from trainer.data.views import Views
 from trainer.models.loading import BaseModel
 
 NAMES = ("latent_mean", "latent_std", "input_ids", "text_embeddings")
+KINDS = ("pictures", "captions")
 
 
 def equal(one: DataCache, other: DataCache) -> bool:
@@ -91,7 +93,7 @@ def test_encoding_records_no_gradients_and_happens_once(
     first = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
     hook.remove()
     assert modes == [False] * 3
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".safetensors"]
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".safetensors"] * 2
     monkeypatch.setattr(base.vae, "encode", fail)
     assert equal(build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache"), first)
 
@@ -114,31 +116,39 @@ def test_a_photo_that_comes_often_is_painted_once(
         repeated((first, second)), base, resolution=RESOLUTION, folder=tmp_path / "cache", views=Views(mirrored=True)
     )
     assert painted == ["photo0.png", "photo1.png"]
-    assert cache.face_mask.shape[0] == 20
-    assert all(torch.equal(mask, cache.face_mask[0]) for mask in cache.face_mask[:10])
-    assert torch.equal(cache.face_mask[10], cache.face_mask[0].flip(-1))
+    assert cache.face_mask.shape[0] == 4
+    masks = cache.face_masks_of(torch.arange(20))
+    assert masks[0].any()
+    assert all(torch.equal(mask, masks[0]) for mask in masks[:10])
+    assert all(torch.equal(mask, masks[0].flip(-1)) for mask in masks[10:])
 
 
-def test_the_file_is_named_by_content(
+def test_the_files_are_named_by_content_and_an_edited_caption_or_another_number_of_repeats_encodes_no_photo(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, cached = make_photos(2), tmp_path / "cache"
 
-    def build(resolution: int = RESOLUTION) -> int:
-        build_cache(load_photos(folder, trigger="sks"), base, resolution=resolution, folder=cached)
-        return len(list(cached.iterdir()))
+    def build(resolution: int = RESOLUTION, **options: Any) -> tuple[int, int]:
+        """Files of pictures and of captions."""
+        photos = repeated(load_photos(folder, trigger="sks", **options))
+        build_cache(photos, base, resolution=resolution, folder=cached)
+        pictures, captions = (len(list(cached.glob(f"{kind}-*"))) for kind in KINDS)
+        assert len(list(cached.iterdir())) == pictures + captions
+        return pictures, captions
 
-    assert build() == 1
+    assert build() == (1, 1)
     (folder / "photo0.png").rename(folder / "a.png")
     (folder / "photo0.txt").rename(folder / "a.txt")
     with monkeypatch.context() as patch:
         patch.setattr(base.vae, "encode", fail)
-        assert build() == 1
-    (folder / "a.txt").write_text("a man")
-    assert build() == 2
-    write_photo(folder, "a", seed=99, caption="a man")
-    assert build() == 3
-    assert build(resolution=RESOLUTION + 8) == 4
+        assert build(repeats={"a*": 7}) == build() == (1, 1)
+        (folder / "a.txt").write_text("a man")
+        assert build() == (1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.data.cache._encode_captions", fail)
+        write_photo(folder, "a", seed=99, caption="a man")
+        assert build() == (2, 2)
+        assert build(resolution=RESOLUTION + 8) == (3, 2)
 
 
 @pytest.mark.parametrize("library", ["torch", "Pillow", "diffusers", "transformers", "tokenizers"])
@@ -149,28 +159,31 @@ def test_another_version_of_what_encodes_makes_another_file(
     build_cache(photos, base, resolution=RESOLUTION, folder=folder)
     monkeypatch.setattr("trainer.data.cache.version", lambda name: "0.0" if name == library else version(name))
     build_cache(photos, base, resolution=RESOLUTION, folder=folder)
-    assert len(list(folder.iterdir())) == 2
+    assert [len(list(folder.glob(f"{kind}-*"))) for kind in KINDS] == [2, 2]
 
 
 def test_what_nobody_has_used_for_a_month_is_removed_when_something_is_encoded(
     base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Of two files of a month's age one is read again; a third is made. What is no cache stays."""
+    """Of two photos' files of a month's age one's are read again; those of a third are made. What is no cache stays."""
     photos, folder = load_photos(make_photos(3), trigger="sks"), tmp_path / "cache"
 
-    def build(number: int) -> Path:
-        before = set(folder.glob("*")) if folder.exists() else set()
+    def build(number: int) -> set[Path]:
+        before = set(folder.glob("*"))
         build_cache(photos[number : number + 1], base, resolution=RESOLUTION, folder=folder)
-        return next(iter(set(folder.glob("*")) - before), folder)
+        return set(folder.glob("*")) - before
 
     kept, unused, own = build(0), build(1), folder / "mine.safetensors"
-    own.write_bytes(b"")
+    former = folder / f"{'0a' * 16}.safetensors"
+    for path in (own, former):
+        path.write_bytes(b"")
     moment = time.time() - KEPT_SECONDS - 60
-    for path in (kept, unused, own):
+    for path in (*kept, *unused, own, former):
         os.utime(path, (moment, moment))
-    assert build(0) == folder
+    assert build(0) == set()
     new = build(2)
-    assert set(folder.iterdir()) == {kept, new, own}
+    assert [len(files) for files in (kept, unused, new)] == [2, 2, 2]
+    assert set(folder.iterdir()) == {*kept, *new, own}
 
 
 def test_what_a_killed_process_was_writing_goes_and_what_a_living_one_writes_stays(
@@ -222,14 +235,20 @@ write_file(Path(sys.argv[1]), write)
 """
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "not a file of tensors"])
 def test_a_damaged_file_is_noticed_and_made_again(
-    base: BaseModel, make_photos: Callable[..., Path], tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    base: BaseModel,
+    make_photos: Callable[..., Path],
+    tmp_path: Path,
+    damage: str,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     photos, folder = load_photos(make_photos(2), trigger="sks"), tmp_path / "cache"
     whole = build_cache(photos, base, resolution=RESOLUTION, folder=folder)
-    (path,) = folder.iterdir()
-    content = path.read_bytes()
+    (path,) = folder.glob(f"{kind}-*")
+    files, content = set(folder.iterdir()), path.read_bytes()
     broken = {
         "cut short": content[: len(content) // 2],
         "one bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
@@ -240,7 +259,7 @@ def test_a_damaged_file_is_noticed_and_made_again(
         assert equal(build_cache(photos, base, resolution=RESOLUTION, folder=folder), whole)
     assert f"{path} is damaged" in caplog.text
     assert path.read_bytes() == content
-    assert list(folder.iterdir()) == [path]
+    assert set(folder.iterdir()) == files
 
 
 def test_captions_longer_than_the_text_encoder_reads_are_named_before_anything_is_encoded(

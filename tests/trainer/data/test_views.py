@@ -90,18 +90,19 @@ def test_a_cache_holds_every_form_as_the_model_sees_it(base: BaseModel, tmp_path
     cache = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache", views=ALL)
     assert len(cache) == 2 * len(ALL.forms())
     plain = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache")
-    assert all(torch.equal(tensor, cache.tensors()[name][:2]) for name, tensor in plain.tensors().items())
+    rows = cache.rows(torch.arange(len(cache)), torch.device("cpu"))
+    assert all(torch.equal(tensor, rows.tensors()[name][:2]) for name, tensor in plain.tensors().items())
     scale = base.vae.config["scaling_factor"]
     for row, (mirrored, number) in enumerate(ALL.forms()):
         for at, photo in enumerate(photos):
             pixels = torch.from_numpy(np.array(open_photo(photo, RESOLUTION))).permute(2, 0, 1)[None] / 127.5 - 1
             seen = pixels.flip(-1) if mirrored else pixels
             mean = base.vae.encode(seen).latent_dist.mean[0] * scale
-            torch.testing.assert_close(cache.latent_mean[2 * row + at], mean, rtol=0, atol=1e-6)
+            torch.testing.assert_close(rows.latent_mean[2 * row + at], mean, rtol=0, atol=1e-6)
             text = ALL.caption(photo.caption, number)
             embeddings, _ = base.pipeline().encode_prompt(text, torch.device("cpu"), 1, False)
             torch.testing.assert_close(
-                cache.conditioning["text_embeddings"][2 * row + at], embeddings[0], rtol=0, atol=1e-6
+                rows.conditioning["text_embeddings"][2 * row + at], embeddings[0], rtol=0, atol=1e-6
             )
 
 
@@ -112,9 +113,7 @@ def test_a_job_trains_on_the_form_that_it_shows_and_resumes_exactly(
     photos = load_photos(make_photos(3), trigger="sks")
     cache = build_cache(photos, base, resolution=RESOLUTION, folder=tmp_path / "cache", views=ALL)
     captions = ALL.captions
-    only_mirrored = cache.from_tensors(
-        {name: tensor[3 * captions : 3 * captions + 3] for name, tensor in cache.tensors().items()}
-    )
+    only_mirrored = cache.rows(torch.arange(3 * captions, 3 * captions + 3), torch.device("cpu"))
     with TrainingJob(base, cache, make_config(horizontal_flip=1.0), ALL) as job:
         loss = job.step().loss
     with TrainingJob(base, only_mirrored, make_config()) as job:

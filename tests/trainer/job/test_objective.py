@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.row_cache import one_a_row
 from trainer.config import TrainingConfig
 from trainer.data.cache import DataCache
 from trainer.job.loss import NoiseSchedule
@@ -23,7 +24,7 @@ HUBER = ((2**0.5 - 1) + 2 * (5**0.5 - 1)) / 2
 def cache() -> DataCache:
     """The left half of the first photo is face."""
     mask = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    return DataCache(latent_mean=LATENTS, latent_std=torch.zeros_like(LATENTS), face_mask=mask, conditioning={})
+    return one_a_row(latent_mean=LATENTS, latent_std=torch.zeros_like(LATENTS), face_mask=mask, conditioning={})
 
 
 def predict_nothing(cache: DataCache, rows: Tensor, noisy: Tensor, times: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.support.row_cache import one_a_row
 from trainer.config import TrainingConfig
 from trainer.data.bucketed_cache import BucketedCache
 from trainer.data.cache import DataCache
@@ -16,7 +17,7 @@ NAMES = ("rows", "timesteps", "latent_noise", "noise")
 
 def data(photos: int) -> DataCache:
     latents = torch.zeros(photos, 4, 2, 2)
-    return DataCache(latent_mean=latents, latent_std=latents, face_mask=latents[:, 0], conditioning={})
+    return one_a_row(latent_mean=latents, latent_std=latents, face_mask=latents[:, 0], conditioning={})
 
 
 def batches_of(rank: int, count: int, prior: DataCache | None = None) -> StepBatches:

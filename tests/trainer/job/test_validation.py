@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.row_cache import one_a_row
 from trainer.config import TrainingConfig
 from trainer.data.bucketed_cache import BucketedCache
 from trainer.data.cache import DataCache
@@ -22,7 +23,7 @@ def reference(photos: int) -> BucketedCache:
     for height in (3, 5):
         latents = torch.randn((photos, 4, height, 5), generator=torch.Generator().manual_seed(height))
         caches.append(
-            DataCache(latent_mean=latents, latent_std=latents, face_mask=latents[:, 0], conditioning={"a": latents})
+            one_a_row(latent_mean=latents, latent_std=latents, face_mask=latents[:, 0], conditioning={"a": latents})
         )
     return BucketedCache(buckets=tuple(caches))
 
