@@ -41,14 +41,15 @@ def update(weight: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     """(alpha / rank) B A, as all of them compute it of a linear layer or a convolution."""
     down, up = values["lora_down.weight"], values["lora_up.weight"]
     scale = float(values["alpha"]) / down.shape[0]
-    product: Tensor = up.flatten(1) @ down.flatten(1)
-    return (scale * product).reshape(weight.shape)
+    product = torch.matmul(up.flatten(1), down.flatten(1)).reshape(weight.shape)
+    return torch.mul(product, scale)
 
 
 def by_axis(matrix: Tensor, axis: int) -> Tensor:
     """Norms of the outputs (0) or inputs (1) of a layer, in a shape that broadcasts over its weight."""
     others = [dimension for dimension in range(matrix.ndim) if dimension != axis]
-    return torch.linalg.vector_norm(matrix, dim=others, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(matrix, dim=others, keepdim=True)
+    return norms
 
 
 def by_kohya(weight: Tensor, values: Mapping[str, Tensor], strength: float) -> Tensor:
