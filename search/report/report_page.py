@@ -45,12 +45,7 @@ class Pictures:
 
 
 def write_report(
-    result: SearchResult,
-    config: SearchConfig,
-    photos: Sequence[CaptionedPhoto],
-    figures: Mapping[str, Drawing],
-    *,
-    running: bool = False,
+    result: SearchResult, config: SearchConfig, photos: Sequence[CaptionedPhoto], figures: Mapping[str, Drawing]
 ) -> Path:
     """Write `report.html` into the run folder; pictures are part of the file.
 
@@ -59,7 +54,6 @@ def write_report(
         config: Of its search.
         photos: Reference photos, of which a few are shown.
         figures: As `search.report.figures.draw_figures` makes them.
-        running: Whether the search goes on; the page then asks for itself again every half a minute.
     """
     outcome = result.outcome
     environment = page_environment()
@@ -67,7 +61,6 @@ def write_report(
     page = environment.get_template("report.html").render(
         g={"nonce": secrets.token_urlsafe(16)},
         result=outcome,
-        running=running,
         champion=outcome.champion,
         shown=printed(outcome.base.final),
         columns=(*JUDGED_BY, *METERS),
