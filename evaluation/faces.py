@@ -5,6 +5,7 @@ Legend: n, m = numbers of faces; dim = length of an embedding (128 for Dlib, 512
 
 import difflib
 import importlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -209,25 +210,26 @@ class FaceModel:
             fetching = DOWNLOADING in str(error) and not offline
             raise (LoadingError if fetching or is_of_the_machine(error) else FaceModelError)(
                 f"the {role} {name!r} cannot be loaded: {words(error)}. DeepFace downloads missing weights from "
-                f"the internet into {weights_folder()} (below DEEPFACE_HOME); without it, put the file where the "
-                "message says, or use recognizer Dlib with detector dlib, whose weights come with the package "
-                "face_recognition_models"
+                f"the internet into {weights_folder()} (below DEEPFACE_HOME){', but HF_HUB_OFFLINE is set' * offline}; "
+                "without it, put the file where the message says, or use recognizer Dlib with detector dlib, whose "
+                "weights come with the package face_recognition_models"
             ) from error
 
 
 @contextmanager
 def _no_downloads() -> Iterator[None]:
-    """Within it DeepFace loads only what is on this machine."""
+    """Within it DeepFace loads only what is on this machine, and announces no download."""
     weights: Any = importlib.import_module("deepface.commons.weight_utils")
 
     def refuse(url: str) -> None:
         raise FileNotFoundError("HF_HUB_OFFLINE is set, and the file is not there")
 
-    allowed, weights.ensure_source_is_reachable = weights.ensure_source_is_reachable, refuse
+    allowed, announces = weights.ensure_source_is_reachable, weights.logger
+    weights.ensure_source_is_reachable, weights.logger = refuse, logging.Logger("", logging.CRITICAL)
     try:
         yield
     finally:
-        weights.ensure_source_is_reachable = allowed
+        weights.ensure_source_is_reachable, weights.logger = allowed, announces
 
 
 def distances(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from search.photos.check import PhotoReport
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-REASON = 100
-"""Letters of a reason that are shown."""
 CLIP_BESIDE = "clip"
 """Folder beside the base model's in which a CLIP model is looked for where the hub's is not at hand."""
 
@@ -141,11 +139,10 @@ def _faces() -> tuple[dict[str, Any], FaceModel, list[str]]:
     try:
         default = FaceConfig()
         return {}, load_face_model(default), [f"faces: {default.name}"]
-    except ValueError as error:
+    except ValueError:
         offline = FaceConfig(recognizer="Dlib", detector="dlib")
         chosen = {"faces": {"recognizer": offline.recognizer_name, "detector": offline.detector}}
-        reason = f"{default.name}: {' '.join(str(error).split())[:REASON]} ..."
-        return chosen, load_face_model(offline), [f"faces: {offline.name}, whose weights are at hand ({reason})"]
+        return chosen, load_face_model(offline), [f"faces: {offline.name}, since {default.name} cannot be loaded here"]
 
 
 def _clip(model: str) -> tuple[dict[str, Any], list[str]]:

@@ -47,7 +47,7 @@ def test_a_folder_of_photos_becomes_a_whole_configuration(project: Path) -> None
     for words in (
         "photos: 3 of 3 can be used",
         "captions: a photo without a text file of its own gets `a photo of {trigger} man`",
-        "faces: Dlib with dlib, whose weights are at hand",
+        "faces: Dlib with dlib, since GhostFaceNet with ssd cannot be loaded here",
         "CLIP: clip, since HF_HUB_OFFLINE is set",
         "StableDiffusionPipeline of 64 pixels: training.batch_size=2",
         "photos: 1 to train on, 2 to compare with",
