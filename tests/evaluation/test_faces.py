@@ -210,9 +210,11 @@ def test_unknown_names_are_errors_with_the_nearest_right_one(config: FaceConfig,
         FaceModel(config)
 
 
+@pytest.mark.parametrize(("offline", "error"), [("0", LoadingError), ("1", FaceModelError)])
 def test_weights_that_cannot_be_fetched_are_an_error_when_the_model_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    offline: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They may come later where the network is down, and will not where it must not be asked."""
     weight_utils = importlib.import_module("deepface.commons.weight_utils")
 
     def refuse(url: str) -> None:
@@ -220,7 +222,8 @@ def test_weights_that_cannot_be_fetched_are_an_error_when_the_model_is_made(
 
     monkeypatch.setattr(weight_utils, "ensure_source_is_reachable", refuse)
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
-    with pytest.raises(LoadingError, match=r"recognizer 'OpenFace' cannot be loaded.*use recognizer Dlib"):
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    with pytest.raises(error, match=r"recognizer 'OpenFace' cannot be loaded.*use recognizer Dlib"):
         FaceModel(FaceConfig(recognizer="OpenFace", detector="dlib"))
 
 

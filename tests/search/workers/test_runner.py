@@ -163,6 +163,7 @@ def test_a_second_judge_whose_weights_are_missing_is_a_reason_not_a_crash(
 
     monkeypatch.setattr(importlib.import_module("deepface.commons.weight_utils"), "ensure_source_is_reachable", refuse)
     monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     openface = replace(setup, second_judge=FaceConfig(recognizer="OpenFace", detector="opencv"))
     monkeypatch.setattr(runner, "_setup", openface)
     with pytest.raises(LoadingError, match=r"recognizer 'OpenFace' cannot be loaded"):
