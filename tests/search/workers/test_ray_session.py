@@ -82,3 +82,15 @@ def test_a_folder_is_not_needed_to_exist(tmp_path: Path, monkeypatch: pytest.Mon
         match=r"too long for the sockets of Ray, and .*file is a file; set RAY_TMPDIR to a folder of at most 39 bytes",
     ):
         check_ray(None)
+
+
+def test_a_machine_too_busy_for_ray_is_a_reason_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", late)
+    with (
+        pytest.raises(RayError, match=r"Ray does not start: The current node timed out during startup"),
+        ray_session(None, starting=nullcontext(), lost=print),
+    ):
+        pass
