@@ -1,6 +1,6 @@
 """`--dry-run`: the plan in numbers worked by hand, at the pace of an earlier run where there is one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def config(document: dict[str, Any], write_config: Write, tmp_path: Path) -> Sea
     return load_config(write_config(document))
 
 
-def describe(config: SearchConfig, added: dict[str, Any]) -> list[str]:
+def describe(config: SearchConfig, added: Sequence[Added]) -> list[str]:
     return dry_run.describe(config, added, read_split(config.photos, config.evaluation.faces))
 
 
