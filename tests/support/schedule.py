@@ -13,6 +13,7 @@ LONGEST = (
     "tests/search/whole/interrupted",
     "tests/search/workers/test_faults.py",
     "tests/search/workers/test_nodes.py",
+    "tests/search/workers/test_worker_start.py",
     "tests/search/whole/weighted",
     "tests/search/whole/pareto",
     "tests/trainer/job/test_memory.py",

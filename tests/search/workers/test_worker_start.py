@@ -24,11 +24,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return told
 
 
-def test_a_worker_whose_card_is_full_is_given_up_alone_after_three_tries(seen: dict[str, Any]) -> None:
+def test_a_worker_whose_card_is_full_is_given_up_alone_after_its_tries(seen: dict[str, Any]) -> None:
     pool = seen["full"]
-    assert pool["starts"]["worker-1"] == 3
+    assert pool["starts"]["worker-1"] == 2
     assert (
-        "worker-1 is given up: it could not start 3 times, at last: process 0: RuntimeError: CUDA error: out of "
+        "worker-1 is given up: it could not start 2 times, at last: process 0: RuntimeError: CUDA error: out of "
         "memory; 1 of 2 workers are left"
     ) in pool["said"]
     assert pool["jobs"]["light"] == ["finished", ""]
@@ -44,11 +44,6 @@ def test_a_job_that_kills_its_worker_for_want_of_memory_is_done_at_half(seen: di
     assert pool["said"].count("worker-0 computes on the CPU, played") == 1
 
 
-def test_a_network_that_comes_back_costs_nothing_but_time(seen: dict[str, Any]) -> None:
-    pool = seen["flaky"]
-    assert (pool["starts"], pool["jobs"]) == ({"worker-0": 3}, {"light": ["finished", ""]})
-
-
 def test_a_wrong_input_ends_the_search_at_once(seen: dict[str, Any]) -> None:
     pool = seen["mistaken"]
     assert pool["starts"] == {"worker-0": 1}
@@ -59,9 +54,9 @@ def test_a_wrong_input_ends_the_search_at_once(seen: dict[str, Any]) -> None:
 
 def test_the_search_ends_when_no_worker_is_left(seen: dict[str, Any]) -> None:
     pool = seen["dead"]
-    assert pool["starts"] == {"worker-0": 2}
+    assert pool["starts"] == {"worker-0": 1}
     reason = (
-        "no worker is left; worker-0 is given up: it could not start 2 times, at last: process 0: RuntimeError: CUDA "
+        "no worker is left; worker-0 is given up: it could not start 1 times, at last: process 0: RuntimeError: CUDA "
         "error: uncorrectable ECC error encountered"
     )
     assert pool["jobs"] == {"light": ["failed", reason]}

@@ -106,8 +106,8 @@ def written(load: Callable[[str], BaseModel], make_config: MakeConfig, tmp_path:
             alpha=10.0,
             targets="attention+feed_forward+convolutions",
             text_encoder_learning_rate=None if flows else 1e-4,
-            text_encoder_rank=2,
-            text_encoder_alpha=3.0,
+            text_encoder_rank=None if flows else 2,
+            text_encoder_alpha=None if flows else 3.0,
             rank_pattern={r"transformer_blocks\.0.*" if flows else r"mid_block.*": 3},
             alpha_pattern={"to_q" if flows else r"attn2\..*": 5.0},
         )
