@@ -34,7 +34,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
                 return picture[0] not in faceless and picture[1] >= from_side
 
         monkeypatch.setattr(faces, "FaceModel", Finder)
-        monkeypatch.setattr(preflight, "open_photo", lambda path, side, crop: (path.name, side))
+        monkeypatch.setattr(preflight, "open_photo", lambda photo, side: (photo.path.name, side))
         return seen
 
     return begin
