@@ -194,9 +194,10 @@ def test_with_more_checkpoints_than_it_takes_it_still_knows_where_to_go() -> Non
     study = study_of()
     proposed = run(study, 60)
     assert sum(len(trial.intermediate_values) for trial in study.trials) > MOST_ROWS
-    # Any one of them may look elsewhere, and which does hangs on the machine's last digits.
-    late = [math.log10(params["learning_rate"]) for params in proposed[-10:]]
-    assert np.median(late) == pytest.approx(-3, abs=1.0)
+    # Any one of them may look elsewhere, and which does hangs on the machine's last digits. Of random draws, which are
+    # uniform from 1e-5 to 1e-1, half would lie a whole decade away.
+    away = [abs(math.log10(params["learning_rate"]) + 3) for params in proposed[-20:]]
+    assert np.median(away) < 0.3
 
 
 def test_values_below_the_median_count_by_rank() -> None:
