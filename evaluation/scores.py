@@ -25,6 +25,7 @@ from evaluation.measures import (
     OTHERS_FIDELITY,
     PICTURE_DISTANCE,
     REAL,
+    RETRIEVED,
     TRAINING_DISTANCE,
     TRAINING_GAP,
     check_measured,
@@ -41,6 +42,9 @@ MINIMUM_CLIP_GAP = 0.5
 
 CLIP_GAP = 2.0
 """The same, below which fidelity is coarse."""
+
+BY_CHANCE = 2
+"""How many times as many prompts must be found as by chance, for CLIP to tell the untuned model's images apart."""
 
 FEW_FACES = 1 / 3
 """Share of the untuned model's images with a face, below which likeness has a poor zero."""
@@ -195,6 +199,13 @@ def anchor_warnings(rows: Sequence[ImageRow], anchors: Anchors) -> tuple[str, ..
         warnings.append(
             f"CLIP gives the untuned model's images {clip:.2f} more with their own prompts than with the others': "
             "fidelity is coarse; use prompts that differ more, or another CLIP model"
+        )
+    prompts = len({row.prompt_index for row in rows})
+    if anchors.untuned.get(RETRIEVED, 1.0) <= BY_CHANCE / prompts and prompts > BY_CHANCE:
+        warnings.append(
+            f"CLIP finds the prompt of {anchors.untuned[RETRIEVED]:.0%} of the untuned model's images, hardly more "
+            f"than by chance ({1 / prompts:.0%}): fidelity says little; use prompts that this CLIP model and this base "
+            "model know, or another CLIP model"
         )
     return tuple(warnings)
 
