@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.config.sections import PhotosConfig
 from search.photos.check import PhotoRow
 
 OFF_CENTRE_SHARE = 0.1
@@ -54,29 +53,6 @@ def propose_name(folder: str) -> str:
     """A run's name from a folder's: what may stand in a file's name on every system."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder).strip("-._")[:100]
     return name or "person"
-
-
-def check_word(word: str) -> None:
-    """Checks a class word as `photos.class` does.
-
-    Raises:
-        ValueError: it cannot stand in a prompt.
-    """
-    pattern = next(
-        each.pattern for each in PhotosConfig.model_fields["class_word"].metadata if getattr(each, "pattern", None)
-    )
-    if not word or re.search(pattern, word) is None:
-        raise ValueError(f"--class {word!r} cannot stand in a prompt; give a word such as man, woman or person")
-
-
-def check_name(name: str) -> None:
-    """Checks a run's name as `name` in a configuration.
-
-    Raises:
-        ValueError: it cannot be a file's name.
-    """
-    if name != propose_name(name):
-        raise ValueError(f"--name {name!r} cannot be a file's name; give one of letters, digits, `.`, `-` and `_`")
 
 
 def _ratio(width: int, height: int) -> float:

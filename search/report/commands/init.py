@@ -13,6 +13,7 @@ from trainer.exit_codes import BAD_INPUT
 
 if TYPE_CHECKING:
     from evaluation.faces import FaceModel
+    from search.config.sections import PhotosConfig
     from search.photos.check import PhotoReport
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -33,16 +34,16 @@ def main(
 
     Exit codes: 0 written, 2 the photos or the model cannot be used, or a file would be overwritten.
     """
-    from search.photos.proposal import check_name, propose_name
+    from search.photos.proposal import propose_name
 
     run = name or propose_name(photos.resolve().name)
     configuration, prompts = Path(f"{run}.yaml"), Path(f"{run}-prompts")
     try:
-        check_name(run)
+        section = _checked(run, photos, trigger, class_)
         for path in (configuration, prompts):
             if path.exists():
                 raise ValueError(f"{path} exists already and is left as it is; give another --name, or remove it")
-        document, reasons = _propose(photos, model, class_, trigger, run, prompts)
+        document, reasons = _propose(section, model, run, prompts)
         try:
             _write(document, configuration, prompts, class_)
             plan = _plan(configuration)
@@ -57,34 +58,64 @@ def main(
     typer.echo(f"next: python -m search.run {shlex.quote(str(configuration))}")
 
 
-def _propose(
-    photos: Path, model: str, class_word: str, trigger: str, run: str, prompts: Path
-) -> tuple[dict[str, Any], list[str]]:
+def _checked(run: str, folder: Path, trigger: str, class_word: str) -> PhotosConfig:
+    """The section `photos`, once the options are what a configuration takes.
+
+    Raises:
+        ValueError: one of them is not, by its name.
+    """
+    from pydantic import BaseModel, ValidationError
+
+    from search.config.defaults import CAPTION
+    from search.config.sections import PhotosConfig
+    from trainer.settings_file import Name
+
+    class Options(BaseModel):
+        name: Name
+
+    values = {"folder": folder, "trigger": trigger, "class": class_word}
+    try:
+        Options(name=run)
+        section = PhotosConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"--{first['loc'][0]} {first['input']!r}: {message}") from None
+    if not class_word:
+        raise ValueError("--class is empty; say what the person is: man, woman, person ...")
+    return section.model_copy(update={"caption_template": f"{CAPTION}{class_word}"})
+
+
+def _propose(section: PhotosConfig, model: str, run: str, prompts: Path) -> tuple[dict[str, Any], list[str]]:
     """The configuration's content, and a line for each decision.
 
     Raises:
         ValueError: the photos or the model cannot be used.
     """
-    import torch
-
     from search.config.model_kind import kind_of
-    from search.photos.proposal import check_word, propose_cut
+    from search.photos.check import examine_photos
+    from search.photos.proposal import propose_cut
+    from trainer.models.device import usable_gpus
     from trainer.settings_file import resolve_model
 
-    check_word(class_word)
     resolve_model(model, Path(), needed="model_index.json")
     faces, finder, of_faces = _faces()
     clip, of_clip = _clip(model)
     kind = kind_of(model, Path())
     side = (kind.side if kind else None) or 512
-    report = _examine(photos, trigger, class_word, finder, side)
-    usable = [row for row in report.photos if row.status != "refused"]
-    cut = propose_cut(usable, side)
-    gpu = torch.cuda.is_available()
+    report = examine_photos(section, finder, resolution=side)
+    _check_usable(report)
+    cut = propose_cut(report.photos, side)
+    gpu = usable_gpus() > 0
     document = {
         "name": run,
         "model": model,
-        "photos": {"folder": str(photos), "trigger": trigger, "class": class_word, **cut.photos},
+        "photos": {
+            "folder": str(section.folder),
+            "trigger": section.trigger,
+            "class": section.class_word,
+            **cut.photos,
+        },
         "preset": "standard" if gpu else "quick",
         "evaluation": {
             "prompts": str(prompts / "validation.txt"),
@@ -96,10 +127,10 @@ def _propose(
         "final": {"prompts": str(prompts / "final.txt")},
     }
     reasons = [
-        f"photos: {len(usable)} of {len(report.photos)} can be used",
-        *(f"  {row.file}: {'; '.join((*row.reasons, *row.warnings))}" for row in report.photos if _remarkable(row)),
+        f"photos: {len(report.photos)}, all of which can be used",
+        *(f"  {row.file}: {'; '.join(row.warnings)}" for row in report.photos if row.warnings),
         *cut.reasons,
-        f"captions: a photo without a text file of its own gets `a photo of {{trigger}} {class_word}`",
+        f"captions: a photo without a text file of its own gets `{section.caption_template}`",
         f"preset: {document['preset']}, since there is {'a' if gpu else 'no'} GPU",
         *of_faces,
         *of_clip,
@@ -107,28 +138,11 @@ def _propose(
     return document, reasons
 
 
-def _remarkable(row: Any) -> bool:
-    return bool(row.reasons or row.warnings)
-
-
-def _examine(photos: Path, trigger: str, class_word: str, finder: FaceModel, side: int) -> PhotoReport:
-    from pydantic import ValidationError
-
-    from search.config.defaults import CAPTION
-    from search.config.sections import PhotosConfig
-    from search.photos.check import examine_photos
-
-    try:
-        section = PhotosConfig(folder=photos, trigger=trigger, caption_template=f"{CAPTION}{class_word}")
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"--{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from None
-    report = examine_photos(section, finder, resolution=side)
+def _check_usable(report: PhotoReport) -> None:
+    """Raises ValueError with all photos that a search would refuse: they are not made into one."""
     refused = [f"{row.file}: {'; '.join(row.reasons)}" for row in report.photos if row.status == "refused"]
     if report.problems or refused or not report.photos:
-        # What a search would refuse, is not made into one.
-        raise ValueError("\n".join([f"{photos} cannot be used:", *report.problems, *refused]))
-    return report
+        raise ValueError("\n".join([f"{report.folder} cannot be used:", *report.problems, *refused]))
 
 
 def _faces() -> tuple[dict[str, Any], FaceModel, list[str]]:

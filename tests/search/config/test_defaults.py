@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from search.config.defaults import PROMPT_FILES, completed, what_is_added
@@ -119,6 +120,18 @@ def test_the_kind_of_a_model_is_read_from_its_small_files(tmp_path: Path) -> Non
     (larger / "transformer" / "config.json").write_text('{"sample_size": 128}')
     (larger / "vae" / "config.json").write_text('{"block_out_channels": [1, 2, 3, 4]}')
     assert kind_of("larger", tmp_path) == ModelKind("StableDiffusion3Pipeline", 1024)
+
+
+def test_a_model_on_the_hub_is_asked_for_its_small_files_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def download(model: str, name: str) -> str:
+        asked.append((model, name))
+        return str(DEMO / "base" / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert kind_of("some/model", tmp_path) == ModelKind("StableDiffusionPipeline", 64)
+    assert asked == [("some/model", name) for name in ("model_index.json", "unet/config.json", "vae/config.json")]
 
 
 @pytest.mark.parametrize(

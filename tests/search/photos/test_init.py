@@ -45,7 +45,7 @@ def test_a_folder_of_photos_becomes_a_whole_configuration(project: Path) -> None
     written = (project / "my-photos-prompts" / "validation.txt").read_text("utf-8")
     assert "a photo of {trigger} man, smiling" in written
     for words in (
-        "photos: 3 of 3 can be used",
+        "photos: 3, all of which can be used",
         "captions: a photo without a text file of its own gets `a photo of {trigger} man`",
         "faces: Dlib with dlib, since GhostFaceNet with ssd cannot be loaded here",
         "CLIP: clip, since HF_HUB_OFFLINE is set",
@@ -69,9 +69,10 @@ def test_nothing_is_overwritten(project: Path) -> None:
     [
         (("nowhere", "--model", "base"), "nowhere"),
         (("my photos", "--model", "bse"), "'bse' is neither a folder"),
-        (("my photos", "--model", "base", "--class", "{man}"), "--class '{man}' cannot stand in a prompt"),
-        (("my photos", "--model", "base", "--trigger", "a{b"), "--trigger"),
-        (("my photos", "--model", "base", "--name", "a/b"), "a/b"),
+        (("my photos", "--model", "base", "--class", "{man}"), "--class '{man}': String should match pattern"),
+        (("my photos", "--model", "base", "--class", ""), "--class is empty"),
+        (("my photos", "--model", "base", "--trigger", "a{b"), "--trigger 'a{b': String should match"),
+        (("my photos", "--model", "base", "--name", "a/b"), "--name 'a/b': String should match"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_leaves_nothing(arguments: tuple[str, ...], says: str, project: Path) -> None:
@@ -117,4 +118,4 @@ def test_a_name_is_one_that_files_may_have() -> None:
 
 def test_the_folder_s_images_alone_are_read(project: Path) -> None:
     Image.new("RGB", (64, 64)).save(project / "elsewhere.png")
-    assert "3 of 3" in invoke("my photos", "--model", "base").output
+    assert "photos: 3," in invoke("my photos", "--model", "base").output
