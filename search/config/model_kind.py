@@ -6,14 +6,17 @@ No weights are read and nothing is imported that knows models: a configuration i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from trainer.models.model_files import DENOISER, DownloadError, fetch
+
 INDEX = "model_index.json"
-Read = Callable[[str], dict[str, Any]]
-"""The content of one of a model's JSON files by its path in the model's folder; empty if it has none."""
+CONFIGURATIONS = ("unet/config.json", "transformer/config.json", "vae/config.json")
+"""Of a denoiser of either kind, and of the autoencoder."""
 
 
 @dataclass(frozen=True)
@@ -42,44 +45,35 @@ def kind_of(model: str, folder: Path) -> ModelKind | None:
         return None
     if is_file:
         return _of_single_file(path)
-    read = _reader_of_folder(path) if is_folder else _reader_of_hub(model)
-    pipeline = read(INDEX).get("_class_name")
+    if is_folder:
+        return _of_folder(path)
+    try:
+        return _of_folder(fetch(model, [INDEX, *CONFIGURATIONS]))
+    except (ValueError, DownloadError):  # which is told where the model itself is wanted
+        return None
+
+
+def _of_folder(folder: Path) -> ModelKind:
+    pipeline = _json(folder / INDEX).get("_class_name")
     if not isinstance(pipeline, str):
-        return UNKNOWN if is_folder else None
-    denoiser = read("unet/config.json") or read("transformer/config.json")
-    latent, blocks = denoiser.get("sample_size"), read("vae/config.json").get("block_out_channels")
+        return UNKNOWN
+    *denoisers, autoencoder = (_json(folder / name) for name in CONFIGURATIONS)
+    latent = next((each["sample_size"] for each in denoisers if "sample_size" in each), None)
+    blocks = autoencoder.get("block_out_channels")
     if not isinstance(latent, int) or latent < 1 or not isinstance(blocks, list) or not blocks:
         return ModelKind(pipeline, None)
     # Each block of the autoencoder but the last halves the sides.
     return ModelKind(pipeline, latent * 2 ** (len(blocks) - 1))
 
 
-def _reader_of_folder(folder: Path) -> Read:
-    return lambda name: _json(folder / name)
-
-
-def _reader_of_hub(model: str) -> Read:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    def read(name: str) -> dict[str, Any]:
-        try:
-            return _json(Path(hf_hub_download(model, name)))
-        except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
-            return {}
-
-    return read
-
-
 def _of_single_file(path: Path) -> ModelKind:
     """By the names of its weights: a file of SDXL's shape holds the conditioner of two text encoders."""
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            names = json.loads(file.read(size)) if size < path.stat().st_size else {}
-    except (OSError, ValueError):
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+    except (OSError, SafetensorError):
         return UNKNOWN
-    if not any(name.startswith("model.diffusion_model.") for name in names):
+    if not any(name.startswith(DENOISER) for name in names):
         return UNKNOWN
     larger = any(name.startswith("conditioner.embedders.1.") for name in names)
     return ModelKind("StableDiffusionXLPipeline" if larger else "StableDiffusionPipeline", None)

@@ -11,12 +11,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from trainer.models.model_files import check_has_safetensors, check_not_pickled, fetch, fetch_base_model, is_offline
+from trainer.models.model_files import (
+    DENOISER,
+    check_has_safetensors,
+    check_not_pickled,
+    fetch,
+    fetch_base_model,
+    is_offline,
+)
 
 VARIANT = "fp16"
 """The only kind of weights that is read in place of the full ones, where these are not there."""
-DENOISER = "model.diffusion_model."
-"""What the names of the UNet's weights begin with in every single file that holds a whole model."""
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 """Files of which a tokenizer needs one."""
 WEIGHTS = ("model", "diffusion_pytorch_model")

@@ -10,6 +10,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import DisabledRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+DENOISER = "model.diffusion_model."
+"""What the names of the UNet's weights begin with in every single file that holds a whole model."""
 PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 

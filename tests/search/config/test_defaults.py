@@ -6,15 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 
+from search.config import model_kind
 from search.config.defaults import PROMPT_FILES, completed, what_is_added
 from search.config.model_kind import ModelKind, kind_of
 from search.config.presets import flat
 from search.config.prompts import other_sets, prompt_sets, read_prompts
 from search.config.search_config import ConfigurationError, dump_config, load_config
 from tests.support.short_search import DEMO
+from trainer.models.model_files import DownloadError
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -125,13 +126,20 @@ def test_the_kind_of_a_model_is_read_from_its_small_files(tmp_path: Path) -> Non
 def test_a_model_on_the_hub_is_asked_for_its_small_files_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
-    def download(model: str, name: str) -> str:
-        asked.append((model, name))
-        return str(DEMO / "base" / name)
+    def fetch(model: str, patterns: list[str]) -> Path:
+        asked.append((model, patterns))
+        return DEMO / "base"
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(model_kind, "fetch", fetch)
     assert kind_of("some/model", tmp_path) == ModelKind("StableDiffusionPipeline", 64)
-    assert asked == [("some/model", name) for name in ("model_index.json", "unet/config.json", "vae/config.json")]
+    files = ["model_index.json", "unet/config.json", "transformer/config.json", "vae/config.json"]
+    assert asked == [("some/model", files)]
+
+    def away(model: str, patterns: list[str]) -> Path:
+        raise DownloadError("the network is down")
+
+    monkeypatch.setattr(model_kind, "fetch", away)
+    assert kind_of("some/model", tmp_path) is None
 
 
 @pytest.mark.parametrize(
