@@ -290,7 +290,7 @@ class TrainingConfig:
 
 
 TEXT_ENCODER_SETTINGS = ("text_encoder_rank", "text_encoder_alpha", "text_encoder_steps")
-"""What only an adapter of the text encoder heeds."""
+"""What only an adapter of the text encoder reads."""
 
 
 def check_text_encoder_settings(trainings: Iterable[TrainingConfig], drawn: Container[str] = ()) -> None:
